@@ -1,0 +1,2 @@
+//! HCP, the Hidden Communication Protocol.
+pub mod error;

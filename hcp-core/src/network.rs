@@ -1,0 +1,201 @@
+//! Where streams come from: the [`Network`] trait and its three implementations.
+//!
+//! A network carries bytes between onion addresses and authenticates nobody beyond what the transport
+//! itself does; that is the session's task. Every queue here is bounded.
+
+mod local;
+mod memory;
+#[cfg(feature = "tor")]
+pub mod tor;
+
+use std::fmt;
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
+
+pub use self::local::{LocalNetwork, LocalNetworkError};
+pub use self::memory::MemoryNetwork;
+use crate::error::ErrorKind;
+use crate::identity::{Identity, OnionAddress};
+
+/// The virtual port on which HCP listens at an onion address.
+pub const HCP_PORT: u16 = 4277;
+
+/// How many accepted transport connections may wait for [`Listener::accept`]; more are refused or left to the
+/// transport's own backlog, so that a flood costs bounded memory.
+pub const ACCEPT_QUEUE: usize = 64;
+
+/// An ordered, reliable, bidirectional byte stream.
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
+
+/// A boxed [`Transport`].
+pub type BoxedTransport = Box<dyn Transport>;
+
+/// A place where onion addresses can be dialled and served.
+pub trait Network: Send + Sync + fmt::Debug + 'static {
+    /// Connects to `port` of `address`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the attempt and leaves nothing behind.
+    fn dial(&self, address: OnionAddress, port: u16) -> BoxFuture<'_, Result<BoxedTransport, DialError>>;
+
+    /// Serves `ports` at the identity's address until the [`Listener`] is dropped.
+    ///
+    /// Returns as soon as the service is launched; [`Listener::reachable`] waits until strangers can reach it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future withdraws what was launched.
+    fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>>;
+}
+
+/// An accepted transport connection.
+pub struct Incoming {
+    /// The virtual port that was dialled.
+    pub port: u16,
+    /// The connection.
+    pub stream: BoxedTransport,
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// Whether strangers can reach a [`Listener`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ListenerStatus {
+    /// Launched, not yet announced.
+    Starting,
+    /// Announced: the network says that the address can be dialled.
+    Reachable,
+    /// The network reports a problem; the text says which, without addresses.
+    Broken(String),
+    /// Gone for good.
+    Stopped,
+}
+
+/// Serves an address; dropping it withdraws the service.
+pub struct Listener {
+    incoming: mpsc::Receiver<Incoming>,
+    status: watch::Receiver<ListenerStatus>,
+    _guard: Box<dyn Send + Sync>,
+}
+
+impl Listener {
+    /// Joins the parts that an implementation of [`Network`] provides; `guard` is dropped with the listener.
+    pub fn new(
+        incoming: mpsc::Receiver<Incoming>,
+        status: watch::Receiver<ListenerStatus>,
+        guard: impl Send + Sync + 'static,
+    ) -> Self {
+        Self { incoming, status, _guard: Box::new(guard) }
+    }
+
+    /// Waits for the next connection; `None` when the service has stopped.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: no connection is lost.
+    pub async fn accept(&mut self) -> Option<Incoming> {
+        self.incoming.recv().await
+    }
+
+    /// Watches whether strangers can reach the service.
+    pub fn status(&self) -> watch::Receiver<ListenerStatus> {
+        self.status.clone()
+    }
+
+    /// Waits until the service is reachable; `false` when it stopped before.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn reachable(&self) -> bool {
+        let mut status = self.status.clone();
+        status
+            .wait_for(|s| matches!(s, ListenerStatus::Reachable | ListenerStatus::Stopped))
+            .await
+            .is_ok_and(|s| *s == ListenerStatus::Reachable)
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("status", &*self.status.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// The step of dialling at which a deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DialPhase {
+    /// Waiting for the network itself: bootstrap, directory.
+    Network,
+    /// Reaching the address: descriptor, introduction, rendezvous, stream.
+    Connect,
+}
+
+impl fmt::Display for DialPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Network => "waiting for the network",
+            Self::Connect => "connecting to the address",
+        })
+    }
+}
+
+/// Why [`Network::dial`] failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// Nobody serves the address, or not this port.
+    #[error("nobody serves this address and port")]
+    NotFound,
+    /// The address is served, yet could not be reached.
+    #[error("the address could not be reached")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A deadline passed.
+    #[error("timed out while {phase}")]
+    TimedOut {
+        /// Where the time went.
+        phase: DialPhase,
+    },
+}
+
+impl DialError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound | Self::Unreachable(_) => ErrorKind::Unreachable,
+            Self::TimedOut { .. } => ErrorKind::TimedOut,
+        }
+    }
+}
+
+/// Why [`Network::listen`] failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// This process serves the address already.
+    #[error("this address is served by this process already")]
+    InUse,
+    /// No port was named, or one twice.
+    #[error("the list of ports is empty or names one twice")]
+    InvalidPorts,
+    /// The network refused to launch the service.
+    #[error("the service could not be launched")]
+    Launch(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl ListenError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InUse => ErrorKind::InUse,
+            Self::InvalidPorts => ErrorKind::InvalidInput,
+            Self::Launch(_) => ErrorKind::Internal,
+        }
+    }
+}
