@@ -1,2 +1,4 @@
 //! HCP, the Hidden Communication Protocol.
 pub mod error;
+#[cfg(feature = "replica")]
+pub mod replica;

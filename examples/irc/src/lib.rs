@@ -1,0 +1,5 @@
+//! An IRC server.
+
+mod entry;
+pub mod message;
+mod names;
