@@ -139,6 +139,16 @@ pub(crate) enum ModeChange {
     Voice(UserId, bool),
 }
 
+impl ModeChange {
+    /// The user whose rights it changes.
+    pub(crate) fn target(&self) -> Option<UserId> {
+        match self {
+            Self::Operator(user, _) | Self::Voice(user, _) => Some(*user),
+            Self::Flag(..) | Self::Key(_) | Self::Limit(_) => None,
+        }
+    }
+}
+
 /// A channel mode without a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Flag {

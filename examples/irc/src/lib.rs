@@ -3,3 +3,4 @@
 mod entry;
 pub mod message;
 mod names;
+mod world;
