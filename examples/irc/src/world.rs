@@ -319,9 +319,9 @@ impl World {
     }
 
     fn join(&mut self, write: &Write, id: UserId, name: ChannelName, standing: Standing, changes: &mut Vec<Change>) {
-        let Some(user) = self.users.get_mut(&id) else { return };
         let folded = name.folded();
         let channel = self.channels.entry(folded.clone()).or_default();
+        // A creation counts even if its user does not, for whether it does may depend on the order of other runs.
         let (before, creation) = match standing {
             Standing::Creator(nonce) => {
                 let before = channel.view();
@@ -331,6 +331,11 @@ impl World {
             }
             Standing::Member(creation) | Standing::Reviver(creation) => (None, creation),
         };
+        if let Some(before) = before {
+            self.tell(&folded, None, &before, changes);
+        }
+        let Some(user) = self.users.get_mut(&id) else { return };
+        let Some(channel) = self.channels.get_mut(&folded) else { return };
         let operator = !matches!(standing, Standing::Member(_));
         if let Some(creation) = channel.creation(write, creation) {
             creation.set(write, ModeChange::Operator(id, operator), |_| true);
@@ -345,10 +350,7 @@ impl World {
             user.channels.insert(folded.clone());
         }
         if is && !was && self.is_visible(id) {
-            changes.push(Change::Joined { user: id, channel: folded.clone() });
-        }
-        if let Some(before) = before {
-            self.tell(&folded, None, &before, changes);
+            changes.push(Change::Joined { user: id, channel: folded });
         }
     }
 
@@ -367,8 +369,10 @@ impl World {
         if !seen(write, &user.connected) {
             return;
         }
-        let Some(channel) = self.channels.get_mut(&folded) else { return };
-        let Some(member) = channel.members.get_mut(&id) else { return };
+        user.visited.insert(folded.clone());
+        let channel = self.channels.entry(folded.clone()).or_default();
+        // A kick may arrive before a join that its author had not seen.
+        let member = channel.members.entry(id).or_default();
         let was = member.value() == Some(&true);
         member.write(write, false);
         let is = member.value() == Some(&true);

@@ -70,7 +70,8 @@ impl World {
                 format!("{id:?} {:?} {} {} {} {:?} {:?}", u.log, u.claimed, u.shown, u.invisible, u.away, u.channels)
             })
             .collect();
-        lines.extend(self.channels.iter().map(|(name, channel)| format!("{name:?} {}", channel.snapshot())));
+        let used = self.channels.iter().filter(|(_, channel)| !channel.creations.is_empty() || !channel.is_empty());
+        lines.extend(used.map(|(name, channel)| format!("{name:?} {}", channel.snapshot())));
         lines.extend(self.nicks.iter().map(|(name, claims)| format!("{name:?} {:?}", claims.holder())));
         lines.sort();
         lines.join("\n")
@@ -314,7 +315,15 @@ fn converge(seed: u64, apply: impl Fn(&mut World, usize, &Logged)) -> Result<Wor
         world
     });
     let (first, second) = (one.snapshot(), two.snapshot());
-    if first == second { Ok(one) } else { Err(format!("seed {seed}\n--- one\n{first}\n--- two\n{second}")) }
+    if first == second { Ok(one) } else { Err(format!("seed {seed}\n{}", difference(&first, &second))) }
+}
+
+fn difference(one: &str, two: &str) -> String {
+    let only = |a: &str, b: &str, mark| {
+        a.lines().filter(|line| !b.lines().any(|other| other == *line)).map(|line| format!("{mark} {line}\n")).collect()
+    };
+    let (first, second): (String, String) = (only(one, two, '-'), only(two, one, '+'));
+    first + &second
 }
 
 #[test]
