@@ -40,6 +40,11 @@ impl User {
         mask(&self.shown, &self.username)
     }
 
+    /// Whether this is the name it asked for last.
+    pub(crate) fn claims(&self, nick: &Nick) -> bool {
+        self.claimed == *nick
+    }
+
     pub(crate) fn channels(&self) -> impl Iterator<Item = &Folded> {
         self.channels.iter()
     }
