@@ -1,2 +1,3 @@
 //! HCP, the Hidden Communication Protocol.
 pub mod error;
+pub mod identity;
