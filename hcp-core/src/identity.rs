@@ -7,6 +7,7 @@
 
 mod address;
 mod key;
+pub mod keyfile;
 mod logkey;
 mod passphrase;
 
