@@ -6,6 +6,7 @@
 //! when the last handle is dropped, and nothing here prints them.
 
 mod address;
+pub mod ctor;
 mod key;
 pub mod keyfile;
 mod logkey;
