@@ -5,8 +5,6 @@
 
 mod local;
 mod memory;
-#[cfg(feature = "tor")]
-pub mod tor;
 
 use std::fmt;
 
@@ -198,4 +196,10 @@ impl ListenError {
             Self::Launch(_) => ErrorKind::Internal,
         }
     }
+}
+
+/// Fails for lists of ports that cannot be served.
+pub(crate) fn check_ports(ports: &[u16]) -> Result<(), ListenError> {
+    let twice = ports.iter().enumerate().any(|(i, port)| ports[..i].contains(port));
+    if ports.is_empty() || twice { Err(ListenError::InvalidPorts) } else { Ok(()) }
 }

@@ -1,1 +1,61 @@
-fn main() {}
+//! `hcp-demo run` shows the main job end to end; `hcp-demo failover` measures it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// One onion address, three nodes, a chat that goes on when one dies; all on a private Tor network on this machine.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The program that the nodes run; by default the `hcp-irc` beside this program.
+    #[arg(long, global = true)]
+    irc: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows three nodes, two people and a death, then stays up for your own IRC client (unless DEMO_EXIT=1).
+    Run,
+    /// Kills nodes under load, again and again, and measures how long a fresh client waits until it is served.
+    Failover {
+        /// How many nodes to kill, one after the other.
+        #[arg(long, default_value_t = 20)]
+        kills: usize,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let end = async {
+        let program = match arguments.irc {
+            Some(program) => program,
+            None => std::env::current_exe()?.with_file_name("hcp-irc"),
+        };
+        if !program.is_file() {
+            return Err(format!("{} is missing: run `cargo build --workspace` first", program.display()).into());
+        }
+        match arguments.command {
+            Command::Run => {
+                let stay = std::env::var_os("DEMO_EXIT").is_none_or(|value| value != "1");
+                hcp_demo::run::run(&program, stay).await
+            }
+            Command::Failover { kills } => hcp_demo::failover::run(&program, kills).await,
+        }
+    };
+    let end: hcp_demo::Result<()> = tokio::select! {
+        end = end => end,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    };
+    match end {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            hcp_demo::complain(&format!("hcp-demo: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,52 @@
+# Each target installs what it needs and is missing (scripts/install-deps.sh); nothing here needs configuring.
+
+SHELL := bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
+
+.PHONY: help demo test test-all lint docs bench audit deps
+
+help:
+	@echo 'make demo      build, then show one onion address on three nodes and a chat that goes on when one dies'
+	@echo 'make test      all checks and tests that fit into a coffee break, with a private Tor network'
+	@echo 'make test-all  make test, then the failover measurement'
+	@echo 'make lint      formatting and clippy'
+	@echo 'make docs      the API documentation, in target/doc'
+	@echo 'make bench     the failover measurement alone'
+	@echo 'make audit     known vulnerabilities in dependencies; needs the internet'
+	@echo 'make deps      install what the others need'
+
+# DEMO_EXIT=1 ends the demo by itself.
+demo:
+	@scripts/install-deps.sh run
+	@echo 'Building; the first time takes about five minutes on two cores.'
+	cargo build --workspace
+	$(TARGET)/hcp-demo run
+
+test:
+	@scripts/install-deps.sh all
+	@scripts/test.sh
+
+test-all: test
+	$(TARGET)/hcp-demo failover --kills 20
+
+lint:
+	@scripts/install-deps.sh build
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+docs:
+	@scripts/install-deps.sh build
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+bench:
+	@scripts/install-deps.sh run
+	cargo build --workspace
+	$(TARGET)/hcp-demo failover
+
+# Fetches the advisory database from GitHub, which no package registry carries; hence not part of make test.
+audit:
+	@scripts/install-deps.sh all
+	cargo deny check advisories
+
+deps:
+	@scripts/install-deps.sh all

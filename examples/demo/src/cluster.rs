@@ -1,0 +1,98 @@
+//! A service on disk: a home for each node, the shared key, the file that all nodes have alike.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use crate::{NodeProcess, Result};
+
+/// Where nodes listen.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// Loopback, through a folder of ports; no Tor.
+    Local(PathBuf),
+    /// The private Tor network that this file describes.
+    PrivateTor(PathBuf),
+}
+
+/// The keys and files of a service.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    program: PathBuf,
+    folder: PathBuf,
+    place: Place,
+    /// The one address of the service.
+    pub address: String,
+    nodes: usize,
+}
+
+impl Cluster {
+    /// Makes the homes of `nodes` nodes and everything that they share below `folder`, with the program `hcp-irc`.
+    ///
+    /// # Errors
+    /// When the program cannot be run or refuses.
+    pub async fn create(program: &Path, folder: &Path, place: Place, nodes: usize, history: usize) -> Result<Self> {
+        let passphrase = folder.join("passphrase");
+        std::fs::write(&passphrase, format!("{:032x}\n", rand::random::<u128>()))?;
+        let cluster =
+            Self { program: program.to_owned(), folder: folder.to_owned(), place, address: String::new(), nodes };
+        let key = folder.join("service.key");
+        let shown = cluster.run(&["new-service", "--out", &text(&key), "--passphrase-file", &text(&passphrase)]).await?;
+        let address = shown.split_whitespace().find(|word| word.ends_with(".onion"));
+        let address = address.ok_or("new-service printed no address")?.to_owned();
+        let mut shared = format!("name = \"irc.hcp.example\"\nnetwork = \"HCP\"\nmotd = \"One address, {nodes} nodes.\"\nhistory = {history}\n\n");
+        for i in 0..nodes {
+            let home = text(&cluster.home(i));
+            let member = cluster.run(&["init", "--home", &home, "--passphrase-file", &text(&passphrase)]).await?;
+            let block = member.find("[[member]]").ok_or("init printed no member")?;
+            shared.push_str(&member[block..]);
+            shared.push('\n');
+            // In this first version every node holds the key of the shared address.
+            std::fs::copy(&key, cluster.home(i).join("service.key"))?;
+        }
+        std::fs::write(folder.join("cluster.toml"), shared)?;
+        Ok(Self { address, ..cluster })
+    }
+
+    /// How many nodes the service has.
+    pub fn nodes(&self) -> usize {
+        self.nodes
+    }
+
+    /// The folder of one node.
+    pub fn home(&self, node: usize) -> PathBuf {
+        self.folder.join(format!("node{}", node + 1))
+    }
+
+    /// Starts one node.
+    ///
+    /// # Errors
+    /// When its process cannot be started.
+    pub fn start(&self, node: usize) -> Result<NodeProcess> {
+        let mut command = Command::new(&self.program);
+        command.arg("serve").arg("--json").arg("--until-stdin-closes");
+        command.arg("--home").arg(self.home(node)).arg("--cluster").arg(self.folder.join("cluster.toml"));
+        command.arg("--passphrase-file").arg(self.folder.join("passphrase"));
+        match &self.place {
+            Place::Local(folder) => command.arg("--network").arg(format!("local:{}", folder.display())),
+            Place::PrivateTor(description) => command.arg("--private-tor").arg(description),
+        };
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.home(node).join("log.txt"))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::from(log)).kill_on_drop(true);
+        NodeProcess::start(node, command)
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(&self.program).args(arguments).stdin(Stdio::null()).output().await;
+        let output = output.map_err(|error| format!("cannot run {}: {error}", self.program.display()))?;
+        if !output.status.success() {
+            return Err(format!("hcp-irc {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr).trim()).into());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}

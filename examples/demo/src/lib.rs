@@ -1,0 +1,16 @@
+//! Runs `hcp-irc` nodes as processes and scripted people who talk through them: for the demo, and for the tests that kill.
+
+mod cluster;
+pub mod failover;
+mod node;
+pub mod run;
+mod timeline;
+mod user;
+
+pub use self::cluster::{Cluster, Place};
+pub use self::node::{NodeProcess, NodeState};
+pub use self::timeline::{Timeline, complain, percentile, seconds};
+pub use self::user::{Dial, Heard, User, UserState, dial_local, dial_socks};
+
+/// What goes wrong here is told to a person.
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,0 +1,93 @@
+//! Addresses inside one process: for tests, under real or paused time.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    ACCEPT_QUEUE, BoxedTransport, DialError, Incoming, ListenError, Listener, ListenerStatus, Network, check_ports,
+};
+use crate::identity::{Identity, OnionAddress};
+
+/// Bytes that one direction of a connection holds.
+const PIPE: usize = 64 * 1024;
+
+type Services = HashMap<(OnionAddress, u16), mpsc::Sender<Incoming>>;
+
+/// A network inside this process. Cheap to clone; clones are the same network.
+#[derive(Clone, Default)]
+pub struct MemoryNetwork {
+    services: Arc<Mutex<Services>>,
+}
+
+impl MemoryNetwork {
+    /// A network without services.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn services(&self) -> MutexGuard<'_, Services> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for MemoryNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryNetwork").field("services", &self.services().len()).finish()
+    }
+}
+
+impl Network for MemoryNetwork {
+    fn dial(&self, address: OnionAddress, port: u16) -> BoxFuture<'_, Result<BoxedTransport, DialError>> {
+        async move {
+            let service = self.services().get(&(address, port)).cloned().ok_or(DialError::NotFound)?;
+            let (near, far) = tokio::io::duplex(PIPE);
+            let incoming = Incoming { port, stream: Box::new(far) };
+            service.send(incoming).await.map_err(|_| DialError::NotFound)?;
+            Ok(Box::new(near) as BoxedTransport)
+        }
+        .boxed()
+    }
+
+    fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>> {
+        let listener = self.listen_now(identity.address(), ports);
+        async move { listener }.boxed()
+    }
+}
+
+impl MemoryNetwork {
+    fn listen_now(&self, address: OnionAddress, ports: &[u16]) -> Result<Listener, ListenError> {
+        check_ports(ports)?;
+        let mut services = self.services();
+        if ports.iter().any(|port| services.contains_key(&(address, *port))) {
+            return Err(ListenError::InUse);
+        }
+        let (sender, incoming) = mpsc::channel(ACCEPT_QUEUE);
+        for port in ports {
+            services.insert((address, *port), sender.clone());
+        }
+        let (status, watched) = watch::channel(ListenerStatus::Reachable);
+        let guard = Withdraw { network: self.clone(), address, ports: ports.to_vec(), _status: status };
+        Ok(Listener::new(incoming, watched, guard))
+    }
+}
+
+struct Withdraw {
+    network: MemoryNetwork,
+    address: OnionAddress,
+    ports: Vec<u16>,
+    _status: watch::Sender<ListenerStatus>,
+}
+
+impl Drop for Withdraw {
+    fn drop(&mut self) {
+        let mut services = self.network.services();
+        for port in &self.ports {
+            services.remove(&(self.address, *port));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A stream as an application holds it: whole messages in order, with backpressure.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::driver::Command;
+use super::{RESET_ANONYMOUS, RESET_DROPPED, RESET_UNKNOWN_PROTOCOL};
+use crate::error::ErrorKind;
+use crate::session::{MAX_MESSAGE, StreamId, message_cost};
+
+/// What the driver tells a stream.
+#[derive(Debug)]
+pub(super) enum Inbound {
+    Message(Bytes),
+    Finished,
+    Reset(u32),
+}
+
+/// The sending half of a [`Stream`]. Dropping it without [`Self::finish`] resets the stream.
+pub struct StreamSender {
+    id: StreamId,
+    commands: mpsc::Sender<Command>,
+    credit: Arc<Semaphore>,
+    finished: bool,
+}
+
+/// An ordered flow of messages to and from a peer.
+///
+/// Its queues hold at most [`STREAM_WINDOW`](crate::session::STREAM_WINDOW) bytes in each direction. Dropping it resets
+/// the stream, unless both sides have ended it.
+pub struct Stream {
+    sender: StreamSender,
+    inbox: mpsc::UnboundedReceiver<Inbound>,
+    ended: Option<Result<(), RecvError>>,
+}
+
+impl Stream {
+    /// `inbox` is bounded by the window, which the machine enforces.
+    pub(super) fn new(
+        id: StreamId,
+        commands: mpsc::Sender<Command>,
+        credit: Arc<Semaphore>,
+        inbox: mpsc::UnboundedReceiver<Inbound>,
+    ) -> Self {
+        Self { sender: StreamSender { id, commands, credit, finished: false }, inbox, ended: None }
+    }
+
+    /// Sends a message of at most [`MAX_MESSAGE`] bytes; waits while the peer's window is full.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing of the message was sent then.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: the message was handed over whole, or not at all.
+    pub async fn send(&mut self, message: impl Into<Bytes>) -> Result<(), SendError> {
+        self.sender.send(message).await
+    }
+
+    /// Waits for the next message; `None` when the peer has ended its direction.
+    ///
+    /// # Errors
+    /// [`RecvError`] when the stream was reset or its session ended.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe: no message is lost.
+    pub async fn recv(&mut self) -> Result<Option<Bytes>, RecvError> {
+        if let Some(ended) = self.ended {
+            return ended.map(|()| None);
+        }
+        match self.inbox.recv().await {
+            Some(Inbound::Message(message)) => {
+                // Unbounded in form only: the peer sends what it has credit for, and this is what gives credit.
+                let consumed = Command::Consumed { stream: self.sender.id, length: message.len() };
+                let _ = self.sender.commands.send(consumed).await;
+                Ok(Some(message))
+            }
+            Some(Inbound::Finished) => {
+                self.ended = Some(Ok(()));
+                Ok(None)
+            }
+            Some(Inbound::Reset(code)) => {
+                let error = RecvError::from_code(code);
+                self.ended = Some(Err(error));
+                Err(error)
+            }
+            None => {
+                self.ended = Some(Err(RecvError::SessionEnded));
+                Err(RecvError::SessionEnded)
+            }
+        }
+    }
+
+    /// Ends this side's direction once what was sent before has gone out.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn finish(&mut self) {
+        self.sender.finish().await;
+    }
+
+    /// A second handle for sending, so that one task may send while another receives.
+    ///
+    /// The stream is reset when the [`Stream`] itself is dropped, whatever happens to this handle.
+    #[must_use]
+    pub fn sender(&self) -> StreamSender {
+        StreamSender {
+            id: self.sender.id,
+            commands: self.sender.commands.clone(),
+            credit: Arc::clone(&self.sender.credit),
+            finished: false,
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let over = self.sender.finished && matches!(self.ended, Some(Ok(())));
+        if !over {
+            let reset = Command::Reset { stream: self.sender.id, code: RESET_DROPPED };
+            // A full queue cannot be waited for here; the driver has a queue of its own for these.
+            if let Err(mpsc::error::TrySendError::Full(reset)) = self.sender.commands.try_send(reset) {
+                let commands = self.sender.commands.clone();
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    runtime.spawn(async move {
+                        let _ = commands.send(reset).await;
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("id", &self.sender.id).finish_non_exhaustive()
+    }
+}
+
+impl StreamSender {
+    /// As [`Stream::send`].
+    ///
+    /// # Errors
+    /// As [`Stream::send`].
+    ///
+    /// # Cancel safety
+    /// As [`Stream::send`].
+    pub async fn send(&mut self, message: impl Into<Bytes>) -> Result<(), SendError> {
+        let message = message.into();
+        if message.len() > MAX_MESSAGE {
+            return Err(SendError::TooLong { length: message.len() });
+        }
+        if self.finished {
+            return Err(SendError::Finished);
+        }
+        // At most MAX_MESSAGE and a few frame costs, which fits.
+        let cost = message_cost(message.len()) as u32;
+        let credit = self.credit.acquire_many(cost).await.map_err(|_| SendError::Closed)?;
+        let slot = self.commands.reserve().await.map_err(|_| SendError::Closed)?;
+        credit.forget();
+        slot.send(Command::Send { stream: self.id, message });
+        Ok(())
+    }
+
+    /// As [`Stream::finish`].
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn finish(&mut self) {
+        if !self.finished && self.commands.send(Command::Finish { stream: self.id }).await.is_ok() {
+            self.finished = true;
+        }
+    }
+}
+
+impl fmt::Debug for StreamSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamSender").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Why [`Stream::send`] failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The message is longer than [`MAX_MESSAGE`].
+    #[error("message of {length} bytes exceeds the limit of {MAX_MESSAGE}")]
+    TooLong {
+        /// Its length, in bytes.
+        length: usize,
+    },
+    /// This side has ended its direction.
+    #[error("this side has ended the stream")]
+    Finished,
+    /// The stream was reset, or its session ended.
+    #[error("the stream is closed")]
+    Closed,
+}
+
+impl SendError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::TooLong { .. } => ErrorKind::InvalidInput,
+            Self::Finished | Self::Closed => ErrorKind::Closed,
+        }
+    }
+}
+
+/// Why [`Stream::recv`] failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The peer does not serve the protocol.
+    #[error("the peer does not serve this protocol")]
+    UnknownProtocol,
+    /// The peer serves this protocol to identified diallers only.
+    #[error("the peer serves this protocol to identified diallers only")]
+    AnonymousRefused,
+    /// The peer abandoned the stream.
+    #[error("the peer reset the stream (code {0})")]
+    Reset(u32),
+    /// The session ended.
+    #[error("the session ended")]
+    SessionEnded,
+}
+
+impl RecvError {
+    fn from_code(code: u32) -> Self {
+        match code {
+            RESET_UNKNOWN_PROTOCOL => Self::UnknownProtocol,
+            RESET_ANONYMOUS => Self::AnonymousRefused,
+            code => Self::Reset(code),
+        }
+    }
+
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownProtocol | Self::AnonymousRefused => ErrorKind::Refused,
+            Self::Reset(_) | Self::SessionEnded => ErrorKind::Closed,
+        }
+    }
+}

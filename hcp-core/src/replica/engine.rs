@@ -1,0 +1,348 @@
+//! The one thread that writes the log: it takes entries and foreign segments in, commits them in groups, and publishes
+//! what is durable.
+//!
+//! Invariants: a segment is staged only behind its predecessor and all its dependencies; nothing is published, receipted
+//! or pushed before it is on disk; after a failed commit nothing more is accepted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::ReceiptError;
+use super::clock::Clock;
+use super::place::{LogId, NodeId, Place};
+use super::segment::{self, MAX_ENTRY, MAX_HEADER, Segment, Tip};
+use super::segments::{Position, SegmentWriter};
+use crate::identity::{LogKey, OnionAddress};
+use crate::store::StoreError;
+
+/// Inputs that may wait for the engine; writers and links wait beyond it.
+pub(super) const INPUT_QUEUE: usize = 1024;
+/// Inputs of one commit.
+const BATCH: usize = 512;
+/// Bytes of segments that wait for their dependencies. One that does not fit is dropped, and comes again.
+const MAX_WAITING: usize = 32 * 1024 * 1024;
+/// Bytes of entries in a segment: below the payload's limit by room for the encoding of many short ones.
+const SEGMENT_ENTRIES: usize = segment::MAX_PAYLOAD - MAX_ENTRY / 2;
+/// What an entry costs in a payload beyond its bytes.
+const ENTRY_OVERHEAD: usize = 8;
+/// A first segment names every log; more than this do not fit.
+pub(super) const MAX_LOGS: usize = MAX_HEADER / 96;
+
+/// What the engine is asked to do.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// Append an entry whose author had seen everything up to a position.
+    Append { entry: Bytes, seen: Position, reply: oneshot::Sender<Result<Place, ReceiptError>> },
+    /// Take in a segment that came over a link; its form and signature hold.
+    Segment(Box<Segment>),
+    /// Finish what is queued and let go of the database.
+    Stop,
+}
+
+/// What is durable here.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Head {
+    pub(super) last: Position,
+    pub(super) tips: Arc<BTreeMap<LogId, Tip>>,
+    /// Set when storing failed: nothing more will become durable.
+    pub(super) failed: Option<Arc<StoreError>>,
+    /// Logs of which two different segments were seen at one place.
+    pub(super) forked: Arc<Vec<LogId>>,
+    /// Nodes whose clock is too far ahead to be followed.
+    pub(super) ahead: Arc<Vec<NodeId>>,
+}
+
+struct Pending {
+    entry: Bytes,
+    seen: Position,
+    reply: oneshot::Sender<Result<Place, ReceiptError>>,
+}
+
+pub(super) struct Engine {
+    writer: SegmentWriter,
+    key: LogKey,
+    service: OnionAddress,
+    log: LogId,
+    clock: Clock,
+    head: watch::Sender<Head>,
+    tips: BTreeMap<LogId, Tip>,
+    forked: Vec<LogId>,
+    ahead: Vec<NodeId>,
+    /// Our segments name what was seen up to this position.
+    claimed: Position,
+    pending: Vec<Pending>,
+    pending_bytes: usize,
+    staged: Vec<Segment>,
+    replies: Vec<(oneshot::Sender<Result<Place, ReceiptError>>, Place)>,
+    waiting: BTreeMap<(LogId, u64), Segment>,
+    waiting_bytes: usize,
+}
+
+impl Engine {
+    /// Opens the log's new incarnation: its first segment, which names all that is held, is durable on return.
+    pub(super) fn begin(
+        writer: SegmentWriter,
+        key: LogKey,
+        service: OnionAddress,
+        log: LogId,
+        head: watch::Sender<Head>,
+    ) -> Result<Self, StoreError> {
+        let tips = writer.tips()?;
+        if tips.len() >= MAX_LOGS {
+            return Err(StoreError::Damaged("it holds too many ended logs"));
+        }
+        let claimed = writer.last();
+        let mut engine = Self {
+            writer,
+            key,
+            service,
+            log,
+            clock: Clock::default(),
+            head,
+            tips,
+            forked: Vec::new(),
+            ahead: Vec::new(),
+            claimed,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            staged: Vec::new(),
+            replies: Vec::new(),
+            waiting: BTreeMap::new(),
+            waiting_bytes: 0,
+        };
+        let dependencies: Vec<Tip> = engine.tips.values().copied().collect();
+        engine.stage_own(&dependencies, Vec::new());
+        engine.commit()?;
+        Ok(engine)
+    }
+
+    /// Runs until it is stopped, all senders are gone or storing fails.
+    pub(super) fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        let mut batch = Vec::new();
+        loop {
+            batch.clear();
+            let Some(first) = inputs.blocking_recv() else { return };
+            batch.push(first);
+            while batch.len() < BATCH
+                && let Ok(input) = inputs.try_recv()
+            {
+                batch.push(input);
+            }
+            let stop = batch.iter().any(|input| matches!(input, Input::Stop));
+            if let Err(error) = self.handle(batch.drain(..)) {
+                return self.fail(error, inputs);
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    fn handle(&mut self, inputs: impl Iterator<Item = Input>) -> Result<(), StoreError> {
+        for input in inputs {
+            match input {
+                Input::Append { entry, seen, reply } => self.add(Pending { entry, seen, reply })?,
+                Input::Segment(segment) => self.take(*segment)?,
+                Input::Stop => {}
+            }
+        }
+        self.cut()?;
+        self.commit()
+    }
+
+    /// Collects an entry; all entries of a segment have seen the same.
+    fn add(&mut self, pending: Pending) -> Result<(), StoreError> {
+        let size = pending.entry.len() + ENTRY_OVERHEAD;
+        let differs = self.pending.last().is_some_and(|last| last.seen != pending.seen);
+        if self.pending_bytes + size > SEGMENT_ENTRIES || differs {
+            self.cut()?;
+        }
+        self.pending_bytes += size;
+        self.pending.push(pending);
+        Ok(())
+    }
+
+    /// Makes a segment of the entries collected.
+    fn cut(&mut self) -> Result<(), StoreError> {
+        let Some(last) = self.pending.last() else { return Ok(()) };
+        // Positions are claimed once, in order, and never beyond what is durable.
+        let seen = last.seen.min(self.writer.last()).max(self.claimed);
+        let dependencies =
+            if seen > self.claimed { self.writer.tips_between(self.claimed, seen, self.log)? } else { Vec::new() };
+        self.claimed = seen;
+        self.pending_bytes = 0;
+        let pending = std::mem::take(&mut self.pending);
+        let (entries, replies): (Vec<_>, Vec<_>) = pending.into_iter().map(|p| (p.entry, p.reply)).unzip();
+        let seq = self.stage_own(&dependencies, entries);
+        for (index, reply) in (0..).zip(replies) {
+            self.replies.push((reply, Place { log: self.log, seq, index }));
+        }
+        Ok(())
+    }
+
+    fn stage_own(&mut self, dependencies: &[Tip], entries: Vec<Bytes>) -> u64 {
+        let previous = self.tips.get(&self.log).copied();
+        let stamp = self.clock.read(SystemTime::now());
+        let segment = Segment::sign(&self.key, &self.service, self.log, previous, stamp, dependencies, entries);
+        let seq = segment.seq;
+        self.stage(segment);
+        seq
+    }
+
+    /// Takes in a foreign segment: now, when what it needs has come, or never.
+    fn take(&mut self, segment: Segment) -> Result<(), StoreError> {
+        if segment.log.node == self.log.node && segment.log.incarnation == self.log.incarnation {
+            return Ok(());
+        }
+        if let Some(tip) = self.tips.get(&segment.log)
+            && segment.seq <= tip.seq
+        {
+            if self.writer_hash(&segment.log, segment.seq)? != Some(segment.hash) {
+                self.note_fork(segment.log);
+            }
+            return Ok(());
+        }
+        match self.requirements(&segment)? {
+            Requirements::Met => self.stage_foreign(segment)?,
+            Requirements::Missing => self.hold_back(segment),
+            Requirements::Contradicted => self.note_fork(segment.log),
+        }
+        Ok(())
+    }
+
+    fn requirements(&self, segment: &Segment) -> Result<Requirements, StoreError> {
+        let tip = self.tips.get(&segment.log);
+        if tip.map_or(0, |tip| tip.seq) + 1 != segment.seq {
+            return Ok(Requirements::Missing);
+        }
+        if tip.map(|tip| tip.hash) != segment.previous {
+            return Ok(Requirements::Contradicted);
+        }
+        for needed in &segment.dependencies {
+            match self.tips.get(&needed.log) {
+                Some(tip) if tip.seq >= needed.seq => {
+                    if self.writer_hash(&needed.log, needed.seq)? != Some(needed.hash) {
+                        return Ok(Requirements::Contradicted);
+                    }
+                }
+                _ => return Ok(Requirements::Missing),
+            }
+        }
+        Ok(Requirements::Met)
+    }
+
+    /// The hash of a segment that is staged or on disk.
+    fn writer_hash(&self, log: &LogId, seq: u64) -> Result<Option<segment::Hash>, StoreError> {
+        let staged = self.staged.iter().rev().find(|segment| segment.log == *log && segment.seq == seq);
+        match staged {
+            Some(segment) => Ok(Some(segment.hash)),
+            None => self.writer.hash_at(log, seq),
+        }
+    }
+
+    fn stage_foreign(&mut self, segment: Segment) -> Result<(), StoreError> {
+        let mut next = Some(segment);
+        while let Some(segment) = next.take() {
+            if !self.clock.see(segment.stamp, SystemTime::now()) && !self.ahead.contains(&segment.log.node) {
+                tracing::warn!(node = ?segment.log.node, "a node's clock is over a minute ahead of this one's");
+                self.ahead.push(segment.log.node);
+            }
+            self.stage(segment);
+            // Something that was held back may be possible now.
+            for (place, held) in &self.waiting {
+                if matches!(self.requirements(held)?, Requirements::Met) {
+                    let place = *place;
+                    next = self.waiting.remove(&place);
+                    break;
+                }
+            }
+            if let Some(segment) = &next {
+                self.waiting_bytes -= size(segment);
+            }
+        }
+        Ok(())
+    }
+
+    fn hold_back(&mut self, segment: Segment) {
+        let (place, size) = ((segment.log, segment.seq), size(&segment));
+        if self.waiting_bytes + size <= MAX_WAITING && !self.waiting.contains_key(&place) {
+            self.waiting_bytes += size;
+            self.waiting.insert(place, segment);
+        }
+    }
+
+    fn note_fork(&mut self, log: LogId) {
+        if !self.forked.contains(&log) {
+            tracing::error!(?log, "a node signed two different segments for one place of its log");
+            self.forked.push(log);
+        }
+    }
+
+    fn stage(&mut self, segment: Segment) {
+        self.tips.insert(segment.log, segment.tip());
+        self.staged.push(segment);
+    }
+
+    /// Makes what is staged durable, then tells everybody.
+    fn commit(&mut self) -> Result<(), StoreError> {
+        if !self.staged.is_empty() {
+            self.writer.commit(&self.staged)?;
+            self.staged.clear();
+            // What came before this process's first reader is long gone from here; held-back segments below a tip too.
+            let tips = &self.tips;
+            let waiting_bytes = &mut self.waiting_bytes;
+            self.waiting.retain(|(log, seq), segment| {
+                let keep = tips.get(log).is_none_or(|tip| tip.seq < *seq);
+                if !keep {
+                    *waiting_bytes -= size(segment);
+                }
+                keep
+            });
+        }
+        self.head.send_replace(Head {
+            last: self.writer.last(),
+            tips: Arc::new(self.tips.clone()),
+            failed: None,
+            forked: Arc::new(self.forked.clone()),
+            ahead: Arc::new(self.ahead.clone()),
+        });
+        for (reply, place) in self.replies.drain(..) {
+            // Nobody waits any more: fine.
+            let _ = reply.send(Ok(place));
+        }
+        Ok(())
+    }
+
+    /// Tells everybody that nothing more will be stored.
+    fn fail(mut self, error: StoreError, mut inputs: mpsc::Receiver<Input>) {
+        tracing::error!(%error, "the log cannot be written");
+        let error = Arc::new(error);
+        for (reply, _) in self.replies.drain(..) {
+            let _ = reply.send(Err(ReceiptError::Store(Arc::clone(&error))));
+        }
+        for pending in self.pending.drain(..) {
+            let _ = pending.reply.send(Err(ReceiptError::Store(Arc::clone(&error))));
+        }
+        self.head.send_modify(|head| head.failed = Some(Arc::clone(&error)));
+        inputs.close();
+        while let Some(input) = inputs.blocking_recv() {
+            if let Input::Append { reply, .. } = input {
+                let _ = reply.send(Err(ReceiptError::Store(Arc::clone(&error))));
+            }
+        }
+    }
+}
+
+enum Requirements {
+    Met,
+    Missing,
+    Contradicted,
+}
+
+fn size(segment: &Segment) -> usize {
+    segment.wire.header.len() + segment.wire.payload.len()
+}

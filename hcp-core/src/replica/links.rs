@@ -1,0 +1,87 @@
+//! Who links with whom: of two members the one with the lower address dials, and goes on dialling.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::task::JoinSet;
+
+use super::peers::Member;
+use super::{Replica, Shared, link};
+use crate::node::{Handler, Node, Stream};
+use crate::session::Peer;
+
+/// The protocol of a link; register [`Replica::handler`] for it.
+pub const PROTOCOL: &str = "hcp/replica/1";
+/// The first wait after a link was lost; doubles with every failure.
+const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+/// The longest wait between attempts.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A link that lived this long was a success.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+/// Keeps this node linked with its peers until it is dropped.
+#[derive(Debug)]
+pub struct Links {
+    _tasks: JoinSet<()>,
+}
+
+impl Replica {
+    /// Serves links that peers open; register it on the node for [`PROTOCOL`], for identified diallers.
+    pub fn handler(&self) -> impl Handler {
+        LinkHandler(Arc::clone(&self.shared))
+    }
+
+    /// Dials the peers that this node is to dial, from `node`, until the returned guard is dropped.
+    #[must_use = "dropping it ends the links"]
+    pub fn link(&self, node: &Node) -> Links {
+        let mut tasks = JoinSet::new();
+        for member in self.shared.members.iter().filter(|member| node.address() < member.address) {
+            tasks.spawn(keep_linked(Arc::clone(&self.shared), node.clone(), *member));
+        }
+        Links { _tasks: tasks }
+    }
+}
+
+struct LinkHandler(Arc<Shared>);
+
+impl Handler for LinkHandler {
+    fn serve(&self, stream: Stream, peer: Peer) -> BoxFuture<'static, ()> {
+        let shared = Arc::clone(&self.0);
+        async move {
+            let member =
+                peer.address().and_then(|address| shared.members.iter().find(|m| m.address == address).copied());
+            match member {
+                Some(member) if member.node != shared.log.node => {
+                    let error = link::run(shared, stream, member).await;
+                    tracing::debug!(node = ?member.node, %error, "a link has ended");
+                }
+                _ => tracing::warn!("somebody who is no member tried to link"),
+            }
+        }
+        .boxed()
+    }
+}
+
+async fn keep_linked(shared: Arc<Shared>, node: Node, member: Member) {
+    let mut wait = BACKOFF_FIRST;
+    loop {
+        let began = tokio::time::Instant::now();
+        match node.connect(member.address).await {
+            Ok(session) => match session.open(PROTOCOL).await {
+                Ok(stream) => {
+                    let error = link::run(Arc::clone(&shared), stream, member).await;
+                    tracing::info!(node = ?member.node, %error, "a link has ended");
+                }
+                Err(error) => tracing::info!(node = ?member.node, %error, "a peer took no link"),
+            },
+            Err(error) => tracing::info!(node = ?member.node, %error, "a peer cannot be reached"),
+        }
+        if began.elapsed() >= HEALTHY {
+            wait = BACKOFF_FIRST;
+        }
+        tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
+        wait = (wait * 2).min(BACKOFF_MAX);
+    }
+}

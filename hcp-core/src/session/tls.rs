@@ -1,0 +1,184 @@
+//! The TLS profile of HCP/1: TLS 1.3, X25519MLKEM768 and nothing else, raw public keys (RFC 7250), ALPN `hcp/1`,
+//! no SNI, tickets, resumption or 0-RTT.
+//!
+//! The client's verifier checks only that the peer holds the key that it shows; whether that key is the dialled one is
+//! the machine's to decide, before anything is sent.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConnection, Resumption};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage, ServerConnection};
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
+use rustls::{
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureAlgorithm,
+    SignatureScheme,
+};
+
+use crate::identity::{Identity, OnionAddress};
+
+const ALPN: &[u8] = b"hcp/1";
+/// The DER prefix of an Ed25519 SubjectPublicKeyInfo (RFC 8410).
+const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+/// The label of the exporter that the dialler signs.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-hcp/1 dialler";
+
+fn provider() -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768];
+    provider.cipher_suites.retain(|suite| {
+        matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_256_GCM_SHA384
+                | CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+        )
+    });
+    provider
+}
+
+fn spki(address: &OnionAddress) -> Vec<u8> {
+    [&SPKI_PREFIX[..], address.public_key()].concat()
+}
+
+/// The configuration of the accepting side, which shows `identity`'s key.
+pub(super) fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, Error> {
+    let shown = CertificateDer::from(spki(&identity.address()));
+    let key = CertifiedKey::new(vec![shown], Arc::new(OnionKey(identity.clone())));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(key))));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.send_half_rtt_data = true;
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}
+
+/// The accepting side of a connection.
+pub(super) fn server(config: Arc<ServerConfig>) -> Result<ServerConnection, Error> {
+    ServerConnection::new(config)
+}
+
+/// The configuration of the dialling side.
+pub(super) fn client_config() -> Result<Arc<ClientConfig>, Error> {
+    let provider = provider();
+    let verifier = Arc::new(HoldsItsKey(provider.signature_verification_algorithms));
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.enable_sni = false;
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// The dialling side of a connection.
+pub(super) fn client(config: Arc<ClientConfig>) -> Result<ClientConnection, Error> {
+    // Never sent, since SNI is off, and never checked, since the key is.
+    let name = ServerName::try_from("hcp.invalid").map_err(|_| Error::General("static server name".into()))?;
+    ClientConnection::new(config, name)
+}
+
+/// Whether the peer agreed to speak HCP/1; a client that offers no ALPN at all gets through TLS.
+pub(super) fn speaks_hcp(connection: &rustls::Connection) -> bool {
+    connection.alpn_protocol() == Some(ALPN)
+}
+
+/// Whether the server showed exactly the key of `address`.
+pub(super) fn shows_key_of(connection: &rustls::Connection, address: &OnionAddress) -> bool {
+    matches!(connection.peer_certificates(), Some([shown]) if shown.as_ref() == spki(address))
+}
+
+/// Secret bytes that both ends of this connection, and nobody else, can compute.
+pub(super) fn exporter(connection: &rustls::Connection) -> Result<[u8; 32], Error> {
+    connection.export_keying_material([0; 32], EXPORTER_LABEL, None)
+}
+
+/// Signs the handshake with an expanded onion key, so that keys imported from C tor work.
+struct OnionKey(Identity);
+
+impl fmt::Debug for OnionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnionKey([redacted])")
+    }
+}
+
+impl SigningKey for OnionKey {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered.contains(&SignatureScheme::ED25519).then(|| Box::new(Self(self.0.clone())) as Box<dyn Signer>)
+    }
+
+    fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
+        Some(spki(&self.0.address()).into())
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ED25519
+    }
+}
+
+impl Signer for OnionKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(self.0.sign(message).to_vec())
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ED25519
+    }
+}
+
+/// Accepts any Ed25519 raw public key whose holder signed the handshake.
+#[derive(Debug)]
+struct HoldsItsKey(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for HoldsItsKey {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let is_ed25519 = end_entity.len() == SPKI_PREFIX.len() + 32 && end_entity.starts_with(&SPKI_PREFIX);
+        if is_ed25519 && intermediates.is_empty() {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::BadEncoding.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 is not offered".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(cert.as_ref()), dss, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,140 @@
+//! Opening SQLite databases: one process at a time, fully synchronous, with migrations.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::error::ErrorKind;
+
+/// A database that no other process has open. The lock goes with it.
+#[derive(Debug)]
+pub(crate) struct Database {
+    pub(crate) connection: Connection,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Database {
+    /// Opens or makes the database at `path` and brings it to the newest of `migrations`, each of which is run once.
+    pub(crate) fn open(path: &Path, migrations: &[&str]) -> Result<Self, StoreError> {
+        let lock = lock(&path.with_extension("lock"))?;
+        let mut connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // What a commit reported must survive a power cut.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        // A handful of migrations, which fits.
+        let known = migrations.len() as u32;
+        let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if found > known {
+            return Err(StoreError::TooNew { found, known });
+        }
+        let transaction = connection.transaction()?;
+        for migration in &migrations[found as usize..] {
+            transaction.execute_batch(migration)?;
+        }
+        transaction.pragma_update(None, "user_version", known)?;
+        transaction.commit()?;
+        Ok(Self { connection, path: path.to_owned(), _lock: lock })
+    }
+
+    /// A further connection that only reads.
+    pub(crate) fn reader(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Ok(Connection::open_with_flags(&self.path, flags)?)
+    }
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Why a database cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error("the database is in use by another process")]
+    InUse,
+    /// The disk is full; nothing that was committed is lost.
+    #[error("the disk is full; free some space and start again, nothing committed is lost")]
+    Full,
+    /// The database was written by a newer version of this library.
+    #[error("the database has format {found}, this version knows {known}: use the newer version")]
+    TooNew {
+        /// Format of the database.
+        found: u32,
+        /// Newest format that this version knows.
+        known: u32,
+    },
+    /// The stored bytes are not what was written.
+    #[error("the database is damaged: {0}")]
+    Damaged(&'static str),
+    /// Anything else that SQLite reports.
+    #[error("the database failed: {0}")]
+    Sqlite(#[source] rusqlite::Error),
+    /// The file system refused.
+    #[error("cannot open the database: {0}")]
+    Io(#[source] io::Error),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Damaged("not a valid database"),
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+impl From<io::Error> for StoreError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl StoreError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InUse => ErrorKind::InUse,
+            Self::Full => ErrorKind::LimitExceeded,
+            Self::TooNew { .. } => ErrorKind::InvalidInput,
+            Self::Damaged(_) | Self::Sqlite(_) | Self::Io(_) => ErrorKind::Storage,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_opening_is_refused_while_the_first_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let first = Database::open(&path, &["CREATE TABLE t (x)"]).unwrap();
+        assert!(matches!(Database::open(&path, &[]), Err(StoreError::InUse)));
+        drop(first);
+        assert!(matches!(Database::open(&path, &[]), Err(StoreError::TooNew { found: 1, known: 0 })));
+        Database::open(&path, &["CREATE TABLE t (x)", "CREATE TABLE u (x)"]).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_named_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        std::fs::write(&path, [7; 4096]).unwrap();
+        assert!(matches!(Database::open(&path, &[]), Err(StoreError::Damaged(_))));
+    }
+}

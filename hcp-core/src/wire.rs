@@ -1,0 +1,12 @@
+//! What goes over a session's TLS connection: frames with a fixed header, control messages in protobuf.
+//!
+//! Limits are checked against the header, before anything is allocated for a payload.
+
+mod frame;
+mod proto;
+
+pub use self::frame::FrameError;
+pub(crate) use self::frame::{Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, HEADER_LEN, MAX_PAYLOAD};
+#[cfg(feature = "replica")]
+pub(crate) use self::proto::replica as replica_proto;
+pub(crate) use self::proto::session as session_proto;

@@ -1,0 +1,12 @@
+//! The generated protobuf messages.
+
+#![allow(missing_docs, unreachable_pub, clippy::all)]
+
+pub(crate) mod session {
+    include!(concat!(env!("OUT_DIR"), "/hcp.session.rs"));
+}
+
+#[cfg(feature = "replica")]
+pub(crate) mod replica {
+    include!(concat!(env!("OUT_DIR"), "/hcp.replica.rs"));
+}

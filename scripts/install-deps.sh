@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Installs what is missing on Debian or Ubuntu, and nothing when all is there.
+# usage: install-deps.sh build|run|all    build: compile; run: the demo too; all: the tests and checks too
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly minimum_tor=0.4.8
+readonly cargo_deny=0.20.2
+
+fail() {
+  echo "install-deps: $*" >&2
+  exit 1
+}
+
+# at_least WANTED FOUND
+at_least() {
+  [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
+}
+
+# The C in our dependencies wants a compiler; OpenSSL wants Perl with modules that Debian's perl-base lacks.
+missing_packages() {
+  command -v cc >/dev/null || echo build-essential
+  perl -MFile::Compare -MFindBin -MIPC::Cmd -e 1 2>/dev/null || echo perl
+  [ "$1" = build ] && return
+  command -v tor >/dev/null && command -v tor-gencert >/dev/null || echo tor
+  command -v irssi >/dev/null || echo irssi
+  command -v tmux >/dev/null || echo tmux
+}
+
+install_packages() {
+  command -v apt-get >/dev/null || fail "please install with your package manager: $*"
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || fail "please run as root: apt-get install $*"
+    as_root=(sudo)
+  fi
+  echo "Installing $*"
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+check_rust() {
+  local wanted found
+  wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+  [ -n "$wanted" ] || fail "Cargo.toml names no rust-version"
+  if ! command -v cargo >/dev/null || ! command -v rustc >/dev/null; then
+    fail "Rust is missing: install it from https://rustup.rs, then open a new shell"
+  fi
+  found=$(rustc --version | cut -d ' ' -f 2)
+  at_least "$wanted" "$found" || fail "Rust $found is too old, $wanted or later is needed: run rustup update stable"
+}
+
+check_component() {
+  cargo "$1" --version >/dev/null 2>&1 && return
+  command -v rustup >/dev/null || fail "cargo $1 is missing: install the package $2 of your Rust distribution"
+  rustup component add "$2"
+}
+
+check_tor() {
+  local found
+  found=$(tor --version | sed -n 's/^Tor version \([0-9.]*[0-9]\).*/\1/p')
+  at_least "$minimum_tor" "$found" ||
+    fail "tor $found is too old, $minimum_tor or later is needed: see https://support.torproject.org/apt"
+}
+
+install_cargo_deny() {
+  cargo deny --version >/dev/null 2>&1 && return
+  echo "Installing cargo-deny; this takes about three minutes"
+  env -u CARGO_TARGET_DIR cargo install --locked "cargo-deny@$cargo_deny"
+}
+
+main() {
+  local level=${1:-} packages
+  case $level in build | run | all) ;; *) fail "usage: install-deps.sh build|run|all" ;; esac
+  check_rust
+  mapfile -t packages < <(missing_packages "$level")
+  if [ "${#packages[@]}" -gt 0 ]; then
+    install_packages "${packages[@]}"
+    mapfile -t packages < <(missing_packages "$level")
+    [ "${#packages[@]}" -eq 0 ] || fail "still missing after installing: ${packages[*]}"
+  fi
+  if [ "$level" != build ]; then
+    check_tor
+  fi
+  if [ "$level" != run ]; then
+    check_component fmt rustfmt
+    check_component clippy clippy
+  fi
+  if [ "$level" = all ]; then
+    install_cargo_deny
+  fi
+}
+
+main "$@"

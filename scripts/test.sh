@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# What `make test` runs, step by step; the first failing step is named and ends it. scripts/install-deps.sh goes first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly bin=${CARGO_TARGET_DIR:-target}/debug
+current='starting' summary=''
+
+finish() {
+  local status=$?
+  printf '\nStep                                                Seconds\n%s' "$summary"
+  printf '%-50s %8d\n' total "$SECONDS"
+  if [ "$status" -ne 0 ]; then
+    echo "make test FAILED in the step: $current" >&2
+    exit "$status"
+  fi
+  echo
+  echo 'make test passed. Left to make test-all: the failover measurement, 20 nodes killed on a private Tor network.'
+  echo 'Left to make audit: known vulnerabilities in dependencies, which needs the internet.'
+}
+trap finish EXIT
+
+# Not to be called in a condition: bash would ignore failures inside.
+step() {
+  current=$1
+  shift
+  printf '\n== %s\n' "$current"
+  local start=$SECONDS
+  "$@"
+  summary+=$(printf '%-50s %8d' "$current" "$((SECONDS - start))")$'\n'
+}
+
+tree() {
+  cargo tree --locked --prefix none --edges normal,build -p hcp-core "$@"
+}
+
+# A build without the feature `tor` is for simulators, fuzzing and apps' own tests: a minute instead of ten.
+no_arti_without_tor() {
+  local with without found
+  with=$(tree)
+  without=$(tree --no-default-features --features replica,testing)
+  grep -qE '^(arti|tor)-' <<<"$with" || {
+    echo 'the pattern finds no Arti in the default build, so this check proves nothing' >&2
+    return 1
+  }
+  if found=$(grep -E '^(arti|tor)-' <<<"$without"); then
+    printf 'a build without the feature tor compiles:\n%s\n' "$found" >&2
+    return 1
+  fi
+}
+
+step 'fetch the locked dependencies' cargo fetch --locked
+step 'formatting' cargo fmt --check
+step 'build' cargo build --workspace --all-targets
+step 'clippy' cargo clippy --workspace --all-targets -- -D warnings
+step 'no Arti without the feature tor' no_arti_without_tor
+step 'clippy without default features' \
+  cargo clippy -p hcp-core --no-default-features --features testing --all-targets -- -D warnings
+step 'tests, with a private Tor network' "$bin/hcp-testnet" -- cargo test --workspace
+step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+step 'licences, bans, sources' cargo deny --offline check licenses bans sources
