@@ -6,8 +6,9 @@
 pub mod client;
 mod commands;
 mod entry;
-pub mod log;
+mod log;
 pub mod message;
 mod names;
 pub mod server;
+pub use log::LogFailure;
 mod world;

@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use hcp_core::replica::{LogId, NodeId, Write};
+use futures::FutureExt;
+use hcp_core::replica::{LogId, NodeId, Replica, Write};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
@@ -25,7 +26,7 @@ pub(crate) use self::client::{Client, ClientId, Phase, Shared};
 pub(crate) use self::line::{Caps, Line};
 use crate::commands::{self, Flow};
 use crate::entry::Entry;
-use crate::log::{Append, LogEvent, LogFailure, LogPort};
+use crate::log::{Log, LogEvent, LogFailure};
 use crate::message::{Message, ParseMessageError};
 use crate::names::{Folded, Nick, UserId};
 use crate::world::World;
@@ -100,6 +101,14 @@ impl Handle {
     }
 }
 
+/// An entry that the log has not taken yet.
+#[derive(Debug)]
+struct Append {
+    entry: Bytes,
+    /// The number under which the server wants to be told that another node holds it.
+    confirm: Option<u64>,
+}
+
 /// An entry on its way through the log; entries come back in the order in which they went.
 #[derive(Debug, Default)]
 struct InFlight {
@@ -120,7 +129,7 @@ pub struct Server {
     by_user: HashMap<UserId, ClientId>,
     /// The clients of this node in each channel.
     rooms: HashMap<Folded, BTreeSet<ClientId>>,
-    port: LogPort,
+    log: Log,
     input: mpsc::Receiver<Input>,
     outbox: VecDeque<Append>,
     in_flight: VecDeque<InFlight>,
@@ -138,8 +147,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes a server over a log and the handle by which connections reach it.
-    pub fn new(config: ServerConfig, port: LogPort) -> (Self, Handle) {
+    /// Makes a server over a replicated log and the handle by which connections reach it.
+    pub fn new(config: ServerConfig, replica: Replica) -> (Self, Handle) {
+        let log = Log::new(replica);
         let (sender, input) = mpsc::channel(INPUT_QUEUE);
         let (count, clients) = watch::channel(0);
         let (ready, is_ready) = watch::channel(false);
@@ -152,13 +162,13 @@ impl Server {
             ready: is_ready,
         };
         let server = Self {
-            world: World::new(port.own, config.history),
+            world: World::new(log.own(), config.history),
             config,
             clients: HashMap::new(),
-            own: port.own,
+            own: log.own(),
             by_user: HashMap::new(),
             rooms: HashMap::new(),
-            port,
+            log,
             input,
             outbox: VecDeque::new(),
             in_flight: VecDeque::new(),
@@ -187,20 +197,22 @@ impl Server {
     /// Not cancel-safe: dropping the future drops all clients; the log keeps what it has.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), LogFailure> {
         tokio::pin!(stop);
-        let mut events = Vec::with_capacity(BATCH);
         let mut inputs = Vec::with_capacity(BATCH);
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         let mut stopping: Option<Instant> = None;
-        let appends = self.port.appends.clone();
+        let replica = self.log.replica();
         loop {
             let serving = *self.ready.borrow() && stopping.is_none();
+            let waiting = self.outbox.front().map(|append| append.entry.clone());
+            let has_waiting = waiting.is_some();
             tokio::select! {
-                received = self.port.events.recv_many(&mut events, BATCH) => {
-                    if received == 0 {
-                        return Err(closed());
-                    }
-                    for event in events.drain(..) {
-                        self.on_event(event)?;
+                event = self.log.next() => {
+                    self.on_event(event?);
+                    self.hand_over()?;
+                    for _ in 1..BATCH {
+                        let Some(event) = self.log.next().now_or_never() else { break };
+                        self.on_event(event?);
+                        self.hand_over()?;
                     }
                 }
                 received = self.input.recv_many(&mut inputs, BATCH), if serving => {
@@ -208,22 +220,26 @@ impl Server {
                     if received == 0 {
                         return Ok(());
                     }
-                    inputs.drain(..).for_each(|input| self.on_input(input));
+                    for input in inputs.drain(..) {
+                        self.on_input(input);
+                    }
                 }
-                permit = appends.reserve(), if !self.outbox.is_empty() => {
-                    let permit = permit.map_err(|_| closed())?;
+                receipt = replica.append(waiting.unwrap_or_default()), if has_waiting => {
                     if let Some(append) = self.outbox.pop_front() {
-                        permit.send(append);
+                        self.log.appended(receipt?, append.confirm);
                     }
                 }
                 _ = tick.tick() => self.on_tick(),
                 () = &mut stop, if stopping.is_none() => {
                     let ids: Vec<_> = self.clients.keys().copied().collect();
-                    ids.into_iter().for_each(|id| self.close(id, "The server process stops; connect again"));
+                    for id in ids {
+                        self.close(id, "The server process stops; connect again");
+                    }
                     stopping = Some(Instant::now() + STOP_DEADLINE);
                 }
             }
             self.settle();
+            self.hand_over()?;
             if stopping.is_some_and(|deadline| self.in_flight.is_empty() || Instant::now() > deadline) {
                 return Ok(());
             }
@@ -232,9 +248,9 @@ impl Server {
 }
 
 impl Server {
-    fn on_event(&mut self, event: LogEvent) -> Result<(), LogFailure> {
+    fn on_event(&mut self, event: LogEvent) {
         match event {
-            LogEvent::Applied { write, entry, own } => self.on_applied(&write, &entry, own),
+            LogEvent::Entry { write, entry, own } => self.on_applied(&write, &entry, own),
             LogEvent::Began(log) => {
                 let changes = self.world.began(log);
                 self.announce_now(changes);
@@ -252,9 +268,7 @@ impl Server {
                 self.down.entry(node).or_insert_with(|| Instant::now() + LAPSE);
             }
             LogEvent::Confirmed(token) => self.on_confirmed(token),
-            LogEvent::Failed(failure) => return Err(failure),
         }
-        Ok(())
     }
 
     fn on_applied(&mut self, write: &Write, entry: &[u8], own: bool) {
@@ -355,16 +369,19 @@ impl Server {
         }
     }
 
-    /// Does what event handlers left for later: hands over entries, drops clients, tries stalled ones again.
-    fn settle(&mut self) {
-        while let Some(append) = self.outbox.pop_front() {
-            if let Err(mpsc::error::TrySendError::Full(append) | mpsc::error::TrySendError::Closed(append)) =
-                self.port.appends.try_send(append)
-            {
-                self.outbox.push_front(append);
+    /// Hands entries to the log as far as it takes them.
+    fn hand_over(&mut self) -> Result<(), LogFailure> {
+        while let Some(append) = self.outbox.front() {
+            if !self.log.try_append(&append.entry, append.confirm)? {
                 break;
             }
+            self.outbox.pop_front();
         }
+        Ok(())
+    }
+
+    /// Does what event handlers left for later: drops clients, tries stalled ones again.
+    fn settle(&mut self) {
         for (id, reason) in std::mem::take(&mut self.doomed) {
             self.close(id, reason);
         }
@@ -498,10 +515,6 @@ impl Server {
 pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn closed() -> LogFailure {
-    LogFailure { kind: hcp_core::error::ErrorKind::Closed, message: "the replicated log was shut down".into() }
 }
 
 /// Events or inputs handled before the rest gets its turn.
