@@ -20,14 +20,17 @@ impl WeeChat {
         let client = Self { socket };
         let home = folder.join("weechat");
         let home = home.display();
-        client.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "160", "-y", "50", "-s", "irc", "--"].map(String::from), &[
-            "weechat".to_owned(),
-            "--no-connect".to_owned(),
-            "--dir".to_owned(),
-            home.to_string(),
-            "--run-command".to_owned(),
-            commands.to_owned(),
-        ]);
+        client.tmux(
+            &["-f", "/dev/null", "new-session", "-d", "-x", "160", "-y", "50", "-s", "irc", "--"].map(String::from),
+            &[
+                "weechat".to_owned(),
+                "--no-connect".to_owned(),
+                "--dir".to_owned(),
+                home.to_string(),
+                "--run-command".to_owned(),
+                commands.to_owned(),
+            ],
+        );
         client
     }
 
