@@ -23,7 +23,8 @@ missing_packages() {
   perl -MFile::Compare -MFindBin -MIPC::Cmd -e 1 2>/dev/null || echo perl
   [ "$1" = build ] && return
   command -v tor >/dev/null && command -v tor-gencert >/dev/null || echo tor
-  command -v irssi >/dev/null || echo irssi
+  [ "$1" = run ] && return
+  command -v weechat >/dev/null || echo weechat-curses
   command -v tmux >/dev/null || echo tmux
 }
 

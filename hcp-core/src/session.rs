@@ -5,6 +5,8 @@
 
 mod machine;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Nodes on the memory and the local network: who may speak, what is refused, what dropping does.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! Replicas that link over the memory network.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -38,10 +38,13 @@ impl Cluster {
         let cluster =
             Self { program: program.to_owned(), folder: folder.to_owned(), place, address: String::new(), nodes };
         let key = folder.join("service.key");
-        let shown = cluster.run(&["new-service", "--out", &text(&key), "--passphrase-file", &text(&passphrase)]).await?;
+        let shown =
+            cluster.run(&["new-service", "--out", &text(&key), "--passphrase-file", &text(&passphrase)]).await?;
         let address = shown.split_whitespace().find(|word| word.ends_with(".onion"));
         let address = address.ok_or("new-service printed no address")?.to_owned();
-        let mut shared = format!("name = \"irc.hcp.example\"\nnetwork = \"HCP\"\nmotd = \"One address, {nodes} nodes.\"\nhistory = {history}\n\n");
+        let mut shared = format!(
+            "name = \"irc.hcp.example\"\nnetwork = \"HCP\"\nmotd = \"One address, {nodes} nodes.\"\nhistory = {history}\n\n"
+        );
         for i in 0..nodes {
             let home = text(&cluster.home(i));
             let member = cluster.run(&["init", "--home", &home, "--passphrase-file", &text(&passphrase)]).await?;

@@ -66,7 +66,9 @@ impl NodeProcess {
         match state {
             Ok(Ok(state)) if !state.ended => Ok(()),
             Ok(_) => Err(format!("node {node} ended while waiting for: {what}; see log.txt in its home").into()),
-            Err(_) => Err(format!("node {node}: {what} did not come within {deadline:?}; see log.txt in its home").into()),
+            Err(_) => {
+                Err(format!("node {node}: {what} did not come within {deadline:?}; see log.txt in its home").into())
+            }
         }
     }
 

@@ -61,7 +61,11 @@ pub async fn run(program: &Path, stay: bool) -> Result<()> {
 
     let began = Instant::now();
     talk(&alice, &bob, "before").await?;
-    timeline.say(format!("{} lines said, echoed and heard on the other node in {}", 2 * LINES, seconds(began.elapsed())));
+    timeline.say(format!(
+        "{} lines said, echoed and heard on the other node in {}",
+        2 * LINES,
+        seconds(began.elapsed())
+    ));
     for node in &nodes {
         timeline.say(format!("memory of node {}: {:.1} MiB resident", node.index + 1, node.memory()?));
     }
@@ -75,7 +79,11 @@ pub async fn run(program: &Path, stay: bool) -> Result<()> {
         alice.say(format!("alice while bob is away {i}"));
     }
     let away = alice.wait("echoes", SOON, |alice| alice.echoed.len() == 2 * LINES).await?;
-    timeline.say(format!("alice's lines are echoed {} after the kill ({} so far)", seconds(killed.elapsed()), away.echoed.len()));
+    timeline.say(format!(
+        "alice's lines are echoed {} after the kill ({} so far)",
+        seconds(killed.elapsed()),
+        away.echoed.len()
+    ));
     let back = bob.wait("a new connection", SOON, |bob| bob.welcomes == 2 && bob.joined).await?;
     let noticed = back.lost.map_or(Duration::ZERO, |lost| lost - killed);
     let served = back.welcomed.map_or(Duration::ZERO, |welcomed| welcomed - killed);
@@ -103,7 +111,11 @@ pub async fn run(program: &Path, stay: bool) -> Result<()> {
     count(&alice, &bob, timeline)?;
     if stay {
         timeline.say("the service stays up. Connect an IRC client of your own through Tor:");
-        timeline.say(format!("  SOCKS5 proxy {}, server {}, port 6667, no TLS", alice_tor.socks_addr(), cluster.address));
+        timeline.say(format!(
+            "  SOCKS5 proxy {}, server {}, port 6667, no TLS",
+            alice_tor.socks_addr(),
+            cluster.address
+        ));
         timeline.say(format!("  then /join {CHANNEL}. End with Ctrl-C."));
         std::future::pending::<()>().await;
     }

@@ -233,7 +233,7 @@ impl Writer {
     }
 
     async fn send_frontier(&mut self) -> Result<(), LinkError> {
-        let tips = self.head.borrow().tips.values().map(Tip::to_proto).collect();
+        let tips = self.head.borrow().tips.values().map(|tip| tip.to_proto()).collect();
         send(&mut self.sender, Kind::Frontier(proto::Frontier { tips })).await
     }
 

@@ -74,7 +74,7 @@ impl Segment {
             previous: previous.map_or(Bytes::new(), |tip| Bytes::copy_from_slice(&tip.hash)),
             millis: stamp.millis,
             counter: stamp.counter,
-            dependencies: dependencies.iter().map(Tip::to_proto).collect(),
+            dependencies: dependencies.iter().map(|tip| tip.to_proto()).collect(),
             payload_root: Bytes::copy_from_slice(blake3::hash(&payload).as_bytes()),
         }
         .encode_to_vec();
@@ -152,7 +152,7 @@ impl Segment {
 }
 
 impl Tip {
-    pub(crate) fn to_proto(&self) -> proto::Tip {
+    pub(crate) fn to_proto(self) -> proto::Tip {
         proto::Tip {
             node: Bytes::copy_from_slice(&self.log.node.0),
             incarnation: Bytes::copy_from_slice(&self.log.incarnation.0),
