@@ -22,7 +22,7 @@ pub(crate) enum Report {
     /// Strangers can reach this node, or the service through it.
     Reachable {
         what: What,
-        #[serde(serialize_with = "seconds")]
+        #[serde(serialize_with = "as_seconds")]
         seconds: Duration,
     },
     /// Another member came or went.
@@ -33,7 +33,7 @@ pub(crate) enum Report {
     Clients { count: usize },
     /// All parts run.
     Ready {
-        #[serde(serialize_with = "seconds")]
+        #[serde(serialize_with = "as_seconds")]
         seconds: Duration,
     },
 }
@@ -81,7 +81,7 @@ impl fmt::Display for Report {
     }
 }
 
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((duration.as_secs_f64() * 1000.0).round() / 1000.0)
 }
 

@@ -3,6 +3,7 @@
 mod network;
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,9 +12,8 @@ use hcp_core::identity::{Identity, LogKey};
 use hcp_core::network::{Listener, ListenerStatus, Network};
 use hcp_core::node::{Access, Node};
 use hcp_core::replica::{Member, NodeId, PROTOCOL, Peers, Replica};
-use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::network::Joined;
@@ -88,8 +88,7 @@ async fn run(
     tasks.spawn(accept(listener, handle.clone()));
 
     let ended = server.run(stop).await;
-    // The clients' last lines are on their way; their connections end by themselves within a few seconds.
-    drop(handle);
+    handle.idle().await;
     drop(links);
     replica.shutdown().await;
     tasks.shutdown().await;
@@ -137,19 +136,22 @@ fn lock(home: &Path) -> Result<File, Failure> {
 fn stop_signal(until_stdin_closes: bool) -> Result<impl Future<Output = ()>, Failure> {
     let handle = |kind| signal(kind).map_err(|error| Failure::of("handle signals", &error));
     let (mut terminate, mut interrupt) = (handle(SignalKind::terminate())?, handle(SignalKind::interrupt())?);
-    Ok(async move {
-        let stdin_closed = async {
-            if !until_stdin_closes {
-                return std::future::pending().await;
-            }
+    let (closed, stdin_closed) = oneshot::channel::<()>();
+    if until_stdin_closes {
+        // A thread of its own: one of the runtime's would keep it from ending.
+        std::thread::spawn(move || {
             let mut ignored = [0; 256];
-            let mut stdin = tokio::io::stdin();
-            while stdin.read(&mut ignored).await.is_ok_and(|len| len > 0) {}
-        };
+            while std::io::stdin().read(&mut ignored).is_ok_and(|len| len > 0) {}
+            drop(closed);
+        });
+    } else {
+        std::mem::forget(closed);
+    }
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            () = stdin_closed => {}
+            _ = stdin_closed => {}
         }
     })
 }

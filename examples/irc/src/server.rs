@@ -80,6 +80,7 @@ pub struct Handle {
     pub(crate) input: mpsc::Sender<Input>,
     pub(crate) name: Arc<str>,
     pub(crate) slots: Arc<Semaphore>,
+    max_clients: usize,
     next: Arc<AtomicU64>,
     clients: watch::Receiver<usize>,
     ready: watch::Receiver<bool>,
@@ -94,6 +95,15 @@ impl Handle {
     /// Watches whether the server has caught up with its log and serves clients.
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.clone()
+    }
+
+    /// Waits, once the server has ended, until its connections have: they still write what the server said last.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn idle(&self) {
+        let all = u32::try_from(self.max_clients).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(crate::client::GOODBYE, self.slots.acquire_many(all)).await;
     }
 
     pub(crate) fn next_id(&self) -> ClientId {
@@ -157,6 +167,7 @@ impl Server {
             input: sender,
             name: config.name.as_str().into(),
             slots: Arc::new(Semaphore::new(config.max_clients)),
+            max_clients: config.max_clients,
             next: Arc::default(),
             clients,
             ready: is_ready,
