@@ -1,0 +1,134 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+
+/// An IRC server that lives at one onion address on many equal nodes.
+///
+/// Each node: `init` makes its keys and prints its [[member]] block. Once: `new-service` makes the key of the shared
+/// address, of which every node gets a copy. The cluster file lists all members and is the same on every node. Then
+/// `serve` on each.
+#[derive(Debug, Parser)]
+#[command(name = "hcp-irc", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make the keys of a node and print its block of the cluster file.
+    Init(Init),
+    /// Make the key of the shared address and print the address.
+    NewService(NewService),
+    /// Serve the shared address together with the other members.
+    Serve(Serve),
+}
+
+/// How key files are protected; there is no default.
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+pub(crate) struct KeyProtection {
+    /// A file whose first line is the passphrase that seals the keys.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Keep keys in the clear, guarded by the file's permissions only.
+    #[arg(long)]
+    pub(crate) plain_keys: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Init {
+    /// The node's folder; made if it is missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) home: PathBuf,
+    #[command(flatten)]
+    pub(crate) keys: KeyProtection,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NewService {
+    /// The key file to make.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Take the key from C tor's hs_ed25519_secret_key instead of making one.
+    #[arg(long, value_name = "HS_ED25519_SECRET_KEY")]
+    pub(crate) import: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) keys: KeyProtection,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// The node's folder, as `init` made it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) home: PathBuf,
+    /// The cluster file, the same on every node.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster: PathBuf,
+    /// The key of the shared address [default: service.key in the home].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) service_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) keys: KeyProtection,
+    /// Where addresses are: `tor`, or `local:DIR` for development on one machine, which hides nothing.
+    #[arg(long, default_value = "tor", value_name = "NETWORK")]
+    pub(crate) network: NetworkChoice,
+    /// Use the private Tor network that this file describes; it protects nobody.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) private_tor: Option<PathBuf>,
+    /// Print events as JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Stop when standard input ends, so that the node does not outlive its supervisor.
+    #[arg(long)]
+    pub(crate) until_stdin_closes: bool,
+}
+
+/// The network that nodes and clients meet on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NetworkChoice {
+    Tor,
+    Local(PathBuf),
+}
+
+impl FromStr for NetworkChoice {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            None if text == "tor" => Ok(Self::Tor),
+            Some(("local", folder)) if !folder.is_empty() => Ok(Self::Local(folder.into())),
+            _ => Err("expected `tor` or `local:DIR`"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn public_tor_is_the_default_and_the_protection_of_keys_has_none() {
+        let serve = "hcp-irc serve --home h --cluster c --plain-keys";
+        let Ok(Cli { command: Command::Serve(parsed) }) = parse(serve) else { panic!("is valid") };
+        assert_eq!((parsed.network, parsed.private_tor), (NetworkChoice::Tor, None));
+        assert!(parse("hcp-irc serve --home h --cluster c").is_err());
+        assert!(parse("hcp-irc init --home h --plain-keys --passphrase-file f").is_err());
+        assert!(parse(&format!("{serve} --network local:")).is_err());
+        assert!(parse(&format!("{serve} --network local:/tmp/x")).is_ok());
+    }
+}

@@ -1,0 +1,107 @@
+//! JOIN: enters channels, creating those that do not exist.
+
+use super::Flow;
+use crate::entry::{Entry, Flag, Standing};
+use crate::message::Message;
+use crate::names::ChannelName;
+use crate::server::welcome::MAX_CHANNELS;
+use crate::server::{ClientId, Server, now};
+
+/// How long a channel that lost its last member keeps its modes, topic and history for whoever comes first: members who
+/// all lost their connection at once find it as it was.
+const LINGER_MILLIS: u64 = 5 * 60 * 1000;
+/// Channel names that this node lets its clients bring into being; the log holds every one of them.
+const MAX_NAMES: usize = 20_000;
+
+pub(super) fn run(server: &mut Server, id: ClientId, message: &Message) -> Flow {
+    let Some(names) = message.param(0) else {
+        server.needs_more(id, "JOIN");
+        return Flow::Done;
+    };
+    if names == "0" {
+        super::part::all(server, id);
+        return Flow::Done;
+    }
+    let mut keys = message.param(1).unwrap_or("").split(',');
+    let asked: Vec<(&str, &str)> = names.split(',').map(|name| (name, keys.next().unwrap_or(""))).collect();
+    // A channel that another line brings into being right now is joined, not created a second time.
+    if asked.iter().any(|(name, _)| server.is_being_created(&crate::names::Folded::of(name))) {
+        return Flow::Retry;
+    }
+    let mut joined = server.clients.get(&id).map_or(0, |client| client.rooms.len());
+    for (name, key) in asked {
+        if joined >= MAX_CHANNELS {
+            server.reply(id, 405, format_args!("{} :You have joined too many channels", printable(name)));
+        } else if join(server, id, name, key) {
+            joined += 1;
+        }
+    }
+    Flow::Done
+}
+
+/// Whether an entry is on its way.
+fn join(server: &mut Server, id: ClientId, name: &str, key: &str) -> bool {
+    let Some((me, user)) = super::user(server, id) else { return false };
+    let Some(channel) = ChannelName::parse(name) else {
+        server.no_such_channel(id, name);
+        return false;
+    };
+    let folded = channel.folded();
+    // Twice in one line.
+    if server.is_being_created(&folded) {
+        return false;
+    }
+    let known = server.world.channel(&folded).map(|state| (state, state.id()));
+    let (state, creation) = match known {
+        Some((state, Some(creation))) => (state, creation),
+        _ if server.world.channels().count() >= MAX_NAMES => {
+            server.reply(id, 405, format_args!("{channel} :There are too many channels"));
+            return false;
+        }
+        _ => {
+            let standing = Standing::Creator(rand::random());
+            server.create(id, folded, Entry::Join { user, channel, standing });
+            return true;
+        }
+    };
+    if state.is_member(me) {
+        return false;
+    }
+    let empty = state.is_empty();
+    if empty && now() > state.left().saturating_add(LINGER_MILLIS) {
+        let standing = Standing::Creator(rand::random());
+        server.create(id, folded, Entry::Join { user, channel, standing });
+        return true;
+    }
+    let invited = server.clients.get(&id).is_some_and(|client| client.invited.contains(&creation));
+    let full = state.limit().is_some_and(|limit| server.world.visible_members(state).count() >= limit as usize);
+    let shown = state.name(&folded);
+    let refusal = if invited {
+        None
+    } else if state.flag(Flag::InviteOnly) {
+        Some((473, format!("{shown} :Cannot join channel (+i)")))
+    } else if state.key().is_some_and(|wanted| wanted != key) {
+        Some((475, format!("{shown} :Cannot join channel (+k)")))
+    } else if full {
+        Some((471, format!("{shown} :Cannot join channel (+l)")))
+    } else {
+        None
+    };
+    if let Some((numeric, text)) = refusal {
+        server.reply(id, numeric, text);
+        return false;
+    }
+    if let Some(client) = server.clients.get_mut(&id) {
+        client.invited.remove(&creation);
+    }
+    if empty {
+        server.create(id, folded, Entry::Join { user, channel, standing: Standing::Reviver(creation) });
+    } else {
+        server.change(id, Entry::Join { user, channel, standing: Standing::Member(creation) });
+    }
+    true
+}
+
+fn printable(name: &str) -> &str {
+    crate::server::reply::printable(name)
+}

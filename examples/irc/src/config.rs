@@ -1,0 +1,169 @@
+//! The cluster file: what all nodes of a service have alike.
+
+use std::path::Path;
+use std::str::FromStr;
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use hcp_core::identity::OnionAddress;
+use hcp_core::replica::{Member, NodeId};
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::server::ServerConfig;
+
+/// Messages that a channel keeps for those who join.
+const HISTORY: usize = 200;
+/// The most that may be configured; with 64 KiB of text for each channel this bounds memory anyway.
+const MAX_HISTORY: usize = 10_000;
+/// Clients of one node. Each costs a few KiB idle and at most 1 MiB when it reads slowly.
+const MAX_CLIENTS: usize = 2000;
+/// Nodes of one service: every node links with every other.
+const MAX_MEMBERS: usize = 64;
+
+/// The cluster file, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Cluster {
+    file: File,
+    pub(crate) members: Vec<Member>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    network: String,
+    #[serde(default)]
+    motd: String,
+    #[serde(default = "default_history")]
+    history: usize,
+    #[serde(default = "default_max_clients")]
+    max_clients: usize,
+    #[serde(default)]
+    ctcp: bool,
+    #[serde(default)]
+    real_names: bool,
+    member: Vec<MemberBlock>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemberBlock {
+    address: String,
+    log_key: String,
+}
+
+impl Cluster {
+    /// Reads the file.
+    pub(crate) fn load(path: &Path) -> Result<Self, Failure> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| Failure::file("read the cluster file", path, &error))?;
+        Self::parse(&text).map_err(|message| Failure::new(format!("cluster file {}: {message}", path.display())))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            format!("line {line}: {}", error.message().replace('\n', " "))
+        })?;
+        let word = |text: &str| !text.is_empty() && text.len() <= 63 && text.bytes().all(|b| b.is_ascii_graphic());
+        if !word(&file.name) || file.name.starts_with(':') || !file.name.contains('.') {
+            return Err(
+                "`name` must look like a host name, for instance \"irc.example\", in at most 63 characters".into()
+            );
+        }
+        if !word(&file.network) {
+            return Err("`network` must be one word of at most 63 characters".into());
+        }
+        if file.motd.len() > 16 * 1024 || file.motd.chars().any(|c| c.is_control() && c != '\n') {
+            return Err("`motd` must be at most 16 KiB of lines without control characters".into());
+        }
+        if file.history > MAX_HISTORY {
+            return Err(format!("`history` must be at most {MAX_HISTORY}"));
+        }
+        if !(1..=1_000_000).contains(&file.max_clients) {
+            return Err("`max_clients` must be 1 to 1000000".into());
+        }
+        if !(1..=MAX_MEMBERS).contains(&file.member.len()) {
+            return Err(format!("there must be 1 to {MAX_MEMBERS} [[member]] blocks, as `hcp-irc init` prints them"));
+        }
+        let mut members: Vec<Member> = Vec::new();
+        for (index, block) in file.member.iter().enumerate() {
+            let at = format!("[[member]] number {}", index + 1);
+            let address = OnionAddress::from_str(&block.address)
+                .map_err(|error| format!("{at}: `address` is no onion address: {error}"))?;
+            let key = HEXLOWER_PERMISSIVE.decode(block.log_key.as_bytes()).ok().and_then(|key| key.try_into().ok());
+            let node = NodeId(key.ok_or_else(|| format!("{at}: `log_key` must be 64 hexadecimal digits"))?);
+            if members.iter().any(|other| other.address == address || other.node == node) {
+                return Err(format!("{at} has the address or the log key of another: each node needs its own `init`"));
+            }
+            members.push(Member { address, node });
+        }
+        Ok(Self { file, members })
+    }
+
+    /// The server's configuration, for the service at `address`.
+    pub(crate) fn server(&self, address: &OnionAddress) -> ServerConfig {
+        ServerConfig {
+            name: self.file.name.clone(),
+            network: self.file.network.clone(),
+            motd: self.file.motd.lines().map(str::to_owned).collect(),
+            history: self.file.history,
+            ctcp: self.file.ctcp,
+            real_names: self.file.real_names,
+            msgid_key: ServerConfig::derive_msgid_key(&address.to_string(), &self.file.name),
+            max_clients: self.file.max_clients,
+        }
+    }
+}
+
+fn default_history() -> usize {
+    HISTORY
+}
+
+fn default_max_clients() -> usize {
+    MAX_CLIENTS
+}
+
+#[cfg(test)]
+mod tests {
+    use hcp_core::identity::{Identity, LogKey};
+
+    use super::*;
+
+    fn member() -> String {
+        let key = data_encoding::HEXLOWER.encode(&LogKey::generate().public_key());
+        format!("[[member]]\naddress = \"{}\"\nlog_key = \"{key}\"\n", Identity::generate().address())
+    }
+
+    fn refusal(text: &str) -> String {
+        let error = Cluster::parse(text).expect_err("is refused");
+        assert!(!error.contains('\n'), "{error}");
+        error
+    }
+
+    #[test]
+    fn reads_a_complete_file_and_fills_in_defaults() {
+        let text = format!("name = \"irc.example\"\nnetwork = \"HCP\"\nmotd = \"a\\nb\"\n{}{}", member(), member());
+        let cluster = Cluster::parse(&text).expect("is valid");
+        let server = cluster.server(&Identity::generate().address());
+        assert_eq!((cluster.members.len(), server.history, server.motd.len()), (2, HISTORY, 2));
+        assert!(!server.ctcp && !server.real_names);
+    }
+
+    #[test]
+    fn names_what_is_wrong() {
+        let head = "name = \"irc.example\"\nnetwork = \"HCP\"\n";
+        let twice = member();
+        for (text, expected) in [
+            (format!("{head}histroy = 5\n{}", member()), "line 3: unknown field `histroy`"),
+            (format!("network = \"x\"\n{}", member()), "missing field `name`"),
+            (format!("name = \"a b\"\nnetwork = \"x\"\n{}", member()), "`name`"),
+            (format!("{head}history = 99999\n{}", member()), "`history`"),
+            (format!("{head}member = []"), "[[member]]"),
+            (format!("{head}{twice}{twice}"), "number 2"),
+            (format!("{head}[[member]]\naddress = \"x\"\nlog_key = \"00\"\n"), "number 1: `address`"),
+        ] {
+            assert!(refusal(&text).contains(expected), "{expected}: {}", refusal(&text));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The keys of a node and of the service: making them, opening them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use hcp_core::identity::keyfile::{KeyFile, Protection, StoredKey};
+use hcp_core::identity::{Identity, LogKey, Passphrase, ctor};
+use zeroize::Zeroizing;
+
+use crate::cli::{Init, KeyProtection, NewService};
+use crate::failure::Failure;
+
+/// The file of a node's address key in its home.
+pub(crate) const NODE_KEY: &str = "node.key";
+/// The file of a node's log key in its home.
+pub(crate) const LOG_KEY: &str = "log.key";
+/// The file of the service's key, unless the command line names another.
+pub(crate) const SERVICE_KEY: &str = "service.key";
+
+/// `hcp-irc init`.
+pub(crate) fn init(command: &Init) -> Result<(), Failure> {
+    let home = &command.home;
+    make_private_folder(home)?;
+    let protection = protection(&command.keys)?;
+    let (node, log) = (Identity::generate(), LogKey::generate());
+    let (node_path, log_path) = (home.join(NODE_KEY), home.join(LOG_KEY));
+    // Both or none: a home with one key would be refused by the next `init` and by `serve`.
+    if let Some(path) = [&node_path, &log_path].into_iter().find(|path| path.exists()) {
+        return Err(Failure::new(format!(
+            "{} exists already: this home has its keys; use another --home for another node",
+            path.display()
+        )));
+    }
+    save(&node_path, &node, &protection)?;
+    save(&log_path, &log, &protection)?;
+    let key = HEXLOWER.encode(&log.public_key());
+    print(&format!("[[member]]\naddress = \"{}\"\nlog_key = \"{key}\"\n", node.address()))
+}
+
+/// `hcp-irc new-service`.
+pub(crate) fn new_service(command: &NewService) -> Result<(), Failure> {
+    let protection = protection(&command.keys)?;
+    let service = match &command.import {
+        Some(path) => {
+            let content = std::fs::read(path).map(Zeroizing::new);
+            let content = content.map_err(|error| Failure::file("read C tor's key file", path, &error))?;
+            ctor::decode_secret_key(&content).map_err(|error| Failure::file("import", path, &error))?
+        }
+        None => Identity::generate(),
+    };
+    save(&command.out, &service, &protection)?;
+    print(&format!("{}\n", service.address()))
+}
+
+/// Reads a key.
+pub(crate) fn load<K: StoredKey>(path: &Path, what: &str, protection: &Protection) -> Result<K, Failure> {
+    KeyFile::new(path).load(protection).map_err(|error| Failure::file(&format!("open the {what}"), path, &error))
+}
+
+/// What the command line says about the protection of keys.
+pub(crate) fn protection(keys: &KeyProtection) -> Result<Protection, Failure> {
+    let Some(path) = &keys.passphrase_file else { return Ok(Protection::Plain) };
+    let text = std::fs::read_to_string(path).map(Zeroizing::new);
+    let text = text.map_err(|error| Failure::file("read the passphrase file", path, &error))?;
+    let line = text.lines().next().unwrap_or("");
+    let passphrase = Passphrase::new(line)
+        .map_err(|error| Failure::file("use the first line of the passphrase file", path, &error))?;
+    Ok(Protection::Passphrase(passphrase))
+}
+
+fn save<K: StoredKey>(path: &Path, key: &K, protection: &Protection) -> Result<(), Failure> {
+    KeyFile::new(path).save(key, protection).map_err(|error| Failure::file("write the key file", path, &error))
+}
+
+fn make_private_folder(path: &PathBuf) -> Result<(), Failure> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).map_err(|error| Failure::file("make the home", path, &error))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::of("write to standard output", &error))
+}

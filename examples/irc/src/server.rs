@@ -1,0 +1,529 @@
+//! The server: one task that owns the [`World`] and all clients of this node.
+//!
+//! Invariants: the world changes only by applied entries; nothing here waits for the log, a disk or a client. A client's
+//! next line is looked at once its earlier ones were processed, and one that changes state counts as processed when its
+//! entry has been applied. The echo of a message is sent once another live node, if there is one, holds it; the echoes
+//! of one client keep their order.
+
+mod announce;
+pub(crate) mod client;
+mod line;
+pub(crate) mod reply;
+pub(crate) mod welcome;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use hcp_core::replica::{LogId, NodeId, Replica, Write};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
+
+pub(crate) use self::client::{Client, ClientId, Phase, Shared};
+pub(crate) use self::line::{Caps, Line};
+use crate::commands::{self, Flow};
+use crate::entry::Entry;
+use crate::log::{Log, LogEvent, LogFailure};
+use crate::message::{Message, ParseMessageError};
+use crate::names::{Folded, Nick, UserId};
+use crate::world::World;
+use crate::world::change::Change;
+
+/// How long a node may be unreachable before its users are hidden: long enough for a circuit to be rebuilt, short enough
+/// that nobody talks to ghosts for long.
+pub const LAPSE: Duration = Duration::from_secs(20);
+/// Messages of one client that may wait to be applied or confirmed; its further lines wait.
+pub const UNCONFIRMED: usize = 256;
+
+/// What the server is told at its start. Everything but `own` and `max_clients` must be the same on every node.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The one server name.
+    pub name: String,
+    /// The network's name.
+    pub network: String,
+    /// The message of the day; empty for none.
+    pub motd: Vec<String>,
+    /// Messages that a channel keeps for those who join; 0 keeps none.
+    pub history: usize,
+    /// Whether CTCP requests other than ACTION are passed on.
+    pub ctcp: bool,
+    /// Whether the username and real name that a client sends are shown.
+    pub real_names: bool,
+    /// What message ids are derived from.
+    pub msgid_key: [u8; 32],
+    /// Clients that this node serves at a time.
+    pub max_clients: usize,
+}
+
+impl ServerConfig {
+    /// The key of message ids for the service at `address`.
+    pub fn derive_msgid_key(address: &str, name: &str) -> [u8; 32] {
+        blake3::derive_key("hcp-irc 2026 msgid", format!("{address}\0{name}").as_bytes())
+    }
+}
+
+/// What a connection tells the server.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Open { id: ClientId, out: mpsc::Sender<Bytes>, shared: Arc<Shared> },
+    Line { id: ClientId, line: Result<Message, ParseMessageError> },
+    Gone { id: ClientId, reason: String },
+}
+
+/// Hands connections to the server; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(crate) input: mpsc::Sender<Input>,
+    pub(crate) name: Arc<str>,
+    pub(crate) slots: Arc<Semaphore>,
+    next: Arc<AtomicU64>,
+    clients: watch::Receiver<usize>,
+    ready: watch::Receiver<bool>,
+}
+
+impl Handle {
+    /// Watches how many clients are registered here.
+    pub fn clients(&self) -> watch::Receiver<usize> {
+        self.clients.clone()
+    }
+
+    /// Watches whether the server has caught up with its log and serves clients.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    pub(crate) fn next_id(&self) -> ClientId {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// An entry that the log has not taken yet.
+#[derive(Debug)]
+struct Append {
+    entry: Bytes,
+    /// The number under which the server wants to be told that another node holds it.
+    confirm: Option<u64>,
+}
+
+/// An entry on its way through the log; entries come back in the order in which they went.
+#[derive(Debug, Default)]
+struct InFlight {
+    client: Option<ClientId>,
+    blocks: bool,
+    echo: Option<u64>,
+    nick: Option<Folded>,
+    channel: Option<Folded>,
+}
+
+/// The server of this node.
+#[derive(Debug)]
+pub struct Server {
+    pub(crate) config: ServerConfig,
+    pub(crate) world: World,
+    pub(crate) clients: HashMap<ClientId, Client>,
+    pub(crate) own: LogId,
+    by_user: HashMap<UserId, ClientId>,
+    /// The clients of this node in each channel.
+    rooms: HashMap<Folded, BTreeSet<ClientId>>,
+    log: Log,
+    input: mpsc::Receiver<Input>,
+    outbox: VecDeque<Append>,
+    in_flight: VecDeque<InFlight>,
+    /// Nicknames and channels that entries on their way will take; the next client waits or is told.
+    taken_nicks: HashSet<Folded>,
+    taken_channels: HashSet<Folded>,
+    stalled: VecDeque<ClientId>,
+    doomed: Vec<(ClientId, &'static str)>,
+    echo_owners: HashMap<u64, ClientId>,
+    next_echo: u64,
+    down: HashMap<NodeId, Instant>,
+    caught_up: bool,
+    count: watch::Sender<usize>,
+    ready: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Makes a server over a replicated log and the handle by which connections reach it.
+    pub fn new(config: ServerConfig, replica: Replica) -> (Self, Handle) {
+        let log = Log::new(replica);
+        let (sender, input) = mpsc::channel(INPUT_QUEUE);
+        let (count, clients) = watch::channel(0);
+        let (ready, is_ready) = watch::channel(false);
+        let handle = Handle {
+            input: sender,
+            name: config.name.as_str().into(),
+            slots: Arc::new(Semaphore::new(config.max_clients)),
+            next: Arc::default(),
+            clients,
+            ready: is_ready,
+        };
+        let server = Self {
+            world: World::new(log.own(), config.history),
+            config,
+            clients: HashMap::new(),
+            own: log.own(),
+            by_user: HashMap::new(),
+            rooms: HashMap::new(),
+            log,
+            input,
+            outbox: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            taken_nicks: HashSet::new(),
+            taken_channels: HashSet::new(),
+            stalled: VecDeque::new(),
+            doomed: Vec::new(),
+            echo_owners: HashMap::new(),
+            next_echo: 0,
+            down: HashMap::new(),
+            caught_up: false,
+            count,
+            ready,
+        };
+        (server, handle)
+    }
+
+    /// Runs until `stop` resolves or the log fails.
+    ///
+    /// On a stop the users of this node quit, so that the other nodes need not wait for them to lapse.
+    ///
+    /// # Errors
+    /// The log's failure. Nothing that was echoed is lost.
+    ///
+    /// # Cancel safety
+    /// Not cancel-safe: dropping the future drops all clients; the log keeps what it has.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), LogFailure> {
+        tokio::pin!(stop);
+        let mut inputs = Vec::with_capacity(BATCH);
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        let mut stopping: Option<Instant> = None;
+        let replica = self.log.replica();
+        loop {
+            let serving = *self.ready.borrow() && stopping.is_none();
+            let waiting = self.outbox.front().map(|append| append.entry.clone());
+            let has_waiting = waiting.is_some();
+            tokio::select! {
+                event = self.log.next() => {
+                    self.on_event(event?);
+                    self.hand_over()?;
+                    for _ in 1..BATCH {
+                        let Some(event) = self.log.next().now_or_never() else { break };
+                        self.on_event(event?);
+                        self.hand_over()?;
+                    }
+                }
+                received = self.input.recv_many(&mut inputs, BATCH), if serving => {
+                    // The handle that `serve` holds keeps the queue open; without one there is nobody to serve.
+                    if received == 0 {
+                        return Ok(());
+                    }
+                    for input in inputs.drain(..) {
+                        self.on_input(input);
+                    }
+                }
+                receipt = replica.append(waiting.unwrap_or_default()), if has_waiting => {
+                    if let Some(append) = self.outbox.pop_front() {
+                        self.log.appended(receipt?, append.confirm);
+                    }
+                }
+                _ = tick.tick() => self.on_tick(),
+                () = &mut stop, if stopping.is_none() => {
+                    let ids: Vec<_> = self.clients.keys().copied().collect();
+                    for id in ids {
+                        self.close(id, "The server process stops; connect again");
+                    }
+                    stopping = Some(Instant::now() + STOP_DEADLINE);
+                }
+            }
+            self.settle();
+            self.hand_over()?;
+            if stopping.is_some_and(|deadline| self.in_flight.is_empty() || Instant::now() > deadline) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Server {
+    fn on_event(&mut self, event: LogEvent) {
+        match event {
+            LogEvent::Entry { write, entry, own } => self.on_applied(&write, &entry, own),
+            LogEvent::Began(log) => {
+                let changes = self.world.began(log);
+                self.announce_now(changes);
+            }
+            LogEvent::CaughtUp => {
+                self.caught_up = true;
+                self.append(InFlight::default(), Entry::Start, None);
+            }
+            LogEvent::Peer { node, run: Some(incarnation) } => {
+                self.down.remove(&node);
+                let changes = self.world.restore(LogId { node, incarnation });
+                self.announce_now(changes);
+            }
+            LogEvent::Peer { node, run: None } => {
+                self.down.entry(node).or_insert_with(|| Instant::now() + LAPSE);
+            }
+            LogEvent::Confirmed(token) => self.on_confirmed(token),
+        }
+    }
+
+    fn on_applied(&mut self, write: &Write, entry: &[u8], own: bool) {
+        let flight = if own { self.in_flight.pop_front() } else { None };
+        let changes = self.world.apply(write, entry);
+        let time = self.world.time(write.stamp.millis);
+        let mut spoken = None;
+        for change in changes {
+            match change {
+                Change::Said { user, target, said } => spoken = Some(self.announce_message(user, &target, &said)),
+                change => self.announce(time, change),
+            }
+        }
+        if let Some(flight) = flight {
+            self.on_landed(flight, spoken);
+        }
+        if !self.caught_up {
+            return;
+        }
+        if self.world.is_current(&self.own) {
+            self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+        } else if self.in_flight.is_empty() {
+            // A run of this node that was lost with its disk turned up and counts as the later one.
+            self.append(InFlight::default(), Entry::Start, None);
+        }
+    }
+
+    /// An entry of this node was applied: whoever waited for that goes on.
+    fn on_landed(&mut self, flight: InFlight, spoken: Option<Line>) {
+        if let Some(nick) = &flight.nick {
+            self.taken_nicks.remove(nick);
+        }
+        if let Some(channel) = &flight.channel {
+            self.taken_channels.remove(channel);
+        }
+        let Some(id) = flight.client else { return };
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        client.unapplied -= 1;
+        client.waiting -= usize::from(flight.blocks);
+        if let Some(token) = flight.echo {
+            match client.echoes.iter_mut().find(|echo| echo.token == token) {
+                Some(echo) if spoken.is_some() => echo.line = spoken,
+                // The message reached nobody: its channel was recreated meanwhile. There is nothing to promise.
+                _ => client.echoes.retain(|echo| echo.token != token),
+            }
+            self.flush_echoes(id);
+        }
+        let lost = |client: &Client| client.phase == Phase::Connecting && client.waiting == 0;
+        if self.clients.get(&id).is_some_and(lost) {
+            self.doomed.push((id, "The server process is starting anew; connect again"));
+        }
+        self.advance(id);
+    }
+
+    fn on_confirmed(&mut self, token: u64) {
+        let Some(id) = self.echo_owners.remove(&token) else { return };
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        if let Some(echo) = client.echoes.iter_mut().find(|echo| echo.token == token) {
+            echo.confirmed = true;
+        }
+        self.flush_echoes(id);
+        self.advance(id);
+    }
+
+    fn flush_echoes(&mut self, id: ClientId) {
+        loop {
+            let Some(client) = self.clients.get_mut(&id) else { return };
+            let ready = client.echoes.front().is_some_and(|echo| echo.confirmed && echo.line.is_some());
+            let Some(echo) = ready.then(|| client.echoes.pop_front()).flatten() else { return };
+            if let Some(mut line) = echo.line {
+                self.send(id, &mut line);
+            }
+        }
+    }
+
+    fn on_input(&mut self, input: Input) {
+        match input {
+            Input::Open { id, out, shared } => {
+                self.clients.insert(id, Client::new(out, shared));
+            }
+            Input::Line { id, line } => {
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.pending.push_back(line);
+                    self.advance(id);
+                }
+            }
+            Input::Gone { id, reason } => self.close(id, &reason),
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let now = Instant::now();
+        let lapsed: Vec<NodeId> = self.down.iter().filter(|(_, at)| **at <= now).map(|(node, _)| *node).collect();
+        for node in lapsed {
+            self.down.remove(&node);
+            let changes = self.world.lapse(node);
+            self.announce_now(changes);
+        }
+    }
+
+    /// Hands entries to the log as far as it takes them.
+    fn hand_over(&mut self) -> Result<(), LogFailure> {
+        while let Some(append) = self.outbox.front() {
+            if !self.log.try_append(&append.entry, append.confirm)? {
+                break;
+            }
+            self.outbox.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Does what event handlers left for later: drops clients, tries stalled ones again.
+    fn settle(&mut self) {
+        for (id, reason) in std::mem::take(&mut self.doomed) {
+            self.close(id, reason);
+        }
+        for id in std::mem::take(&mut self.stalled) {
+            if let Some(client) = self.clients.get_mut(&id) {
+                client.stalled = false;
+                self.advance(id);
+            }
+        }
+        let registered = self.by_user.len();
+        self.count.send_if_modified(|count| std::mem::replace(count, registered) != registered);
+    }
+
+    /// Processes a client's lines until one has to wait.
+    fn advance(&mut self, id: ClientId) {
+        loop {
+            let Some(client) = self.clients.get_mut(&id) else { return };
+            if client.waiting > 0 || client.stalled {
+                return;
+            }
+            let Some(line) = client.pending.pop_front() else { return };
+            let flow = if client.unapplied < UNCONFIRMED && client.echoes.len() < UNCONFIRMED {
+                commands::run(self, id, &line)
+            } else {
+                Flow::Retry
+            };
+            let Some(client) = self.clients.get_mut(&id) else { return };
+            match flow {
+                Flow::Done => client.shared.credits.add_permits(1),
+                Flow::Retry => {
+                    client.pending.push_front(line);
+                    client.stalled = true;
+                    self.stalled.push_back(id);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn append(&mut self, flight: InFlight, entry: Entry, confirm: Option<u64>) {
+        if let Some(client) = flight.client.and_then(|id| self.clients.get_mut(&id)) {
+            client.unapplied += 1;
+            client.waiting += usize::from(flight.blocks);
+        }
+        self.in_flight.push_back(flight);
+        self.outbox.push_back(Append { entry: entry.encode(), confirm });
+    }
+}
+
+/// What commands use.
+impl Server {
+    /// Whether the log takes entries of clients now; if not, the line is tried again later.
+    pub(crate) fn has_room(&self) -> bool {
+        self.outbox.len() < OUTBOX
+    }
+
+    /// Appends an entry that the client's next line has to wait for.
+    pub(crate) fn change(&mut self, id: ClientId, entry: Entry) {
+        let flight = InFlight { client: Some(id), blocks: true, ..InFlight::default() };
+        self.append(flight, entry, None);
+    }
+
+    /// Like [`Server::change`], for one that takes a nickname.
+    pub(crate) fn change_nick(&mut self, id: ClientId, nick: &Nick, entry: Entry) {
+        let nick = nick.folded();
+        self.taken_nicks.insert(nick.clone());
+        let flight = InFlight { client: Some(id), blocks: true, nick: Some(nick), ..InFlight::default() };
+        self.append(flight, entry, None);
+    }
+
+    /// Like [`Server::change`], for one that creates or revives a channel.
+    pub(crate) fn create(&mut self, id: ClientId, channel: Folded, entry: Entry) {
+        self.taken_channels.insert(channel.clone());
+        let flight = InFlight { client: Some(id), blocks: true, channel: Some(channel), ..InFlight::default() };
+        self.append(flight, entry, None);
+    }
+
+    /// Appends a message; nothing waits for it but its echo.
+    pub(crate) fn speak(&mut self, id: ClientId, entry: Entry) {
+        let echoes = self.clients.get(&id).is_some_and(|client| client.caps.has(Caps::ECHO_MESSAGE));
+        let echo = echoes.then(|| {
+            self.next_echo += 1;
+            self.next_echo
+        });
+        if let (Some(token), Some(client)) = (echo, self.clients.get_mut(&id)) {
+            client.echoes.push_back(client::Echo { token, line: None, confirmed: false });
+            self.echo_owners.insert(token, id);
+        }
+        self.append(InFlight { client: Some(id), echo, ..InFlight::default() }, entry, echo);
+    }
+
+    /// Whether somebody else has the nickname or is about to.
+    pub(crate) fn is_nick_taken(&self, nick: &Nick) -> bool {
+        self.world.is_taken(nick) || self.taken_nicks.contains(&nick.folded())
+    }
+
+    /// Whether an entry on its way creates the channel.
+    pub(crate) fn is_being_created(&self, channel: &Folded) -> bool {
+        self.taken_channels.contains(channel)
+    }
+
+    /// Ends a client's connection; its user quits.
+    pub(crate) fn close(&mut self, id: ClientId, reason: &str) {
+        let Some(client) = self.clients.remove(&id) else { return };
+        let mut line = Line::new(format!("ERROR :Closing link: {reason}"));
+        // The connection writes what is queued and ends when the queue's sender is gone; a full queue tells it nothing more.
+        let _ = client.send(line.bytes(client.caps));
+        for room in &client.rooms {
+            if let Some(here) = self.rooms.get_mut(room) {
+                here.remove(&id);
+                if here.is_empty() {
+                    self.rooms.remove(room);
+                }
+            }
+        }
+        for echo in &client.echoes {
+            self.echo_owners.remove(&echo.token);
+        }
+        if client.phase == Phase::New {
+            return;
+        }
+        if let Some(user) = client.user {
+            self.by_user.remove(&user);
+            let reason = crate::message::truncate(reason, MAX_REASON).to_owned();
+            self.append(InFlight::default(), Entry::Quit { user: client.nonce, reason }, None);
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Events or inputs handled before the rest gets its turn.
+const BATCH: usize = 256;
+/// Inputs of all connections that wait for the server; connections wait when it is full.
+const INPUT_QUEUE: usize = 1024;
+/// Entries that wait for the log before clients have to wait.
+const OUTBOX: usize = 1024;
+/// Bytes of a QUIT reason.
+const MAX_REASON: usize = 300;
+/// How long a stop waits for its last entries.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);

@@ -1,0 +1,46 @@
+//! Who holds a nickname.
+//!
+//! A claim supersedes the claims that its author had seen: a node makes one only for a free name or for one whose holder
+//! has lapsed. Of the claims that remain, made on two sides of a split, the older stamp wins, then the lower place.
+//! The holder is thus a function of the set of claims and removals, not of their order.
+
+use hcp_core::replica::{Place, Stamp, Write};
+
+use super::seen;
+use crate::names::UserId;
+
+/// The claims on one nickname that no other claim supersedes.
+#[derive(Debug, Default)]
+pub(super) struct Claims(Vec<(Stamp, Place, UserId)>);
+
+impl Claims {
+    /// Applies a claim; returns the users who held one that it supersedes.
+    pub(super) fn claim(&mut self, write: &Write, user: UserId) -> Vec<UserId> {
+        let mut superseded = Vec::new();
+        self.0.retain(|(_, place, holder)| {
+            let stays = !seen(write, place);
+            if !stays {
+                superseded.push(*holder);
+            }
+            stays
+        });
+        self.0.push((write.stamp, write.place, user));
+        superseded
+    }
+
+    pub(super) fn remove(&mut self, user: UserId) {
+        self.0.retain(|(_, _, claimant)| *claimant != user);
+    }
+
+    pub(super) fn holder(&self) -> Option<UserId> {
+        self.0.iter().min_by_key(|(stamp, place, _)| (*stamp, *place)).map(|(_, _, user)| *user)
+    }
+
+    pub(super) fn claimants(&self) -> impl Iterator<Item = UserId> + '_ {
+        self.0.iter().map(|(_, _, user)| *user)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

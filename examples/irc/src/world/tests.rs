@@ -1,0 +1,376 @@
+//! What the world does with entries, and that their order does not matter.
+
+use std::collections::BTreeMap;
+
+use hcp_core::replica::{Past, Stamp};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::entry::Flag;
+
+fn log(node: u8, run: u8) -> LogId {
+    LogId { node: NodeId([node; 32]), incarnation: Incarnation([run; 16]) }
+}
+
+fn nick(name: &str) -> Nick {
+    Nick::parse(name).expect("a valid nickname")
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName::parse(name).expect("a valid channel name")
+}
+
+/// One node's side of a split: what it wrote and what it has seen.
+struct Author {
+    log: LogId,
+    seen: BTreeMap<LogId, u64>,
+    /// How far its clock is ahead.
+    skew: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Logged {
+    write: Write,
+    entry: Entry,
+}
+
+impl Author {
+    fn new(log: LogId, skew: u64) -> Self {
+        Self { log, seen: BTreeMap::new(), skew }
+    }
+
+    fn write(&mut self, now: u64, entry: Entry) -> Logged {
+        let past: Past = self.seen.iter().map(|(log, seq)| (*log, *seq)).collect();
+        let seq = self.seen.entry(self.log).or_default();
+        *seq += 1;
+        let place = Place { log: self.log, seq: *seq, index: 0 };
+        Logged { write: Write { place, stamp: Stamp { millis: now + self.skew, counter: 0 }, past }, entry }
+    }
+
+    fn sync(&mut self, other: &BTreeMap<LogId, u64>) {
+        for (log, seq) in other {
+            let mine = self.seen.entry(*log).or_default();
+            *mine = (*mine).max(*seq);
+        }
+    }
+}
+
+impl World {
+    fn feed(&mut self, logged: &Logged) -> Vec<Change> {
+        self.apply(&logged.write, &logged.entry.clone().encode())
+    }
+
+    /// Everything that must be equal on all nodes, in a fixed order.
+    fn snapshot(&self) -> String {
+        let mut lines: Vec<String> = self
+            .users
+            .iter()
+            .map(|(id, u)| {
+                format!("{id:?} {:?} {} {} {} {:?} {:?}", u.log, u.claimed, u.shown, u.invisible, u.away, u.channels)
+            })
+            .collect();
+        let used = self.channels.iter().filter(|(_, channel)| !channel.creations.is_empty() || !channel.is_empty());
+        lines.extend(used.map(|(name, channel)| format!("{name:?} {}", channel.snapshot())));
+        lines.extend(self.nicks.iter().map(|(name, claims)| format!("{name:?} {:?}", claims.holder())));
+        lines.sort();
+        lines.join("\n")
+    }
+}
+
+fn connect(user: u64, name: &str) -> Entry {
+    Entry::Connect { user, nick: nick(name), username: "~u".into(), realname: String::new() }
+}
+
+fn join(user: u64, name: &str, standing: Standing) -> Entry {
+    Entry::Join { user, channel: channel(name), standing }
+}
+
+/// Two nodes that started and know each other; each has one user in `#c`, which the first created.
+fn pair() -> (World, Author, Author, ChannelId) {
+    let (mut a, mut b) = (Author::new(log(1, 1), 0), Author::new(log(2, 1), 0));
+    let mut world = World::new(a.log, 10);
+    let id = ChannelId::new(&a.log, 0);
+    let mut feed = |logged: Logged| drop(world.feed(&logged));
+    feed(a.write(1, Entry::Start));
+    feed(b.write(1, Entry::Start));
+    feed(a.write(2, connect(0, "ann")));
+    feed(b.write(2, connect(0, "bob")));
+    feed(a.write(3, join(0, "#c", Standing::Creator(0))));
+    b.sync(&a.seen);
+    feed(b.write(4, join(0, "#c", Standing::Member(id))));
+    a.sync(&b.seen);
+    world.restore(b.log);
+    (world, a, b, id)
+}
+
+#[test]
+fn a_user_of_an_ended_run_leaves() {
+    let (mut world, _, b, _) = pair();
+    let mut again = Author::new(log(2, 2), 0);
+    again.sync(&b.seen);
+    let changes = world.feed(&again.write(9, Entry::Start));
+    assert!(matches!(&changes[..], [Change::Gone { mask, .. }] if mask == "bob!~u@onion"), "{changes:?}");
+    assert!(!world.is_taken(&nick("bob")));
+    assert!(world.feed(&again.write(10, connect(0, "bob"))).is_empty(), "its node is not live yet");
+    assert!(matches!(world.restore(again.log)[..], [Change::Returned { .. }]));
+}
+
+#[test]
+fn a_lapse_hides_users_and_a_return_restores_them() {
+    let (mut world, _, b, _) = pair();
+    let bob = UserId::new(&b.log, 0);
+    let hidden = world.lapse(b.log.node);
+    assert!(matches!(&hidden[..], [Change::Gone { user, channels, .. }] if *user == bob && channels.len() == 1));
+    assert!(world.find("bob").is_none() && !world.is_taken(&nick("bob")));
+    assert_eq!(world.restore(b.log), [Change::Returned { user: bob }]);
+    assert!(world.channel(&Folded::of("#C")).is_some_and(|c| c.is_member(bob)));
+    assert!(world.find("BOB").is_some());
+}
+
+#[test]
+fn the_older_claim_on_a_nickname_wins_and_the_other_user_becomes_a_guest() {
+    let (mut world, mut a, mut b, _) = pair();
+    let (late, early) = (a.write(20, connect(1, "eve")), b.write(19, connect(1, "Eve")));
+    world.feed(&late);
+    let loser = UserId::new(&a.log, 1);
+    let changes = world.feed(&early);
+    assert!(matches!(&changes[0], Change::Renamed { user, to, .. } if *user == loser && *to == Nick::guest(loser)));
+    assert_eq!(world.find("eve").map(|(id, _)| id), Some(UserId::new(&b.log, 1)));
+    assert_eq!(world.find(Nick::guest(loser).as_str()).map(|(id, _)| id), Some(loser));
+}
+
+#[test]
+fn a_claim_that_had_seen_the_holder_takes_the_name_of_a_lapsed_user() {
+    let (mut world, mut a, b, _) = pair();
+    world.lapse(b.log.node);
+    world.feed(&a.write(30, connect(1, "bob")));
+    assert_eq!(world.find("bob").map(|(id, _)| id), Some(UserId::new(&a.log, 1)));
+    world.restore(b.log);
+    assert_eq!(world.user(UserId::new(&b.log, 0)).map(|u| u.nick().is_guest()), Some(true));
+}
+
+#[test]
+fn an_entry_speaks_only_for_users_of_its_own_log() {
+    let (mut world, _, mut b, _) = pair();
+    // The number of ann, who is user 0 of the other log.
+    world.feed(&b.write(9, Entry::Quit { user: 0, reason: String::new() }));
+    assert!(world.find("ann").is_some() && world.find("bob").is_none());
+}
+
+#[test]
+fn of_two_creations_that_meet_the_older_ones_operators_survive_and_both_histories() {
+    let (mut a, mut b) = (Author::new(log(1, 1), 0), Author::new(log(2, 1), 0));
+    let mut world = World::new(a.log, 10);
+    let (ca, cb) = (ChannelId::new(&a.log, 7), ChannelId::new(&b.log, 7));
+    let said = |id, text: &str| Entry::Text {
+        user: 0,
+        target: Target::Channel(channel("#c"), id),
+        kind: TextKind::Privmsg,
+        text: text.into(),
+        tags: String::new(),
+    };
+    for logged in [
+        b.write(1, Entry::Start),
+        b.write(2, connect(0, "bob")),
+        b.write(5, join(0, "#c", Standing::Creator(7))),
+        b.write(6, said(cb, "from b")),
+    ] {
+        world.feed(&logged);
+    }
+    world.restore(b.log);
+    world.feed(&a.write(1, Entry::Start));
+    world.feed(&a.write(2, connect(0, "ann")));
+    let changes = world.feed(&a.write(4, join(0, "#c", Standing::Creator(7))));
+    world.feed(&a.write(7, said(ca, "from a")));
+    let (ann, bob) = (UserId::new(&a.log, 0), UserId::new(&b.log, 0));
+    let deop = vec![ModeChange::Operator(bob, false)];
+    assert!(
+        changes.iter().any(|c| matches!(c, Change::Modes { by: None, changes, .. } if *changes == deop)),
+        "{changes:?}"
+    );
+    let channel = world.channel(&Folded::of("#c")).expect("the channel exists");
+    assert!(channel.is_operator(ann) && !channel.is_operator(bob));
+    let texts: Vec<_> = channel.history(10).iter().map(|said| said.text.clone()).collect();
+    assert_eq!(texts, ["from b", "from a"]);
+}
+
+#[test]
+fn a_creation_that_had_seen_the_empty_channel_begins_with_nothing_of_it() {
+    let (mut world, mut a, mut b, id) = pair();
+    let c = || channel("#c");
+    let topic = Entry::Topic { user: 0, channel: c(), creation: id, by: "ann".into(), text: "old".into() };
+    world.feed(&a.write(5, topic));
+    world.feed(&a.write(6, Entry::Part { user: 0, channel: c(), reason: String::new() }));
+    b.sync(&a.seen);
+    world.feed(&b.write(7, Entry::Part { user: 0, channel: c(), reason: String::new() }));
+    assert!(world.channel(&Folded::of("#c")).is_some_and(|c| c.is_empty() && c.topic().is_some() && c.left() == 7));
+    world.feed(&b.write(8, join(0, "#c", Standing::Creator(1))));
+    assert!(world.channel(&Folded::of("#c")).is_some_and(|c| c.topic().is_none()));
+}
+
+#[test]
+fn a_node_whose_run_was_passed_over_is_told_and_can_start_it_anew() {
+    let (mut lost, mut now) = (Author::new(log(1, 1), 100), Author::new(log(1, 2), 0));
+    let mut world = World::new(now.log, 10);
+    world.feed(&now.write(1, Entry::Start));
+    world.feed(&now.write(2, connect(0, "ann")));
+    assert!(world.is_current(&now.log));
+    // A run of before the disk was lost turns up; its clock was ahead.
+    let changes = world.feed(&lost.write(1, Entry::Start));
+    assert!(!world.is_current(&now.log) && matches!(changes[..], [Change::Gone { .. }]));
+    now.sync(&lost.seen);
+    world.feed(&now.write(3, Entry::Start));
+    assert!(world.is_current(&now.log));
+}
+
+/// Entries that three nodes write across splits, with restarts, clashes and one node that writes nonsense.
+fn scenario(rng: &mut StdRng) -> Vec<Logged> {
+    let mut authors: Vec<Author> = (1..=3).map(|n| Author::new(log(n, 1), rng.random_range(0..30))).collect();
+    let mut logged: Vec<Logged> = authors.iter_mut().map(|author| author.write(1, Entry::Start)).collect();
+    let mut creations = vec![ChannelId::new(&log(1, 1), 0)];
+    let mut people = vec![UserId::new(&log(1, 1), 0)];
+    for now in 2..90 {
+        let at = rng.random_range(0..authors.len());
+        if rng.random_bool(0.25) {
+            let other = authors[rng.random_range(0..authors.len())].seen.clone();
+            authors[at].sync(&other);
+            continue;
+        }
+        if rng.random_bool(0.03) {
+            let author = &mut authors[at];
+            author.log.incarnation = Incarnation([now as u8; 16]);
+            if rng.random_bool(0.3) {
+                author.seen.clear(); // The disk was lost.
+            }
+            logged.push(author.write(now, Entry::Start));
+            continue;
+        }
+        let user = rng.random_range(0..3);
+        let name = ["#x", "#y"][rng.random_range(0..2)];
+        let creation = creations[rng.random_range(0..creations.len())];
+        let target = people[rng.random_range(0..people.len())];
+        let on = rng.random_bool(0.5);
+        let entry = match rng.random_range(0..14) {
+            0 | 1 => {
+                people.push(UserId::new(&authors[at].log, user));
+                connect(user, ["ann", "bob", "Bob"][rng.random_range(0..3)])
+            }
+            2 => Entry::Nick { user, nick: nick(["ann", "bob", "cat", "guest-00000000"][rng.random_range(0..4)]) },
+            3 => Entry::Quit { user, reason: String::new() },
+            4 => {
+                creations.push(ChannelId::new(&authors[at].log, now));
+                join(user, name, Standing::Creator(now))
+            }
+            5 | 6 => join(user, name, if on { Standing::Member(creation) } else { Standing::Reviver(creation) }),
+            7 => Entry::Part { user, channel: channel(name), reason: String::new() },
+            8 => Entry::Kick { user, channel: channel(name), target, reason: String::new() },
+            9 => Entry::Topic { user, channel: channel(name), creation, by: "x".into(), text: now.to_string() },
+            10 | 11 => {
+                let changes = vec![match rng.random_range(0..5) {
+                    0 => ModeChange::Flag(Flag::Moderated, on),
+                    1 => ModeChange::Key(on.then(|| now.to_string())),
+                    2 => ModeChange::Limit(on.then_some(now as u32)),
+                    3 => ModeChange::Operator(target, on),
+                    _ => ModeChange::Voice(target, on),
+                }];
+                Entry::Mode { user, channel: channel(name), creation, changes }
+            }
+            12 => Entry::Away { user, message: on.then(|| now.to_string()) },
+            _ => Entry::Text {
+                user,
+                target: Target::Channel(channel(name), creation),
+                kind: TextKind::Privmsg,
+                text: now.to_string(),
+                tags: String::new(),
+            },
+        };
+        logged.push(authors[at].write(now, entry));
+    }
+    logged
+}
+
+/// A random order in which every entry comes after those that its author had seen.
+fn causal_order(logged: &[Logged], rng: &mut StdRng) -> Vec<Logged> {
+    let mut left: Vec<&Logged> = logged.iter().collect();
+    let mut ordered = Vec::new();
+    while !left.is_empty() {
+        let ready: Vec<usize> = (0..left.len())
+            .filter(|at| {
+                left.iter().enumerate().all(|(o, other)| o == *at || !seen(&left[*at].write, &other.write.place))
+            })
+            .collect();
+        ordered.push(left.remove(ready[rng.random_range(0..ready.len())]).clone());
+    }
+    ordered
+}
+
+/// Applies one scenario in two orders; whether the worlds end equal.
+fn converge(seed: u64, apply: impl Fn(&mut World, usize, &Logged)) -> Result<World, String> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let logged = scenario(&mut rng);
+    let [one, two] = [(); 2].map(|()| {
+        let mut world = World::new(log(1, 1), 4);
+        causal_order(&logged, &mut rng).iter().enumerate().for_each(|(at, logged)| apply(&mut world, at, logged));
+        world
+    });
+    let (first, second) = (one.snapshot(), two.snapshot());
+    if first == second { Ok(one) } else { Err(format!("seed {seed}\n{}", difference(&first, &second))) }
+}
+
+fn difference(one: &str, two: &str) -> String {
+    let only = |a: &str, b: &str, mark| {
+        a.lines().filter(|line| !b.lines().any(|other| other == *line)).map(|line| format!("{mark} {line}\n")).collect()
+    };
+    let (first, second): (String, String) = (only(one, two, '-'), only(two, one, '+'));
+    first + &second
+}
+
+#[test]
+fn worlds_that_applied_the_same_entries_in_different_orders_are_equal() {
+    let start = rand::random::<u64>() >> 1;
+    println!("seeds from {start}");
+    let (mut clashes, mut meetings, mut users) = (0, 0, 0);
+    for seed in start..start + 1500 {
+        let world =
+            converge(seed, |world, _, logged| drop(world.feed(logged))).unwrap_or_else(|error| panic!("{error}"));
+        clashes += world.nicks.values().filter(|claims| claims.claimants().count() > 1).count();
+        meetings += world.channels.values().filter(|channel| channel.creations.len() > 1).count();
+        users += world.users.len();
+    }
+    println!("{users} users, {clashes} nickname clashes, {meetings} channels created twice");
+    assert!(clashes > 50 && meetings > 50 && users > 500, "the scenarios test too little");
+}
+
+#[test]
+fn the_same_check_catches_a_topic_that_goes_by_arrival() {
+    let caught = (0..200).filter(|seed| {
+        let outcome = converge(*seed, |world, at, logged| {
+            let mut logged = logged.clone();
+            if matches!(logged.entry, Entry::Topic { .. }) {
+                logged.write.stamp.millis = at as u64;
+            }
+            world.feed(&logged);
+        });
+        outcome.is_err()
+    });
+    assert!(caught.count() > 0);
+}
+
+#[test]
+fn hostile_bytes_change_nothing_and_crash_nothing() {
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (mut world, _, mut b, _) = pair();
+    for _ in 0..5000 {
+        let mut bytes = join(0, "#c", Standing::Creator(rng.random())).encode().to_vec();
+        for _ in 0..rng.random_range(0..4) {
+            let at = rng.random_range(0..bytes.len());
+            bytes[at] = rng.random();
+        }
+        let write = b.write(50, Entry::Start).write;
+        world.apply(&write, &bytes);
+    }
+    assert!(world.find("ann").is_some());
+}
