@@ -49,4 +49,6 @@ pub mod replica;
 pub mod session;
 #[cfg(feature = "replica")]
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod wire;

@@ -5,6 +5,8 @@
 
 mod local;
 mod memory;
+#[cfg(feature = "tor")]
+pub mod tor;
 
 use std::fmt;
 

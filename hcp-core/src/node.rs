@@ -8,12 +8,13 @@ mod router;
 mod session;
 mod stream;
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 
 use self::router::Router;
 pub use self::router::{Access, Handler};
@@ -24,15 +25,19 @@ use crate::identity::{Identity, OnionAddress};
 use crate::network::{DialError, HCP_PORT, Incoming, ListenError, Listener, ListenerStatus, Network};
 use crate::session::{Dialler, Keepalive, Machine, SessionError};
 
-/// Accepted connections whose dialler has not proved itself yet; strangers can hold this many, for
-/// [`HANDSHAKE_TIMEOUT`](crate::session::HANDSHAKE_TIMEOUT) each.
+/// Accepted connections whose dialler has not proved itself yet. One more displaces the oldest, so that strangers who say
+/// nothing lock nobody out.
 pub const MAX_HANDSHAKES: usize = 32;
 /// Sessions that a node accepts at once; with the limits of a session this bounds a node's memory.
 pub const MAX_SESSIONS: usize = 1024;
+/// The longest timeout of a keepalive; a session that may be silent for longer is not being watched.
+pub const MAX_KEEPALIVE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Reset code: nobody serves the protocol.
 pub const RESET_UNKNOWN_PROTOCOL: u32 = 1;
 /// Reset code: the protocol does not serve anonymous diallers.
 pub const RESET_ANONYMOUS: u32 = 2;
+/// Reset code: too many streams of the session are being served already.
+pub const RESET_BUSY: u32 = 4;
 /// Reset code: the stream's handle was dropped.
 pub const RESET_DROPPED: u32 = 3;
 
@@ -100,7 +105,7 @@ impl Node {
         self.connect_as(address, Dialler::Identity(self.inner.identity.clone())).await
     }
 
-    /// Opens a session without showing who this node is.
+    /// Opens a session without showing who this node is. The peer can open no streams in it.
     ///
     /// # Errors
     /// As [`Self::connect`].
@@ -112,9 +117,14 @@ impl Node {
     }
 
     async fn connect_as(&self, address: OnionAddress, me: Dialler) -> Result<Session, ConnectError> {
+        // To a service, an anonymous dialler is nobody: it serves nothing that could tell who it is.
+        let router = match &me {
+            Dialler::Anonymous => Arc::new(Router::default()),
+            Dialler::Identity(_) => Arc::clone(&self.inner.router),
+        };
         let transport = self.inner.network.dial(address, HCP_PORT).await?;
         let machine = Machine::dial(address, me, self.inner.keepalive, tokio::time::Instant::now())?;
-        let (session, drive) = driver::establish(machine, transport, Arc::clone(&self.inner.router)).await?;
+        let (session, drive) = driver::establish(machine, transport, router).await?;
         let mut dialled = self.inner.dialled.lock().unwrap_or_else(PoisonError::into_inner);
         while dialled.try_join_next().is_some() {}
         dialled.spawn(drive);
@@ -161,7 +171,8 @@ impl NodeBuilder {
         if let Some(protocol) = self.duplicate {
             return Err(BindError::Protocol(protocol));
         }
-        if self.keepalive.interval.is_zero() || self.keepalive.interval >= self.keepalive.timeout {
+        let Keepalive { interval, timeout } = self.keepalive;
+        if interval.is_zero() || interval >= timeout || timeout > MAX_KEEPALIVE {
             return Err(BindError::Keepalive);
         }
         let listener = self.network.listen(&self.identity, &[HCP_PORT]).await?;
@@ -190,7 +201,7 @@ async fn accept_all(
     keepalive: Keepalive,
     router: Arc<Router>,
 ) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let mut handshakes: VecDeque<(AbortHandle, Weak<()>)> = VecDeque::new();
     let mut sessions = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -198,26 +209,33 @@ async fn accept_all(
             Some(_) = sessions.join_next() => continue,
         };
         let Some(Incoming { stream, .. }) = accepted else { return };
-        // Beyond the limits a connection is dropped at once: a flood must not queue.
-        let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else { continue };
+        handshakes.retain(|(_, pending)| pending.strong_count() > 0);
+        if handshakes.len() >= MAX_HANDSHAKES
+            && let Some((oldest, _)) = handshakes.pop_front()
+        {
+            oldest.abort();
+        }
         if sessions.len() >= MAX_SESSIONS {
             continue;
         }
+        let pending = Arc::new(());
+        let watched = Arc::downgrade(&pending);
         let (config, router) = (Arc::clone(&config), Arc::clone(&router));
-        sessions.spawn(async move {
+        let handshake = sessions.spawn(async move {
             let machine = match Machine::accept(config, me, keepalive, tokio::time::Instant::now()) {
                 Ok(machine) => machine,
                 Err(error) => return tracing::error!(%error, "cannot set up a session"),
             };
             match driver::establish(machine, stream, router).await {
                 Ok((session, drive)) => {
-                    drop(permit);
+                    drop(pending);
                     drive.await;
                     drop(session);
                 }
                 Err(error) => tracing::debug!(%error, "a dialler failed the handshake"),
             }
         });
+        handshakes.push_back((handshake, watched));
     }
 }
 
@@ -228,8 +246,8 @@ pub enum BindError {
     /// A protocol name is empty, too long or registered twice.
     #[error("protocol {0:?} is registered twice, or its name is empty or too long")]
     Protocol(String),
-    /// The keepalive's interval is zero or not below its timeout.
-    #[error("the keepalive interval must be above zero and below its timeout")]
+    /// The keepalive's interval is zero or not below its timeout, or that is beyond [`MAX_KEEPALIVE`].
+    #[error("the keepalive interval must be above zero and below its timeout, and that at most a day")]
     Keepalive,
     /// The network refused.
     #[error(transparent)]

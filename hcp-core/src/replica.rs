@@ -23,9 +23,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use self::engine::{Engine, Head, INPUT_QUEUE, Input};
+use self::engine::{Engine, Head, INPUT_BYTES, INPUT_QUEUE, Input};
 pub use self::links::{Links, PROTOCOL};
 use self::peers::LinkCounts;
 pub use self::peers::{Member, PeerState, Peers};
@@ -52,6 +52,8 @@ struct Shared {
     log: LogId,
     members: Vec<Member>,
     inputs: mpsc::Sender<Input>,
+    /// Bytes of foreign segments that may wait for the engine.
+    room: Arc<Semaphore>,
     head: watch::Receiver<Head>,
     reader: Arc<SegmentReader>,
     links: Arc<LinkCounts>,
@@ -65,6 +67,11 @@ struct Shared {
 impl Shared {
     fn is_member(&self, node: &NodeId) -> bool {
         self.members.iter().any(|member| member.node == *node)
+    }
+
+    /// The engine has ended, on request or because it cannot write.
+    fn has_stopped(&self) -> bool {
+        *self.stopped.borrow() || self.inputs.is_closed()
     }
 
     fn note_receipt(&self, node: NodeId, seq: u64) {
@@ -115,11 +122,11 @@ impl Replica {
         let (inputs, queue) = mpsc::channel(INPUT_QUEUE);
         let (stopped_tx, stopped) = watch::channel(false);
         let path: PathBuf = path.as_ref().to_owned();
-        let engine_key = key.clone();
+        let (engine_key, nodes) = (key.clone(), members.len());
         let opened = tokio::task::spawn_blocking(move || {
             let writer = SegmentWriter::open(&path, &service, &node)?;
             let reader = writer.reader()?;
-            Ok::<_, StoreError>((Engine::begin(writer, engine_key, service, log, head_tx)?, reader))
+            Ok::<_, StoreError>((Engine::begin(writer, engine_key, service, log, head_tx, nodes)?, reader))
         });
         let (engine, reader) = opened.await.map_err(|_| OpenReplicaError::Interrupted)??;
         std::thread::Builder::new()
@@ -137,6 +144,7 @@ impl Replica {
             log,
             members,
             inputs,
+            room: Arc::new(Semaphore::new(INPUT_BYTES)),
             head,
             reader: Arc::new(reader),
             receipts: watch::Sender::new(BTreeMap::new()),
@@ -154,7 +162,9 @@ impl Replica {
 
     /// Appends an entry of at most [`MAX_ENTRY`] bytes; waits while the queue is full.
     ///
-    /// The entry counts as written by somebody who has seen all that the subscriptions have handed out.
+    /// The entry counts as written by somebody who has seen what *all* subscriptions have handed out, and everything that
+    /// was stored when the replica was opened: read up to [`Event::CaughtUp`] before the first append, and drop
+    /// subscriptions that are no longer read.
     ///
     /// # Errors
     /// [`AppendError`]; the entry was not appended then.

@@ -19,7 +19,9 @@ pub(crate) struct Database {
 impl Database {
     /// Opens or makes the database at `path` and brings it to the newest of `migrations`, each of which is run once.
     pub(crate) fn open(path: &Path, migrations: &[&str]) -> Result<Self, StoreError> {
-        let lock = lock(&path.with_extension("lock"))?;
+        let mut lock_path = path.as_os_str().to_owned();
+        lock_path.push(".lock");
+        let lock = lock(Path::new(&lock_path))?;
         let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // What a commit reported must survive a power cut.
@@ -73,6 +75,12 @@ pub enum StoreError {
         /// Newest format that this version knows.
         known: u32,
     },
+    /// Too many runs of nodes are kept; a service can have about 2,000, until old ones can be pruned.
+    #[error("the log holds as many runs of this node as it can: {limit}")]
+    TooManyRuns {
+        /// How many runs of one node are kept.
+        limit: usize,
+    },
     /// The stored bytes are not what was written.
     #[error("the database is damaged: {0}")]
     Damaged(&'static str),
@@ -108,7 +116,7 @@ impl StoreError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::InUse => ErrorKind::InUse,
-            Self::Full => ErrorKind::LimitExceeded,
+            Self::Full | Self::TooManyRuns { .. } => ErrorKind::LimitExceeded,
             Self::TooNew { .. } => ErrorKind::InvalidInput,
             Self::Damaged(_) | Self::Sqlite(_) | Self::Io(_) => ErrorKind::Storage,
         }

@@ -11,7 +11,7 @@ use hcp_core::identity::{Identity, OnionAddress};
 use hcp_core::network::{
     BoxedTransport, DialError, HCP_PORT, ListenError, Listener, LocalNetwork, MemoryNetwork, Network,
 };
-use hcp_core::node::{Access, ConnectError, Node, OpenError, RecvError, SendError, Stream};
+use hcp_core::node::{Access, ConnectError, MAX_HANDSHAKES, Node, OpenError, RecvError, SendError, Stream};
 use hcp_core::session::{MAX_MESSAGE, MAX_STREAMS, Peer, SessionError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -143,6 +143,106 @@ async fn garbage_is_refused_and_harms_nobody_else() {
     let mut stream = session.open("test/echo/1").await.unwrap();
     stream.send("still here").await.unwrap();
     assert_eq!(stream.recv().await.unwrap().unwrap(), "still here");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_before_an_orderly_end_arrives() {
+    let network = memory();
+    let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel();
+    let listen = move |mut stream: Stream, _: Peer| {
+        let heard = heard.clone();
+        async move {
+            while let Ok(Some(message)) = stream.recv().await {
+                heard.send(message.len()).unwrap();
+            }
+        }
+    };
+    let server = Node::builder(Identity::generate(), Arc::clone(&network))
+        .protocol("test/listen/1", Access::Anyone, listen)
+        .bind()
+        .await
+        .unwrap();
+    let client = client(&network).await;
+    // The session is shut down, …
+    let session = client.connect(server.address()).await.unwrap();
+    let mut stream = session.open("test/listen/1").await.unwrap();
+    for length in 1..=3 {
+        stream.send(vec![0; length]).await.unwrap();
+    }
+    session.shutdown().await;
+    // … or the stream is ended and dropped while the session goes on, …
+    let session = client.connect(server.address()).await.unwrap();
+    let mut stream = session.open("test/listen/1").await.unwrap();
+    stream.send(vec![0; 400_000]).await.unwrap();
+    stream.finish().await;
+    drop(stream);
+    for length in [1, 2, 3, 400_000] {
+        assert_eq!(hearing.recv().await, Some(length));
+    }
+    // … or everything is dropped at once.
+    let mut stream = session.open("test/listen/1").await.unwrap();
+    stream.send(vec![0; 5]).await.unwrap();
+    stream.finish().await;
+    drop((stream, session));
+    assert_eq!(hearing.recv().await, Some(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn receiving_can_be_cancelled_at_any_moment_without_losing_a_message() {
+    let network = memory();
+    let (server, client) = (server(&network).await, client(&network).await);
+    let session = client.connect(server.address()).await.unwrap();
+    let mut stream = session.open("test/echo/1").await.unwrap();
+    let mut sender = stream.sender();
+    let sending = tokio::spawn(async move {
+        for i in 0..3_000u32 {
+            sender.send(i.to_be_bytes().to_vec()).await.unwrap();
+        }
+    });
+    let mut wanted = 0u32;
+    let mut cancelled = 0;
+    while wanted < 3_000 {
+        tokio::select! {
+            biased;
+            message = stream.recv() => {
+                assert_eq!(message.unwrap().unwrap()[..], wanted.to_be_bytes());
+                wanted += 1;
+            }
+            () = tokio::task::yield_now() => cancelled += 1,
+        }
+    }
+    sending.await.unwrap();
+    assert!(cancelled > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_anonymous_dialler_serves_nothing() {
+    let network = memory();
+    let (asked, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    let server = server(&network).await;
+    let client = Node::builder(Identity::generate(), Arc::clone(&network))
+        .protocol("test/who/1", Access::Anyone, move |_: Stream, peer: Peer| {
+            let asked = asked.clone();
+            async move { asked.send(peer).unwrap() }
+        })
+        .bind()
+        .await
+        .unwrap();
+    let session = client.connect_anonymously(server.address()).await.unwrap();
+    let mut stream = session.open("test/who/1").await.unwrap();
+    assert_eq!(stream.recv().await.unwrap().unwrap(), "anonymous");
+    assert!(answers.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_who_say_nothing_lock_nobody_out() {
+    let network = memory();
+    let (server, client) = (server(&network).await, client(&network).await);
+    let mut strangers = Vec::new();
+    for _ in 0..2 * MAX_HANDSHAKES {
+        strangers.push(network.dial(server.address(), HCP_PORT).await.unwrap());
+    }
+    client.connect(server.address()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use hcp_core::identity::{Identity, LogKey, OnionAddress};
-use hcp_core::network::{MemoryNetwork, Network};
+use hcp_core::network::{BoxedTransport, DialError, ListenError, Listener, MemoryNetwork, Network};
 use hcp_core::node::{Access, Node};
 use hcp_core::replica::{
     AppendError, Applied, Event, Links, MAX_ENTRY, Member, NodeId, PROTOCOL, Replica, Subscription,
@@ -35,9 +36,13 @@ impl Machine {
     }
 
     async fn start(&self, cluster: &Cluster) -> Running {
+        self.start_on(cluster, Arc::clone(&cluster.network)).await
+    }
+
+    async fn start_on(&self, cluster: &Cluster, network: Arc<dyn Network>) -> Running {
         let members = cluster.machines.iter().map(Self::member).collect();
         let replica = Replica::open(self.database(), cluster.service, self.key.clone(), members).await.unwrap();
-        let node = Node::builder(self.identity.clone(), Arc::clone(&cluster.network))
+        let node = Node::builder(self.identity.clone(), network)
             .protocol(PROTOCOL, Access::Identified, replica.handler())
             .bind()
             .await
@@ -205,6 +210,44 @@ async fn delivery_is_causal_and_identical_entries_are_delivered_once() {
             }
         }
     }
+}
+
+/// A network on which one address cannot be dialled.
+#[derive(Debug)]
+struct Without(OnionAddress, Arc<dyn Network>);
+
+impl Network for Without {
+    fn dial(&self, address: OnionAddress, port: u16) -> BoxFuture<'_, Result<BoxedTransport, DialError>> {
+        if address == self.0 {
+            return Box::pin(async { Err(DialError::NotFound) });
+        }
+        self.1.dial(address, port)
+    }
+
+    fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>> {
+        self.1.listen(identity, ports)
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_that_cannot_reach_each_other_converge_through_a_third() {
+    let cluster = Cluster::new(3);
+    let [a, b, c] = &cluster.machines[..] else { panic!("three machines") };
+    let without = |machine: &Machine| -> Arc<dyn Network> {
+        Arc::new(Without(machine.identity.address(), Arc::clone(&cluster.network)))
+    };
+    let at_a = a.start_on(&cluster, without(c)).await;
+    let at_b = b.start(&cluster).await;
+    let at_c = c.start_on(&cluster, without(a)).await;
+    soon(at_b.replica.peers().wait_for(|peers| peers.live() == 2)).await.unwrap();
+    at_a.replica.append("from a").await.unwrap();
+    let mut subscription = at_b.replica.subscribe();
+    assert_eq!(next_entry(&mut subscription).await.entry, "from a");
+    at_b.replica.append("an answer").await.unwrap();
+    assert_eq!(at_c.replica.peers().borrow().live(), 1);
+    let waited = tokio::time::Instant::now();
+    assert_eq!(read(&mut at_c.replica.subscribe(), 2).await, ["from a", "an answer"]);
+    assert!(waited.elapsed() < Duration::from_secs(5), "{:?}", waited.elapsed());
 }
 
 #[tokio::test]

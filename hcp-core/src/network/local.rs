@@ -27,6 +27,8 @@ use crate::identity::{Identity, OnionAddress};
 
 /// How long one connect to loopback may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The wait after a failed accept, so that a lasting cause does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The longest content of a file that names a port, in bytes.
 const MAX_PORT_FILE: usize = 8;
 
@@ -112,7 +114,16 @@ impl LocalNetwork {
             files.push(file);
             let sender = sender.clone();
             tasks.spawn(async move {
-                while let Ok((stream, _)) = listener.accept().await {
+                loop {
+                    let stream = match listener.accept().await {
+                        Ok((stream, _)) => stream,
+                        Err(error) => {
+                            // Too many open files, or a connection that was gone before it was accepted.
+                            tracing::warn!(%error, "cannot accept a connection");
+                            tokio::time::sleep(ACCEPT_PAUSE).await;
+                            continue;
+                        }
+                    };
                     let _ = stream.set_nodelay(true);
                     if sender.send(Incoming { port, stream: Box::new(stream) }).await.is_err() {
                         return;

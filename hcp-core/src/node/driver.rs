@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use super::router::Router;
 use super::session::{Session, SessionInner};
-use super::stream::{Inbound, Stream};
+use super::stream::{Dropped, End, Inbound, Stream};
+use super::{RESET_BUSY, RESET_DROPPED};
 use crate::network::BoxedTransport;
-use crate::session::{Event, Machine, Peer, SessionError, StreamId};
+use crate::session::{Event, MAX_STREAMS, Machine, Peer, SessionError, StreamId};
 
 /// Commands that may wait for a session's driver; senders wait beyond it.
 const COMMAND_QUEUE: usize = 64;
@@ -25,7 +26,10 @@ const READ_BUFFER: usize = 32 * 1024;
 const CLOSE_SHUTDOWN: u32 = 0;
 /// The close code that tells a peer that it broke the protocol.
 const CLOSE_ERROR: u32 = 1;
-/// How long the last bytes of a session may take to go out.
+/// Handlers of one session that run at once. Twice the streams that may be open: a peer that resets and opens in turn
+/// finds the handlers of the streams before still busy.
+const MAX_HANDLERS: usize = 2 * MAX_STREAMS as usize;
+/// How long the last bytes of a session may take to go out, and its handlers to finish with what has come in.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// What handles ask of the driver.
@@ -34,7 +38,6 @@ pub(super) enum Command {
     Open { protocol: String, commands: mpsc::Sender<Self>, reply: oneshot::Sender<Option<Stream>> },
     Send { stream: StreamId, message: Bytes },
     Finish { stream: StreamId },
-    Reset { stream: StreamId, code: u32 },
     Consumed { stream: StreamId, length: usize },
     Shutdown,
 }
@@ -43,6 +46,13 @@ pub(super) enum Command {
 struct Attached {
     inbox: mpsc::UnboundedSender<Inbound>,
     credit: Arc<Semaphore>,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // Whoever waits for credit must not wait for ever.
+        self.credit.close();
+    }
 }
 
 struct Driver {
@@ -55,6 +65,7 @@ struct Driver {
     written: usize,
     flushed: bool,
     streams: HashMap<StreamId, Attached>,
+    dropped: Arc<Dropped>,
     router: Arc<Router>,
     peer: Option<Peer>,
     handlers: JoinSet<()>,
@@ -77,13 +88,14 @@ pub(super) async fn establish(
         written: 0,
         flushed: true,
         streams: HashMap::new(),
+        dropped: Arc::default(),
         router,
         peer: None,
         handlers: JoinSet::new(),
     };
     let (commands, mut queue) = mpsc::channel(COMMAND_QUEUE);
     let peer = loop {
-        driver.dispatch(&commands);
+        driver.dispatch(Some(&commands));
         if let Some(peer) = driver.peer {
             break peer;
         }
@@ -97,10 +109,7 @@ pub(super) async fn establish(
     let weak = commands.downgrade();
     let drive = async move {
         let error = loop {
-            // Without a handle nobody can use the session any more.
-            let Some(commands) = weak.upgrade() else { break SessionError::Shutdown };
-            driver.dispatch(&commands);
-            drop(commands);
+            driver.dispatch(weak.upgrade().as_ref());
             if let Err(error) = driver.turn(Some(&mut queue)).await {
                 break error;
             }
@@ -109,6 +118,8 @@ pub(super) async fn establish(
                 std::mem::replace(current, new) != new
             });
         };
+        // What came together with the end was received all the same.
+        driver.dispatch(weak.upgrade().as_ref());
         driver.finish(&error).await;
         ended_tx.send_replace(Some(error));
     };
@@ -143,6 +154,15 @@ impl Driver {
                 Err(_) => Err(SessionError::Lost),
             },
             () = sleep_until(deadline) => self.machine.handle_timeout(Instant::now()),
+            dropped = self.dropped.next() => {
+                for (stream, end) in dropped {
+                    if end == End::Abandoned {
+                        self.machine.reset(stream, RESET_DROPPED);
+                    }
+                    self.streams.remove(&stream);
+                }
+                Ok(())
+            }
             commands = receive(queue) => commands.into_iter().try_for_each(|command| self.handle_command(command)),
         }
     }
@@ -156,10 +176,6 @@ impl Driver {
             }
             Command::Send { stream, message } => self.machine.send(stream, message),
             Command::Finish { stream } => self.machine.finish(stream),
-            Command::Reset { stream, code } => {
-                self.machine.reset(stream, code);
-                self.detach(stream, None);
-            }
             Command::Consumed { stream, length } => self.machine.consumed(stream, length),
             Command::Shutdown => return Err(SessionError::Shutdown),
         }
@@ -171,40 +187,34 @@ impl Driver {
         let credit =
             Arc::new(Semaphore::new(usize::try_from(credit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)));
         self.streams.insert(id, Attached { inbox, credit: Arc::clone(&credit) });
-        Stream::new(id, commands, credit, received)
+        Stream::new(id, commands, credit, received, Arc::clone(&self.dropped))
     }
 
-    /// Ends a stream's handle: it receives `last`, and can send no more.
-    fn detach(&mut self, id: StreamId, last: Option<Inbound>) {
-        if let Some(attached) = self.streams.remove(&id) {
-            if let Some(last) = last {
-                let _ = attached.inbox.send(last);
-            }
-            attached.credit.close();
-        }
-    }
-
-    /// Hands the machine's events to those concerned.
-    fn dispatch(&mut self, commands: &mpsc::Sender<Command>) {
+    /// Hands the machine's events to those concerned. Without `commands` no handle is left that could use a new stream.
+    fn dispatch(&mut self, commands: Option<&mpsc::Sender<Command>>) {
         while self.handlers.try_join_next().is_some() {}
         while let Some(event) = self.machine.poll_event() {
             match event {
                 Event::Established(peer) => self.peer = Some(peer),
                 Event::Opened { stream, protocol, credit } => {
                     let peer = self.peer.unwrap_or(Peer::Anonymous);
-                    match self.router.route(&protocol, peer) {
-                        Ok(handler) => {
+                    match (self.router.route(&protocol, peer), commands) {
+                        (Ok(_), _) if self.handlers.len() >= MAX_HANDLERS => self.machine.reset(stream, RESET_BUSY),
+                        (Ok(handler), Some(commands)) => {
                             let handle = self.attach(stream, credit, commands.clone());
                             self.handlers.spawn(handler.serve(handle, peer));
                         }
-                        Err(code) => self.machine.reset(stream, code),
+                        (Ok(_), None) => self.machine.reset(stream, RESET_DROPPED),
+                        (Err(code), _) => self.machine.reset(stream, code),
                     }
                 }
-                Event::Message { stream, message } => {
-                    if let Some(attached) = self.streams.get(&stream) {
+                Event::Message { stream, message } => match self.streams.get(&stream) {
+                    Some(attached) => {
                         let _ = attached.inbox.send(Inbound::Message(message));
                     }
-                }
+                    // Its handle was dropped after it had ended this side's direction; nobody wants the rest.
+                    None => self.machine.consumed(stream, message.len()),
+                },
                 Event::Finished(stream) => {
                     if let Some(attached) = self.streams.get(&stream) {
                         let _ = attached.inbox.send(Inbound::Finished);
@@ -216,36 +226,61 @@ impl Driver {
                         attached.credit.add_permits(usize::try_from(bytes).unwrap_or(0));
                     }
                 }
-                Event::Reset { stream, code } => self.detach(stream, Some(Inbound::Reset(code))),
+                Event::Reset { stream, code } => {
+                    if let Some(attached) = self.streams.remove(&stream) {
+                        let _ = attached.inbox.send(Inbound::Reset(code));
+                    }
+                }
             }
         }
     }
 
-    /// Sends what can still be sent, with a deadline, and lets go of everything.
+    /// Sends what can still be sent and lets handlers finish, with a deadline, and lets go of everything.
     async fn finish(&mut self, error: &SessionError) {
-        match error {
-            SessionError::Shutdown => self.machine.close(CLOSE_SHUTDOWN),
-            SessionError::Lost | SessionError::Silent | SessionError::ClosedByPeer(_) => {}
-            _ => self.machine.close(CLOSE_ERROR),
+        let orderly = match error {
+            SessionError::Shutdown => {
+                self.machine.close(CLOSE_SHUTDOWN);
+                true
+            }
+            SessionError::Lost | SessionError::Silent | SessionError::ClosedByPeer(_) => true,
+            _ => {
+                self.machine.close(CLOSE_ERROR);
+                false
+            }
+        };
+        // Handles receive what has come in, and then the end.
+        self.streams.clear();
+        if !matches!(error, SessionError::Lost | SessionError::Silent) {
+            let _ = tokio::time::timeout(LINGER, self.last_words()).await;
+        }
+        if orderly {
+            let handlers = async { while self.handlers.join_next().await.is_some() {} };
+            let _ = tokio::time::timeout(LINGER, handlers).await;
         }
         self.handlers.shutdown().await;
-        if !matches!(error, SessionError::Lost | SessionError::Silent) {
-            let last_words = async {
-                loop {
-                    self.writer.write_all(&self.output[self.written..]).await?;
-                    self.output.clear();
-                    self.written = 0;
-                    self.machine.poll_output(&mut self.output);
-                    if self.output.is_empty() {
-                        return self.writer.shutdown().await;
-                    }
-                }
-            };
-            let _ = tokio::time::timeout(LINGER, last_words).await;
+    }
+
+    async fn last_words(&mut self) -> std::io::Result<()> {
+        loop {
+            self.writer.write_all(&self.output[self.written..]).await?;
+            self.output.clear();
+            self.written = 0;
+            self.machine.poll_output(&mut self.output);
+            if self.output.is_empty() {
+                break;
+            }
         }
-        for (_, attached) in self.streams.drain() {
-            attached.credit.close();
-        }
+        self.writer.shutdown().await?;
+        // Closing a transport with unread input may discard what is still under way to the peer.
+        while self.reader.read(&mut self.input).await? > 0 {}
+        Ok(())
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -257,13 +292,6 @@ async fn transmit(writer: &mut WriteHalf<BoxedTransport>, output: &[u8]) -> std:
     match writer.write(output).await? {
         0 => Err(std::io::ErrorKind::WriteZero.into()),
         n => Ok(Some(n)),
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 

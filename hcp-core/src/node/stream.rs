@@ -1,13 +1,14 @@
 //! A stream as an application holds it: whole messages in order, with backpressure.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::driver::Command;
-use super::{RESET_ANONYMOUS, RESET_DROPPED, RESET_UNKNOWN_PROTOCOL};
+use super::{RESET_ANONYMOUS, RESET_BUSY, RESET_UNKNOWN_PROTOCOL};
 use crate::error::ErrorKind;
 use crate::session::{MAX_MESSAGE, StreamId, message_cost};
 
@@ -19,21 +20,59 @@ pub(super) enum Inbound {
     Reset(u32),
 }
 
-/// The sending half of a [`Stream`]. Dropping it without [`Self::finish`] resets the stream.
+/// The sending half of a [`Stream`], which lives no longer than that.
 pub struct StreamSender {
     id: StreamId,
     commands: mpsc::Sender<Command>,
     credit: Arc<Semaphore>,
-    finished: bool,
+    /// Shared by all handles of the stream.
+    finished: Arc<AtomicBool>,
+}
+
+/// Streams whose handle was dropped, for the driver to see to; each once, so bounded by the streams that are open.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    streams: Mutex<Vec<(StreamId, End)>>,
+    notify: Notify,
+}
+
+/// How a stream's handle left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// This side had ended its direction: what was sent still goes out.
+    Finished,
+    /// It was abandoned.
+    Abandoned,
+}
+
+impl Dropped {
+    /// Waits until handles were dropped and takes them. Cancel-safe.
+    pub(super) async fn next(&self) -> Vec<(StreamId, End)> {
+        loop {
+            let streams = std::mem::take(&mut *self.streams.lock().unwrap_or_else(PoisonError::into_inner));
+            if !streams.is_empty() {
+                return streams;
+            }
+            self.notify.notified().await;
+        }
+    }
+
+    fn push(&self, stream: StreamId, end: End) {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).push((stream, end));
+        self.notify.notify_one();
+    }
 }
 
 /// An ordered flow of messages to and from a peer.
 ///
-/// Its queues hold at most [`STREAM_WINDOW`](crate::session::STREAM_WINDOW) bytes in each direction. Dropping it resets
-/// the stream, unless both sides have ended it.
+/// Its queues hold at most [`STREAM_WINDOW`](crate::session::STREAM_WINDOW) bytes in each direction. Dropping it abandons
+/// the stream; after [`Self::finish`] what was sent still goes out.
 pub struct Stream {
     sender: StreamSender,
     inbox: mpsc::UnboundedReceiver<Inbound>,
+    /// Taken from the inbox and not handed out yet.
+    taken: Option<Bytes>,
+    dropped: Arc<Dropped>,
     ended: Option<Result<(), RecvError>>,
 }
 
@@ -44,8 +83,10 @@ impl Stream {
         commands: mpsc::Sender<Command>,
         credit: Arc<Semaphore>,
         inbox: mpsc::UnboundedReceiver<Inbound>,
+        dropped: Arc<Dropped>,
     ) -> Self {
-        Self { sender: StreamSender { id, commands, credit, finished: false }, inbox, ended: None }
+        let sender = StreamSender { id, commands, credit, finished: Arc::default() };
+        Self { sender, inbox, taken: None, dropped, ended: None }
     }
 
     /// Sends a message of at most [`MAX_MESSAGE`] bytes; waits while the peer's window is full.
@@ -70,13 +111,20 @@ impl Stream {
         if let Some(ended) = self.ended {
             return ended.map(|()| None);
         }
+        if self.taken.is_none() {
+            self.taken = self.next_message().await?;
+        }
+        // The inbox is unbounded in form only: the peer sends what it has credit for, and this is what gives credit.
+        if let Some(message) = &self.taken {
+            let consumed = Command::Consumed { stream: self.sender.id, length: message.len() };
+            let _ = self.sender.commands.send(consumed).await;
+        }
+        Ok(self.taken.take())
+    }
+
+    async fn next_message(&mut self) -> Result<Option<Bytes>, RecvError> {
         match self.inbox.recv().await {
-            Some(Inbound::Message(message)) => {
-                // Unbounded in form only: the peer sends what it has credit for, and this is what gives credit.
-                let consumed = Command::Consumed { stream: self.sender.id, length: message.len() };
-                let _ = self.sender.commands.send(consumed).await;
-                Ok(Some(message))
-            }
+            Some(Inbound::Message(message)) => Ok(Some(message)),
             Some(Inbound::Finished) => {
                 self.ended = Some(Ok(()));
                 Ok(None)
@@ -103,33 +151,22 @@ impl Stream {
 
     /// A second handle for sending, so that one task may send while another receives.
     ///
-    /// The stream is reset when the [`Stream`] itself is dropped, whatever happens to this handle.
+    /// The stream ends with the [`Stream`] itself, whatever happens to this handle.
     #[must_use]
     pub fn sender(&self) -> StreamSender {
         StreamSender {
             id: self.sender.id,
             commands: self.sender.commands.clone(),
             credit: Arc::clone(&self.sender.credit),
-            finished: false,
+            finished: Arc::clone(&self.sender.finished),
         }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let over = self.sender.finished && matches!(self.ended, Some(Ok(())));
-        if !over {
-            let reset = Command::Reset { stream: self.sender.id, code: RESET_DROPPED };
-            // A full queue cannot be waited for here; the driver has a queue of its own for these.
-            if let Err(mpsc::error::TrySendError::Full(reset)) = self.sender.commands.try_send(reset) {
-                let commands = self.sender.commands.clone();
-                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                    runtime.spawn(async move {
-                        let _ = commands.send(reset).await;
-                    });
-                }
-            }
-        }
+        let end = if self.sender.finished.load(Ordering::Acquire) { End::Finished } else { End::Abandoned };
+        self.dropped.push(self.sender.id, end);
     }
 }
 
@@ -152,7 +189,7 @@ impl StreamSender {
         if message.len() > MAX_MESSAGE {
             return Err(SendError::TooLong { length: message.len() });
         }
-        if self.finished {
+        if self.finished.load(Ordering::Acquire) {
             return Err(SendError::Finished);
         }
         // At most MAX_MESSAGE and a few frame costs, which fits.
@@ -169,8 +206,10 @@ impl StreamSender {
     /// # Cancel safety
     /// Cancel-safe.
     pub async fn finish(&mut self) {
-        if !self.finished && self.commands.send(Command::Finish { stream: self.id }).await.is_ok() {
-            self.finished = true;
+        if let Ok(slot) = self.commands.reserve().await
+            && !self.finished.swap(true, Ordering::AcqRel)
+        {
+            slot.send(Command::Finish { stream: self.id });
         }
     }
 }
@@ -219,6 +258,9 @@ pub enum RecvError {
     /// The peer serves this protocol to identified diallers only.
     #[error("the peer serves this protocol to identified diallers only")]
     AnonymousRefused,
+    /// The peer serves as many streams of this session as it can.
+    #[error("the peer serves as many streams of this session as it can")]
+    Busy,
     /// The peer abandoned the stream.
     #[error("the peer reset the stream (code {0})")]
     Reset(u32),
@@ -232,6 +274,7 @@ impl RecvError {
         match code {
             RESET_UNKNOWN_PROTOCOL => Self::UnknownProtocol,
             RESET_ANONYMOUS => Self::AnonymousRefused,
+            RESET_BUSY => Self::Busy,
             code => Self::Reset(code),
         }
     }
@@ -240,6 +283,7 @@ impl RecvError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownProtocol | Self::AnonymousRefused => ErrorKind::Refused,
+            Self::Busy => ErrorKind::LimitExceeded,
             Self::Reset(_) | Self::SessionEnded => ErrorKind::Closed,
         }
     }

@@ -4,12 +4,12 @@
 //! Invariants: a segment is staged only behind its predecessor and all its dependencies; nothing is published, receipted
 //! or pushed before it is on disk; after a failed commit nothing more is accepted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::ReceiptError;
 use super::clock::Clock;
@@ -19,12 +19,17 @@ use super::segments::{Position, SegmentWriter};
 use crate::identity::{LogKey, OnionAddress};
 use crate::store::StoreError;
 
-/// Inputs that may wait for the engine; writers and links wait beyond it.
+/// Inputs that may wait for the engine; writers and links wait beyond it. Own entries are at most 64 KiB each.
 pub(super) const INPUT_QUEUE: usize = 1024;
+/// Bytes of foreign segments that may wait for the engine; links wait beyond it.
+pub(super) const INPUT_BYTES: usize = 16 * 1024 * 1024;
 /// Inputs of one commit.
 const BATCH: usize = 512;
-/// Bytes of segments that wait for their dependencies. One that does not fit is dropped, and comes again.
-const MAX_WAITING: usize = 32 * 1024 * 1024;
+/// Bytes of one node's segments that are held back until their dependencies come, so that none can take the others' room.
+/// One that does not fit is dropped, and comes again.
+const MAX_HELD_BACK: usize = 8 * 1024 * 1024;
+/// What a segment costs in memory beyond its bytes.
+pub(super) const SEGMENT_OVERHEAD: usize = 512;
 /// Bytes of entries in a segment: below the payload's limit by room for the encoding of many short ones.
 const SEGMENT_ENTRIES: usize = segment::MAX_PAYLOAD - MAX_ENTRY / 2;
 /// What an entry costs in a payload beyond its bytes.
@@ -37,8 +42,8 @@ pub(super) const MAX_LOGS: usize = MAX_HEADER / 96;
 pub(super) enum Input {
     /// Append an entry whose author had seen everything up to a position.
     Append { entry: Bytes, seen: Position, reply: oneshot::Sender<Result<Place, ReceiptError>> },
-    /// Take in a segment that came over a link; its form and signature hold.
-    Segment(Box<Segment>),
+    /// Take in a segment that came over a link; its form and signature hold. The permit is its share of [`INPUT_BYTES`].
+    Segment(Box<Segment>, OwnedSemaphorePermit),
     /// Finish what is queued and let go of the database.
     Stop,
 }
@@ -78,8 +83,9 @@ pub(super) struct Engine {
     pending_bytes: usize,
     staged: Vec<Segment>,
     replies: Vec<(oneshot::Sender<Result<Place, ReceiptError>>, Place)>,
-    waiting: BTreeMap<(LogId, u64), Segment>,
-    waiting_bytes: usize,
+    held_back: HeldBack,
+    /// Logs that one node may have: its share of those that a first segment can name.
+    max_runs: usize,
 }
 
 impl Engine {
@@ -90,18 +96,22 @@ impl Engine {
         service: OnionAddress,
         log: LogId,
         head: watch::Sender<Head>,
+        nodes: usize,
     ) -> Result<Self, StoreError> {
         let tips = writer.tips()?;
-        if tips.len() >= MAX_LOGS {
-            return Err(StoreError::Damaged("it holds too many ended logs"));
+        let max_runs = MAX_LOGS / nodes.max(1);
+        if runs_of(&tips, log.node) >= max_runs {
+            return Err(StoreError::TooManyRuns { limit: max_runs });
         }
         let claimed = writer.last();
+        let mut clock = Clock::default();
+        clock.see(writer.latest_stamp()?, SystemTime::now());
         let mut engine = Self {
             writer,
             key,
             service,
             log,
-            clock: Clock::default(),
+            clock,
             head,
             tips,
             forked: Vec::new(),
@@ -111,8 +121,8 @@ impl Engine {
             pending_bytes: 0,
             staged: Vec::new(),
             replies: Vec::new(),
-            waiting: BTreeMap::new(),
-            waiting_bytes: 0,
+            held_back: HeldBack::default(),
+            max_runs,
         };
         let dependencies: Vec<Tip> = engine.tips.values().copied().collect();
         engine.stage_own(&dependencies, Vec::new());
@@ -146,7 +156,7 @@ impl Engine {
         for input in inputs {
             match input {
                 Input::Append { entry, seen, reply } => self.add(Pending { entry, seen, reply })?,
-                Input::Segment(segment) => self.take(*segment)?,
+                Input::Segment(segment, _room) => self.take(*segment)?,
                 Input::Stop => {}
             }
         }
@@ -198,18 +208,34 @@ impl Engine {
         if segment.log.node == self.log.node && segment.log.incarnation == self.log.incarnation {
             return Ok(());
         }
-        if let Some(tip) = self.tips.get(&segment.log)
-            && segment.seq <= tip.seq
-        {
-            if self.writer_hash(&segment.log, segment.seq)? != Some(segment.hash) {
-                self.note_fork(segment.log);
+        match self.tips.get(&segment.log) {
+            Some(tip) if segment.seq <= tip.seq => {
+                if self.hash_at(&segment.log, segment.seq)? != Some(segment.hash) {
+                    self.note_fork(segment.log);
+                }
+                return Ok(());
             }
-            return Ok(());
+            None if runs_of(&self.tips, segment.log.node) >= self.max_runs => {
+                tracing::warn!(node = ?segment.log.node, "a node has begun more runs than can be kept");
+                return Ok(());
+            }
+            _ => {}
         }
-        match self.requirements(&segment)? {
-            Requirements::Met => self.stage_foreign(segment)?,
-            Requirements::Missing => self.hold_back(segment),
-            Requirements::Contradicted => self.note_fork(segment.log),
+        let mut next = vec![segment];
+        while let Some(segment) = next.pop() {
+            if self.tips.get(&segment.log).is_some_and(|tip| segment.seq <= tip.seq) {
+                continue;
+            }
+            match self.requirements(&segment)? {
+                Requirements::Met => {
+                    let place = (segment.log, segment.seq);
+                    self.note_clock(&segment);
+                    self.stage(segment);
+                    next.extend(self.held_back.released_by(place));
+                }
+                Requirements::Missing(log, seq) => self.held_back.insert(segment, (log, seq)),
+                Requirements::Contradicted(log) => self.note_fork(log),
+            }
         }
         Ok(())
     }
@@ -217,26 +243,29 @@ impl Engine {
     fn requirements(&self, segment: &Segment) -> Result<Requirements, StoreError> {
         let tip = self.tips.get(&segment.log);
         if tip.map_or(0, |tip| tip.seq) + 1 != segment.seq {
-            return Ok(Requirements::Missing);
+            return Ok(Requirements::Missing(segment.log, segment.seq - 1));
         }
         if tip.map(|tip| tip.hash) != segment.previous {
-            return Ok(Requirements::Contradicted);
+            return Ok(Requirements::Contradicted(segment.log));
         }
         for needed in &segment.dependencies {
             match self.tips.get(&needed.log) {
                 Some(tip) if tip.seq >= needed.seq => {
-                    if self.writer_hash(&needed.log, needed.seq)? != Some(needed.hash) {
-                        return Ok(Requirements::Contradicted);
+                    if self.hash_at(&needed.log, needed.seq)? != Some(needed.hash) {
+                        return Ok(Requirements::Contradicted(needed.log));
                     }
                 }
-                _ => return Ok(Requirements::Missing),
+                _ => return Ok(Requirements::Missing(needed.log, needed.seq)),
             }
         }
         Ok(Requirements::Met)
     }
 
     /// The hash of a segment that is staged or on disk.
-    fn writer_hash(&self, log: &LogId, seq: u64) -> Result<Option<segment::Hash>, StoreError> {
+    fn hash_at(&self, log: &LogId, seq: u64) -> Result<Option<segment::Hash>, StoreError> {
+        if let Some(tip) = self.tips.get(log).filter(|tip| tip.seq == seq) {
+            return Ok(Some(tip.hash));
+        }
         let staged = self.staged.iter().rev().find(|segment| segment.log == *log && segment.seq == seq);
         match staged {
             Some(segment) => Ok(Some(segment.hash)),
@@ -244,39 +273,15 @@ impl Engine {
         }
     }
 
-    fn stage_foreign(&mut self, segment: Segment) -> Result<(), StoreError> {
-        let mut next = Some(segment);
-        while let Some(segment) = next.take() {
-            if !self.clock.see(segment.stamp, SystemTime::now()) && !self.ahead.contains(&segment.log.node) {
-                tracing::warn!(node = ?segment.log.node, "a node's clock is over a minute ahead of this one's");
-                self.ahead.push(segment.log.node);
-            }
-            self.stage(segment);
-            // Something that was held back may be possible now.
-            for (place, held) in &self.waiting {
-                if matches!(self.requirements(held)?, Requirements::Met) {
-                    let place = *place;
-                    next = self.waiting.remove(&place);
-                    break;
-                }
-            }
-            if let Some(segment) = &next {
-                self.waiting_bytes -= size(segment);
-            }
-        }
-        Ok(())
-    }
-
-    fn hold_back(&mut self, segment: Segment) {
-        let (place, size) = ((segment.log, segment.seq), size(&segment));
-        if self.waiting_bytes + size <= MAX_WAITING && !self.waiting.contains_key(&place) {
-            self.waiting_bytes += size;
-            self.waiting.insert(place, segment);
+    fn note_clock(&mut self, segment: &Segment) {
+        if !self.clock.see(segment.stamp, SystemTime::now()) && !self.ahead.contains(&segment.log.node) {
+            tracing::warn!(node = ?segment.log.node, "a node's clock is over a minute ahead of this one's");
+            self.ahead.push(segment.log.node);
         }
     }
 
     fn note_fork(&mut self, log: LogId) {
-        if !self.forked.contains(&log) {
+        if !self.forked.contains(&log) && self.forked.len() < MAX_LOGS {
             tracing::error!(?log, "a node signed two different segments for one place of its log");
             self.forked.push(log);
         }
@@ -292,16 +297,6 @@ impl Engine {
         if !self.staged.is_empty() {
             self.writer.commit(&self.staged)?;
             self.staged.clear();
-            // What came before this process's first reader is long gone from here; held-back segments below a tip too.
-            let tips = &self.tips;
-            let waiting_bytes = &mut self.waiting_bytes;
-            self.waiting.retain(|(log, seq), segment| {
-                let keep = tips.get(log).is_none_or(|tip| tip.seq < *seq);
-                if !keep {
-                    *waiting_bytes -= size(segment);
-                }
-                keep
-            });
         }
         self.head.send_replace(Head {
             last: self.writer.last(),
@@ -337,12 +332,49 @@ impl Engine {
     }
 }
 
+/// What a foreign segment needs before it can be staged.
 enum Requirements {
     Met,
-    Missing,
-    Contradicted,
+    /// This segment has not come yet.
+    Missing(LogId, u64),
+    /// Another segment stands where the author says that it saw one: the named log forked, or the author lies.
+    Contradicted(LogId),
+}
+
+/// Segments that wait for one that they need, by the first that is missing.
+#[derive(Default)]
+struct HeldBack {
+    by_missing: BTreeMap<(LogId, u64), Vec<Segment>>,
+    places: BTreeSet<(LogId, u64)>,
+    bytes: BTreeMap<NodeId, usize>,
+}
+
+impl HeldBack {
+    fn insert(&mut self, segment: Segment, missing: (LogId, u64)) {
+        let bytes = self.bytes.entry(segment.log.node).or_default();
+        if *bytes + size(&segment) <= MAX_HELD_BACK && self.places.insert((segment.log, segment.seq)) {
+            *bytes += size(&segment);
+            self.by_missing.entry(missing).or_default().push(segment);
+        }
+    }
+
+    /// Takes out what waited for the segment at this place.
+    fn released_by(&mut self, place: (LogId, u64)) -> Vec<Segment> {
+        let released = self.by_missing.remove(&place).unwrap_or_default();
+        for segment in &released {
+            self.places.remove(&(segment.log, segment.seq));
+            if let Some(bytes) = self.bytes.get_mut(&segment.log.node) {
+                *bytes -= size(segment);
+            }
+        }
+        released
+    }
 }
 
 fn size(segment: &Segment) -> usize {
-    segment.wire.header.len() + segment.wire.payload.len()
+    segment.wire.header.len() + segment.wire.payload.len() + SEGMENT_OVERHEAD
+}
+
+fn runs_of(tips: &BTreeMap<LogId, Tip>, node: NodeId) -> usize {
+    tips.keys().filter(|log| log.node == node).count()
 }

@@ -1,8 +1,8 @@
 //! A link between two replicas: one stream on which both say what they hold and push what the other lacks.
 //!
 //! Reading never waits for writing, so two sides with much to give cannot block each other. What a node wrote itself it
-//! pushes at once; what others wrote it passes on when the peer still lacks it at its second frontier, since the author
-//! usually pushes it too.
+//! pushes at once; what others wrote it passes on when the peer still lacks it two seconds later, since the author usually
+//! pushes it too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::engine::{Head, Input, MAX_LOGS};
+use super::engine::{Head, Input, MAX_LOGS, SEGMENT_OVERHEAD};
 use super::peers::Member;
 use super::place::{Incarnation, LogId};
 use super::segment::{Segment, Tip, sign_receipt, verify_receipt};
@@ -27,6 +27,9 @@ use crate::wire::replica_proto::{self as proto, link_message::Kind};
 const BEACON: Duration = Duration::from_millis(500);
 /// How often it does although nothing has changed.
 const IDLE_BEACONS: u32 = 20;
+/// What others wrote is passed on after this many beacons: longer than the author's own push and the peer's next frontier
+/// take over Tor.
+const RELAY_BEACONS: usize = 4;
 /// How long the peer's hello may take.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(20);
 /// What was sent and is not acknowledged by a frontier for this long is sent again.
@@ -138,7 +141,8 @@ async fn read_all(
                     return Err(LinkError::Protocol("a segment of a stranger"));
                 }
                 segment.verify(&shared.service).map_err(|_| LinkError::Protocol("a forged segment"))?;
-                let input = Input::Segment(Box::new(segment));
+                let room = Arc::clone(&shared.room).acquire_many_owned(room_for(&segment)).await;
+                let input = Input::Segment(Box::new(segment), room.map_err(|_| LinkError::Stopped)?);
                 shared.inputs.send(input).await.map_err(|_| LinkError::Stopped)?;
             }
             Kind::Receipt(receipt) => {
@@ -167,14 +171,21 @@ struct Writer {
     head: watch::Receiver<Head>,
     /// What the peer said that it holds.
     known: Frontier,
-    /// The highest segment of each log that was sent on this link.
-    sent: BTreeMap<LogId, u64>,
+    /// What was sent on this link and is not yet in a frontier of the peer's.
+    sent: BTreeMap<LogId, Sent>,
     /// What others wrote is passed on up to here.
     relay: Position,
-    /// Where this node stood when the peer's last frontier came.
-    head_at_frontier: Position,
-    progress: Instant,
+    /// Where this node stood at the last beacons, the oldest first.
+    earlier: [Position; RELAY_BEACONS],
+    /// What the peer was told last that this node holds.
+    told: Frontier,
     receipted: u64,
+}
+
+/// The highest segment of a log that was sent, and since when the peer's frontier of that log stands still.
+struct Sent {
+    seq: u64,
+    since: Instant,
 }
 
 impl Writer {
@@ -194,8 +205,8 @@ impl Writer {
             known: Arc::default(),
             sent: BTreeMap::new(),
             relay: 0,
-            head_at_frontier: 0,
-            progress: Instant::now(),
+            earlier: [0; RELAY_BEACONS],
+            told: Arc::default(),
             receipted: 0,
         }
     }
@@ -205,10 +216,11 @@ impl Writer {
         // Nothing is pushed before the peer has said what it holds.
         self.frontier.wait_for(Option::is_some).await.map_err(|_| LinkError::Closed)?;
         self.take_frontier();
-        self.relay = self.head_at_frontier;
+        self.relay = self.head.borrow().last;
+        self.earlier = [self.relay; RELAY_BEACONS];
         let mut beacon = tokio::time::interval(BEACON);
         beacon.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut told, mut idle) = (Arc::clone(&self.head.borrow().tips), 0);
+        let mut idle = 0;
         loop {
             self.push_lacking().await?;
             self.push_own().await?;
@@ -217,14 +229,15 @@ impl Writer {
                 changed = self.head.changed() => changed.map_err(|_| LinkError::Stopped)?,
                 changed = self.frontier.changed() => {
                     changed.map_err(|_| LinkError::Closed)?;
-                    self.relay = self.head_at_frontier;
                     self.take_frontier();
                 }
                 _ = beacon.tick() => {
-                    let tips = Arc::clone(&self.head.borrow().tips);
+                    self.relay = self.earlier[0];
+                    self.earlier.rotate_left(1);
+                    self.earlier[RELAY_BEACONS - 1] = self.head.borrow().last;
                     idle += 1;
-                    if idle >= IDLE_BEACONS || tips != told {
-                        (told, idle) = (tips, 0);
+                    if idle >= IDLE_BEACONS || self.has_news() {
+                        idle = 0;
                         self.send_frontier().await?;
                     }
                 }
@@ -232,27 +245,35 @@ impl Writer {
         }
     }
 
+    /// Whether this node holds more than it last told.
+    fn has_news(&self) -> bool {
+        let tips = &self.head.borrow().tips;
+        !Arc::ptr_eq(tips, &self.told) && **tips != *self.told
+    }
+
     async fn send_frontier(&mut self) -> Result<(), LinkError> {
-        let tips = self.head.borrow().tips.values().map(|tip| tip.to_proto()).collect();
+        self.told = Arc::clone(&self.head.borrow().tips);
+        let tips = self.told.values().map(|tip| tip.to_proto()).collect();
         send(&mut self.sender, Kind::Frontier(proto::Frontier { tips })).await
     }
 
     fn take_frontier(&mut self) {
         let Some(new) = self.frontier.borrow_and_update().clone() else { return };
-        let outstanding = self.sent.iter().any(|(log, seq)| tip_seq(&new, log) < *seq);
-        if new != self.known || !outstanding {
-            self.progress = Instant::now();
-        } else if self.progress.elapsed() > RESEND_AFTER {
-            self.sent.clear();
-            self.progress = Instant::now();
-        }
+        let now = Instant::now();
+        let known = &self.known;
+        self.sent.retain(|log, sent| {
+            let after = tip_seq(&new, log);
+            if after > tip_seq(known, log) {
+                sent.since = now;
+            }
+            after < sent.seq && now - sent.since <= RESEND_AFTER
+        });
         self.known = new;
-        self.head_at_frontier = self.head.borrow().last;
     }
 
     /// The highest segment of a log that the peer holds or was sent.
     fn reached(&self, log: &LogId) -> u64 {
-        self.sent.get(log).copied().unwrap_or(0).max(tip_seq(&self.known, log))
+        self.sent.get(log).map_or(0, |sent| sent.seq).max(tip_seq(&self.known, log))
     }
 
     /// Sends, in the order of this node's log, what the peer lacks of what may be passed on.
@@ -278,6 +299,11 @@ impl Writer {
             for (_, segment) in page {
                 self.push(segment).await?;
             }
+            // However long this takes, the peer's own writers wait for these.
+            self.send_receipt().await?;
+            if self.has_news() {
+                self.send_frontier().await?;
+            }
         }
         Ok(())
     }
@@ -301,7 +327,8 @@ impl Writer {
         if segment.log == self.peer_log || segment.seq <= self.reached(&segment.log) {
             return Ok(());
         }
-        self.sent.insert(segment.log, segment.seq);
+        let sent = Sent { seq: segment.seq, since: Instant::now() };
+        self.sent.entry(segment.log).and_modify(|sent| sent.seq = segment.seq).or_insert(sent);
         send(&mut self.sender, Kind::Segment(segment.wire)).await
     }
 
@@ -315,6 +342,11 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// What a segment takes of the engine's room; bounded by the limits of a segment, which fit.
+fn room_for(segment: &Segment) -> u32 {
+    (segment.wire.header.len() + segment.wire.payload.len() + SEGMENT_OVERHEAD) as u32
 }
 
 fn tip_seq(tips: &BTreeMap<LogId, Tip>, log: &LogId) -> u64 {

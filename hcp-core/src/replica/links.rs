@@ -53,11 +53,12 @@ impl Handler for LinkHandler {
             let member =
                 peer.address().and_then(|address| shared.members.iter().find(|m| m.address == address).copied());
             match member {
-                Some(member) if member.node != shared.log.node => {
+                Some(member) if member.node != shared.log.node && !shared.has_stopped() => {
                     let error = link::run(shared, stream, member).await;
                     tracing::debug!(node = ?member.node, %error, "a link has ended");
                 }
-                _ => tracing::warn!("somebody who is no member tried to link"),
+                Some(_) => {}
+                None => tracing::warn!("somebody who is no member tried to link"),
             }
         }
         .boxed()
@@ -73,6 +74,9 @@ async fn keep_linked(shared: Arc<Shared>, node: Node, member: Member) {
                 Ok(stream) => {
                     let error = link::run(Arc::clone(&shared), stream, member).await;
                     tracing::info!(node = ?member.node, %error, "a link has ended");
+                    if shared.has_stopped() {
+                        return;
+                    }
                 }
                 Err(error) => tracing::info!(node = ?member.node, %error, "a peer took no link"),
             },

@@ -168,6 +168,12 @@ impl Tip {
     }
 }
 
+/// The clock reading of an encoded header.
+pub(crate) fn stamp_of(header: &[u8]) -> Option<Stamp> {
+    let header = proto::Header::decode(header).ok()?;
+    Some(Stamp { millis: header.millis, counter: header.counter })
+}
+
 /// A receipt of the holder of `key`: it holds the log durably up to `tip`.
 pub(crate) fn sign_receipt(key: &LogKey, service: &OnionAddress, tip: &Tip) -> proto::Receipt {
     let body = tip.to_proto();

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::place::{Incarnation, LogId, NodeId};
-use super::segment::{Hash, Segment, Tip};
+use super::place::{Incarnation, LogId, NodeId, Stamp};
+use super::segment::{self, Hash, Segment, Tip};
 use crate::identity::OnionAddress;
 use crate::store::{Database, StoreError};
 use crate::wire::replica_proto as proto;
@@ -94,6 +94,19 @@ impl SegmentWriter {
         )?;
         let rows = statement.query_map([], tip)?;
         rows.map(|row| row.map(|tip| (tip.log, tip)).map_err(Into::into)).collect()
+    }
+
+    /// The latest clock reading among the highest segments of all logs.
+    pub(super) fn latest_stamp(&self) -> Result<Stamp, StoreError> {
+        let mut statement = self.database.connection.prepare("SELECT max(seq), header FROM segments GROUP BY log")?;
+        let mut rows = statement.query([])?;
+        let mut latest = Stamp::default();
+        while let Some(row) = rows.next()? {
+            let header: Vec<u8> = row.get(1)?;
+            let stamp = segment::stamp_of(&header).ok_or(StoreError::Damaged("a stored header"))?;
+            latest = latest.max(stamp);
+        }
+        Ok(latest)
     }
 
     /// The highest segment of each log but `except` among the positions after `from` up to `to`.

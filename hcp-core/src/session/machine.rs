@@ -24,7 +24,7 @@ use crate::wire::{Decoder, Frame, FrameKind, HEADER_LEN, MAX_PAYLOAD};
 
 /// What a dialler signs, followed by the TLS exporter, its own and the acceptor's public key.
 const PROOF_CONTEXT: &[u8] = b"HCP/1 dialler\0";
-/// The most control frames that may wait to be sent: answers to a peer that sends pings or opens faster than it reads.
+/// The most control frames that may wait to be sent: answers to a peer that sends faster than it reads.
 const MAX_CONTROL_QUEUE: usize = 1024;
 /// TLS output is produced while less than this waits for the transport.
 const OUTPUT_HIGH_WATER: usize = 4 * (MAX_PAYLOAD + HEADER_LEN);
@@ -156,9 +156,15 @@ impl Machine {
     pub(crate) fn handle_input(&mut self, now: Instant, mut input: &[u8]) -> Result<(), SessionError> {
         self.last_heard = now;
         while !input.is_empty() {
-            self.tls.read_tls(&mut input).map_err(|_| SessionError::Limit("TLS buffer"))?;
+            // After the peer's close_notify TLS takes nothing more.
+            if self.tls.read_tls(&mut input).map_err(|_| SessionError::Limit("TLS buffer"))? == 0 {
+                return Err(SessionError::Lost);
+            }
             let state = self.tls.process_new_packets().map_err(SessionError::Tls)?;
             self.read_plaintext(now, state.plaintext_bytes_to_read())?;
+            if state.peer_has_closed() {
+                return Err(SessionError::Lost);
+            }
         }
         Ok(())
     }
@@ -238,7 +244,8 @@ impl Machine {
         if window < cost(MAX_MESSAGE) {
             return Err(SessionError::Malformed("window"));
         }
-        self.peer_window = window;
+        // What a peer would take beyond our own window, we do not queue for it.
+        self.peer_window = window.min(STREAM_WINDOW);
         self.peer_max_streams = max_streams;
         self.state = State::Established;
         self.events.push_back(Event::Established(peer));
@@ -247,6 +254,9 @@ impl Machine {
 
     fn handle_established(&mut self, now: Instant, frame: Frame) -> Result<(), SessionError> {
         let stream = frame.stream;
+        if self.control.len() >= MAX_CONTROL_QUEUE {
+            return Err(SessionError::Limit("answers that it does not read"));
+        }
         match frame.kind {
             FrameKind::Hello | FrameKind::Proof => return Err(SessionError::OutOfPlace("a second handshake")),
             FrameKind::Open => self.handle_open(stream, &frame.payload)?,
@@ -282,9 +292,6 @@ impl Machine {
                 }
             }
             FrameKind::Ping => {
-                if self.control.len() >= MAX_CONTROL_QUEUE {
-                    return Err(SessionError::Limit("unanswered pings"));
-                }
                 self.control.push_back(Frame { kind: FrameKind::Pong, ..frame });
             }
             FrameKind::Pong => {

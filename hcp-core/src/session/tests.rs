@@ -252,6 +252,36 @@ fn limits_hold_against_a_peer_that_ignores_them() {
 }
 
 #[test]
+fn bytes_after_the_end_of_tls_end_the_session() {
+    let server = Identity::generate();
+    let (mut raw, mut machine) = Raw::established(&server);
+    raw.tls.send_close_notify();
+    let mut last = Vec::new();
+    raw.tls.write_tls(&mut last).unwrap();
+    assert!(matches!(machine.handle_input(Instant::now(), &last), Err(SessionError::Lost)));
+    assert!(matches!(machine.handle_input(Instant::now(), &[0]), Err(SessionError::Lost)));
+}
+
+#[test]
+fn answers_that_the_peer_does_not_read_are_bounded() {
+    let server = Identity::generate();
+    let (mut raw, mut machine) = Raw::established(&server);
+    raw.tls.set_buffer_limit(None);
+    let refused = (0..2_000).find_map(|i| {
+        raw.send(&open(2 * i + 1));
+        let mut bytes = Vec::new();
+        while raw.tls.wants_write() {
+            raw.tls.write_tls(&mut bytes).unwrap();
+        }
+        let taken = machine.handle_input(Instant::now(), &bytes);
+        events(&mut machine);
+        machine.reset(2 * i + 1, 1);
+        taken.err()
+    });
+    assert!(matches!(refused, Some(SessionError::Limit(_))), "{refused:?}");
+}
+
+#[test]
 fn frames_made_at_random_never_break_a_session() {
     let seed: u64 = rand::random();
     let mut random = StdRng::seed_from_u64(seed);

@@ -16,6 +16,8 @@ use crate::error::ErrorKind;
 pub(crate) const HEADER_LEN: usize = 10;
 /// The longest payload of a frame, in bytes.
 pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
+/// Payloads shorter than this are copied out of the read buffer.
+const COPY_BELOW: usize = 16 * 1024;
 /// The message goes on in the stream's next DATA frame.
 pub(crate) const FLAG_MORE: u8 = 1;
 /// The sender will send nothing more on this stream.
@@ -153,7 +155,14 @@ impl Decoder {
             return Ok(None);
         }
         self.buffer.advance(HEADER_LEN);
-        let payload = self.buffer.split_to(length).freeze();
+        // A small payload that waits somewhere must not keep the whole read buffer alive.
+        let payload = if length < COPY_BELOW {
+            let copy = Bytes::copy_from_slice(&self.buffer[..length]);
+            self.buffer.advance(length);
+            copy
+        } else {
+            self.buffer.split_to(length).freeze()
+        };
         Ok(Some(Frame { kind, flags, stream, payload }))
     }
 }

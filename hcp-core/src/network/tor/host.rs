@@ -1,0 +1,261 @@
+//! Hosting onion services: launching, answering, withdrawing.
+//!
+//! Invariants: a service has a key store of its own, in memory, that ends with it; streams that were handed out
+//! outlive the service.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arti_client::config::CfgPathResolver;
+use arti_client::{ErrorKind as ArtiErrorKind, HasKind as _};
+use futures::{Stream, StreamExt as _};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+use tor_hscrypto::pk::HsIdKeypair;
+use tor_hsservice::config::OnionServiceConfigBuilder;
+use tor_hsservice::status::{OnionServiceStatus, Problem, State};
+use tor_hsservice::{HsIdKeypairSpecifier, HsNickname, OnionService, RunningOnionService};
+use tor_keymgr::{ArtiEphemeralKeystore, KeyMgr, KeyMgrBuilder, KeystoreSelector};
+use tor_llcrypto::pk::ed25519::ExpandedKeypair;
+
+use super::circuits::answer;
+use super::served::Front;
+use super::{AbortOnDrop, Inner};
+use crate::identity::Identity;
+use crate::network::{ACCEPT_QUEUE, Incoming, ListenError, Listener, ListenerStatus, check_ports};
+
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An onion service of this process.
+pub(super) struct Service {
+    network: Arc<Inner>,
+    address: [u8; 32],
+    nickname: HsNickname,
+    keys: Arc<KeyMgr>,
+    /// The registry holds it weakly, so that circuits that outlive the service do not keep its queue open.
+    _incoming: mpsc::Sender<Incoming>,
+    status: Arc<watch::Sender<ListenerStatus>>,
+    running: Mutex<Running>,
+}
+
+enum Running {
+    /// Between two launches.
+    Down,
+    Up(#[allow(dead_code, reason = "held, not used")] Launch),
+    /// The listener is gone.
+    Withdrawn,
+}
+
+/// One run of the service; dropping it gives up the introduction points.
+struct Launch {
+    _tasks: [AbortOnDrop; 2],
+    _service: Arc<RunningOnionService>,
+}
+
+impl Service {
+    /// Launches a service; the listener owns it.
+    pub(super) async fn launch(
+        network: &Arc<Inner>,
+        identity: &Identity,
+        ports: &[u16],
+    ) -> Result<(Listener, Arc<Self>), ListenError> {
+        check_ports(ports)?;
+        let failed = |e: BoxedError| ListenError::Launch(e);
+        let address = *identity.address().public_key();
+        // Names a folder that the next start removes; it must not tell the address.
+        let nickname =
+            HsNickname::new("service".to_owned() + &data_encoding::HEXLOWER.encode(&rand::random::<[u8; 8]>()))
+                .map_err(|e| failed(e.into()))?;
+        let keys = keys(&nickname, identity).map_err(failed)?;
+
+        let (incoming, accepted) = mpsc::channel(ACCEPT_QUEUE);
+        if !network.served.claim(address, Front { ports: ports.into(), incoming: incoming.downgrade() }) {
+            return Err(ListenError::InUse);
+        }
+        let (status, watch) = watch::channel(ListenerStatus::Starting);
+        let service = Arc::new(Self {
+            network: Arc::clone(network),
+            address,
+            nickname,
+            keys,
+            _incoming: incoming,
+            status: Arc::new(status),
+            running: Mutex::new(Running::Down),
+        });
+        let listener = Listener::new(accepted, watch, Withdraw(Arc::clone(&service)));
+        service.up().await?;
+        Ok((listener, service))
+    }
+
+    /// Brings the service up; one that was up before keeps its introduction points.
+    ///
+    /// Cancelling leaves it down.
+    pub(super) async fn up(&self) -> Result<(), ListenError> {
+        while let Some(wait) = self.network.served.must_wait(&self.address) {
+            sleep(wait).await;
+        }
+        let deadline = Instant::now() + RELEASE_DEADLINE;
+        let launch = loop {
+            match self.start() {
+                Ok(launch) => break launch,
+                // The tasks of the previous run have not ended yet.
+                Err(e) if e.is_in_use() && Instant::now() < deadline => sleep(RELEASE_POLL).await,
+                Err(e) => return Err(ListenError::Launch(e.0)),
+            }
+        };
+        let mut running = self.running();
+        if matches!(*running, Running::Withdrawn) {
+            return Err(ListenError::Launch("the listener was dropped".into()));
+        }
+        *running = Running::Up(launch);
+        Ok(())
+    }
+
+    /// Takes the service down; streams and circuits that clients have stay.
+    pub(super) fn down(&self) {
+        let mut running = self.running();
+        if matches!(*running, Running::Up(_)) {
+            *running = Running::Down;
+            self.network.served.ended(&self.address);
+            self.status.send_replace(ListenerStatus::Starting);
+        }
+    }
+
+    /// Waits until strangers can reach the service; `false` when it stopped before.
+    pub(super) async fn reachable(&self) -> bool {
+        let mut status = self.status.subscribe();
+        let settled = |s: &ListenerStatus| matches!(s, ListenerStatus::Reachable | ListenerStatus::Stopped);
+        status.wait_for(settled).await.is_ok_and(|s| *s == ListenerStatus::Reachable)
+    }
+
+    fn withdraw(&self) {
+        *self.running() = Running::Withdrawn;
+        self.status.send_replace(ListenerStatus::Stopped);
+    }
+
+    fn start(&self) -> Result<Launch, StartError> {
+        let client = &self.network.client;
+        let config = OnionServiceConfigBuilder::default()
+            .nickname(self.nickname.clone())
+            .max_concurrent_streams_per_circuit(MAX_STREAMS_PER_CIRCUIT)
+            .build()
+            .map_err(StartError::new)?;
+        let (service, requests) = OnionService::builder()
+            .config(config)
+            .keymgr(Arc::clone(&self.keys))
+            .state_dir(self.network.services.clone())
+            .build()
+            .map_err(StartError::from_arti)?
+            .launch(
+                client.runtime().clone(),
+                client.dirmgr().map_err(StartError::new)?,
+                client.hs_circ_pool().map_err(StartError::new)?,
+                Arc::new(CfgPathResolver::default()),
+            )
+            .map_err(StartError::from_arti)?
+            .ok_or_else(|| StartError::new("the service is disabled"))?;
+
+        let answer =
+            answer(requests, self.address, Arc::clone(&self.network.served), Arc::clone(&self.network.circuits));
+        let statuses = service.status_events();
+        let reported = Arc::clone(&self.status);
+        Ok(Launch {
+            _tasks: [AbortOnDrop::spawn(answer), AbortOnDrop::spawn(report(statuses, reported))],
+            _service: service,
+        })
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.network.served.release(&self.address);
+    }
+}
+
+/// Withdraws a service with its listener.
+struct Withdraw(Arc<Service>);
+
+impl Drop for Withdraw {
+    fn drop(&mut self) {
+        self.0.withdraw();
+    }
+}
+
+struct StartError(BoxedError, Option<ArtiErrorKind>);
+
+impl StartError {
+    fn new(e: impl Into<BoxedError>) -> Self {
+        Self(e.into(), None)
+    }
+
+    fn from_arti(e: tor_hsservice::StartupError) -> Self {
+        let kind = e.kind();
+        Self(e.into(), Some(kind))
+    }
+
+    fn is_in_use(&self) -> bool {
+        self.1 == Some(ArtiErrorKind::LocalResourceAlreadyInUse)
+    }
+}
+
+/// Makes a key store in memory that holds the identity's key.
+///
+/// Arti derives from it blinded keys, from which the identity key could be computed; they too stay in memory.
+fn keys(nickname: &HsNickname, identity: &Identity) -> Result<Arc<KeyMgr>, BoxedError> {
+    let key = ExpandedKeypair::from_secret_key_bytes(*identity.expanded_secret_key())
+        .ok_or("the identity is no valid ed25519 key")?;
+    let store =
+        KeyMgrBuilder::default().primary_store(Box::new(ArtiEphemeralKeystore::new("memory".into()))).build()?;
+    let place = HsIdKeypairSpecifier::new(nickname.clone());
+    store.insert::<HsIdKeypair>(HsIdKeypair::from(key), &place, KeystoreSelector::Primary, false)?;
+    Ok(Arc::new(store))
+}
+
+/// Translates Arti's view of a service until the service ends.
+async fn report(
+    mut statuses: impl Stream<Item = OnionServiceStatus> + Unpin,
+    reported: Arc<watch::Sender<ListenerStatus>>,
+) {
+    let mut launched = false;
+    while let Some(status) = statuses.next().await {
+        let state = status.state();
+        launched |= state != State::Shutdown;
+        let new = match state {
+            State::Running | State::DegradedReachable => ListenerStatus::Reachable,
+            State::Shutdown if launched => ListenerStatus::Stopped,
+            // Also before every republication, while the previous descriptor still holds.
+            State::Shutdown | State::Bootstrapping => continue,
+            // Every upload succeeded, yet the directory knows one time period only, as that of a young network does.
+            State::DegradedUnreachable if status.current_problem().is_none() => ListenerStatus::Reachable,
+            State::Recovering => ListenerStatus::Broken("the introduction points are being replaced".into()),
+            State::DegradedUnreachable => ListenerStatus::Broken("the descriptor could not be uploaded".into()),
+            _ => ListenerStatus::Broken(problem(status.current_problem()).into()),
+        };
+        reported.send_if_modified(|old| {
+            let changed = *old != new;
+            *old = new;
+            changed
+        });
+    }
+}
+
+/// Names a problem without the addresses and relays in it.
+fn problem(problem: Option<&Problem>) -> &'static str {
+    match problem {
+        Some(Problem::DescriptorUpload(_)) => "the descriptor could not be uploaded",
+        Some(Problem::Ipt(_)) => "the introduction points could not be established",
+        Some(Problem::Runtime(_)) => "the service failed",
+        _ => "the service is not working",
+    }
+}
+
+/// How long the tasks of a previous run may take to end.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
+const RELEASE_POLL: Duration = Duration::from_millis(20);
+
+/// A program opens one stream per session and lane; C tor clients put all connections of one application on a circuit.
+const MAX_STREAMS_PER_CIRCUIT: u32 = 256;

@@ -1,0 +1,17 @@
+//! Support for tests and demonstrations of programs that use this library.
+//!
+//! Nothing here belongs in a program that people rely on: the private Tor network runs on one machine and
+//! hides nothing from anybody.
+
+#[cfg(feature = "tor")]
+mod socks;
+#[cfg(feature = "tor")]
+mod tor_network;
+
+#[cfg(feature = "tor")]
+pub use self::socks::{SocksError, socks_connect, socks_connect_isolated};
+#[cfg(feature = "tor")]
+pub use self::tor_network::{
+    DescriptionError, PrivateTorDescription, PrivateTorNetwork, PrivateTorNetworkBuilder, StartError, StartEvent,
+    TESTNET_VARIABLE, TorClientProcess,
+};

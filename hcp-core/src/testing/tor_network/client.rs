@@ -1,0 +1,64 @@
+//! A C tor client of a private network.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::description::PrivateTorDescription;
+use super::error::StartError;
+use super::launch::{POLL_INTERVAL, last_line, write};
+use super::processes::Processes;
+use super::torrc;
+
+/// A running C tor client; dropping it ends the process.
+#[derive(Debug)]
+pub struct TorClientProcess {
+    socks_addr: SocketAddr,
+    _processes: Processes,
+}
+
+impl TorClientProcess {
+    /// Starts a client and waits until it is bootstrapped; blocks.
+    pub(super) fn start(description: &PrivateTorDescription) -> Result<Self, StartError> {
+        let directory = tempfile::Builder::new()
+            .prefix("client-")
+            .tempdir_in(&description.directory)
+            .map_err(|source| StartError::Storage { path: description.directory.clone(), source })?;
+        let mut processes = Processes::new(directory)?;
+        let folder = processes.directory().to_owned();
+        write(&folder.join("torrc"), &torrc::client(&folder, &description.authorities))?;
+        processes.spawn_tor(&description.tor, &folder)?;
+
+        let log = folder.join("log");
+        let started = Instant::now();
+        while started.elapsed() < DEADLINE {
+            if !processes.all_run() {
+                let program = description.tor.display().to_string();
+                return Err(StartError::Failed { program, problem: last_line(&log) });
+            }
+            if let Some(socks_addr) = ready(&log) {
+                return Ok(Self { socks_addr, _processes: processes });
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        Err(StartError::TimedOut { deadline: DEADLINE, state: last_line(&log) })
+    }
+
+    /// Where it accepts SOCKS5 connections; streams with different user names share no circuit.
+    pub fn socks_addr(&self) -> SocketAddr {
+        self.socks_addr
+    }
+}
+
+/// The SOCKS address once the log says that the client is bootstrapped.
+fn ready(log: &Path) -> Option<SocketAddr> {
+    let text = std::fs::read_to_string(log).ok()?;
+    if !text.contains("Bootstrapped 100%") {
+        return None;
+    }
+    let (_, rest) = text.split_once("Opened Socks listener connection (ready) on ")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+/// A client needs one to three seconds; a loaded machine may need ten times as long.
+const DEADLINE: Duration = Duration::from_secs(60);

@@ -1,0 +1,100 @@
+//! The configuration files of authorities, relays and clients.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::description::Authority;
+
+/// The configuration of an authority.
+pub(super) fn authority(directory: &Path, authorities: &[Authority], own: &Authority) -> String {
+    let Authority { nickname, or_address, directory_address, .. } = own;
+    format!(
+        "{common}{relay}\
+         Nickname {nickname}\n\
+         ContactInfo none\n\
+         ORPort {or_address}\n\
+         DirPort {directory_address}\n\
+         AuthoritativeDirectory 1\n\
+         V3AuthoritativeDirectory 1\n\
+         ExitPolicy reject *:*\n\
+         ConsensusParams {CONSENSUS_PARAMETERS}\n",
+        common = common(directory, authorities),
+        relay = RELAY,
+    )
+}
+
+/// The configuration of a relay.
+pub(super) fn relay(directory: &Path, authorities: &[Authority], nickname: &str, or_address: SocketAddr) -> String {
+    format!(
+        "{common}{relay}\
+         Nickname {nickname}\n\
+         ORPort {or_address}\n\
+         ExitRelay 1\n\
+         ExitPolicy accept *:*\n",
+        common = common(directory, authorities),
+        relay = RELAY,
+    )
+}
+
+/// The configuration of a client; it chooses its own SOCKS port.
+pub(super) fn client(directory: &Path, authorities: &[Authority]) -> String {
+    format!(
+        "{common}\
+         ClientOnly 1\n\
+         SocksPort 127.0.0.1:auto ExtendedErrors\n",
+        common = common(directory, authorities),
+    )
+}
+
+fn common(directory: &Path, authorities: &[Authority]) -> String {
+    let directory = directory.display();
+    let mut text = format!(
+        "DataDirectory {directory}/data\n\
+         PidFile {directory}/pid\n\
+         Log notice file {directory}/log\n\
+         __OwningControllerProcess {owner}\n\
+         {NETWORK}",
+        owner = std::process::id(),
+    );
+    for Authority { nickname, v3_identity, rsa_identity, or_address, directory_address, .. } in authorities {
+        text.push_str(&format!(
+            "DirAuthority {nickname} orport={port} no-v2 v3ident={v3_identity} {directory_address} {rsa_identity}\n",
+            port = or_address.port(),
+        ));
+    }
+    text
+}
+
+/// When the first votes are counted: at multiples of this, in seconds since the epoch.
+pub(super) const FIRST_VOTING_INTERVAL: u64 = 15;
+
+/// In minutes, what C tor takes for 24 times the voting interval of 300 s; Arti takes it from the consensus.
+const CONSENSUS_PARAMETERS: &str = "hsdir_interval=120";
+
+/// The voting interval is long because a network without shared random values, as every young one is, loses services
+/// hosted by Arti for a minute when a time period of 24 intervals ends. KIST, the default scheduler, runs every 10 ms
+/// and would dominate every measurement on loopback.
+const NETWORK: &str = "\
+TestingTorNetwork 1
+AssumeReachable 1
+PathsNeededToBuildCircuits 0.67
+TestingDirAuthVoteExit *
+TestingDirAuthVoteHSDir *
+TestingDirAuthVoteGuard *
+TestingMinExitFlagThreshold 0
+V3AuthNIntervalsValid 2
+TestingV3AuthInitialVotingInterval 15
+TestingV3AuthInitialVoteDelay 2
+TestingV3AuthInitialDistDelay 2
+V3AuthVotingInterval 300
+V3AuthVoteDelay 2
+V3AuthDistDelay 2
+ExitPolicyRejectPrivate 0
+ShutdownWaitLength 0
+Schedulers Vanilla
+";
+
+const RELAY: &str = "\
+Address 127.0.0.1
+SocksPort 0
+";

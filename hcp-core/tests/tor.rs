@@ -1,0 +1,390 @@
+//! The Tor network against real relays: a private network of the system's `tor` that all tests of the run share.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hcp_core::error::ErrorKind;
+use hcp_core::identity::{Identity, OnionAddress};
+use hcp_core::network::tor::{BootstrapError, SameKeyService, TorNetwork, TorNetworkBuilder};
+use hcp_core::network::{DialError, DialPhase, HCP_PORT, ListenError, Listener, ListenerStatus, Network};
+use hcp_core::testing::{
+    PrivateTorDescription, PrivateTorNetwork, SocksError, StartError, TESTNET_VARIABLE, socks_connect,
+    socks_connect_isolated,
+};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bootstrap_reports_progress_up_to_ready() {
+    let home = home();
+    let builder = builder(&home, testnet().await);
+    let mut progress = builder.progress();
+    let seen = tokio::spawn(async move {
+        let mut seen = vec![progress.borrow_and_update().clone()];
+        while progress.changed().await.is_ok() {
+            seen.push(progress.borrow_and_update().clone());
+            if seen.last().unwrap().text == "ready" {
+                break;
+            }
+        }
+        seen
+    });
+    let network = within(60, builder.bootstrap()).await.unwrap();
+    let seen = within(10, seen).await.unwrap();
+    assert_eq!(seen[0].percent, 0);
+    assert_eq!(seen.last().unwrap().percent, 100, "{seen:?}");
+    assert!(seen.len() > 2, "{seen:?}");
+    assert_eq!(network.progress().borrow().text, "ready");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_directory_serves_one_network_at_a_time() {
+    let home = home();
+    let testnet = testnet().await;
+    let network = within(60, builder(&home, testnet).bootstrap()).await.unwrap();
+    let second = within(60, builder(&home, testnet).bootstrap()).await.unwrap_err();
+    assert!(matches!(second, BootstrapError::StateLocked), "{second:?}");
+    assert_eq!(second.kind(), ErrorKind::InUse);
+
+    within(20, network.shutdown()).await;
+    within(60, builder(&home, testnet).bootstrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arti_and_c_tor_clients_reach_the_named_ports_and_no_other() {
+    let testnet = testnet().await;
+    let ((server, _a), (client, _b), tor) = tokio::join!(joined(testnet), joined(testnet), client(testnet));
+    let identity = Identity::generate();
+    let address = identity.address();
+    let _echo = echo("server", reachable(server.listen(&identity, &[HCP_PORT, 6667]).await.unwrap()).await);
+
+    for port in [HCP_PORT, 6667] {
+        let stream = within(200, client.dial(address, port)).await.unwrap();
+        assert_eq!(converse(stream).await, format!("server {port}"));
+        let stream = socks_connect(tor.socks_addr(), &address.to_string(), port).await.unwrap();
+        assert_eq!(converse(stream).await, format!("server {port}"));
+    }
+
+    let refused = within(200, client.dial(address, 80)).await.err().unwrap();
+    assert!(matches!(refused, DialError::NotFound), "{refused:?}");
+    let refused = socks_connect(tor.socks_addr(), &address.to_string(), 80).await.unwrap_err();
+    assert!(matches!(refused, SocksError::Refused { .. }), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dialling_an_address_that_nobody_serves_says_so() {
+    let testnet = testnet().await;
+    let ((network, _home), tor) = tokio::join!(joined(testnet), client(testnet));
+    let address = Identity::generate().address();
+    // The second time, Arti must not mistake its own limit on fetches for an answer.
+    for _ in 0..2 {
+        let error = within(60, network.dial(address, HCP_PORT)).await.err().unwrap();
+        assert!(matches!(error, DialError::NotFound), "{error:?}");
+        assert_eq!(error.to_string(), "nobody serves this address and port");
+    }
+    let error = socks_connect_isolated(tor.socks_addr(), &address.to_string(), HCP_PORT, "nobody").await.unwrap_err();
+    assert!(matches!(error, SocksError::Refused { code: 0xf0 }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_try_to_connect_ends_at_its_deadline() {
+    let home = home();
+    let deadline = Duration::from_millis(1);
+    let network = within(60, builder(&home, testnet().await).connect_deadline(deadline).bootstrap()).await.unwrap();
+    let error = within(10, network.dial(Identity::generate().address(), HCP_PORT)).await.err().unwrap();
+    assert!(matches!(error, DialError::TimedOut { phase: DialPhase::Connect }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_network_serves_two_addresses_and_each_only_once() {
+    let testnet = testnet().await;
+    let ((server, home), (client, _b)) = tokio::join!(joined(testnet), joined(testnet));
+    let (one, two) = (Identity::generate(), Identity::generate());
+    let (first, second) = tokio::join!(server.listen(&one, &[HCP_PORT]), server.listen(&two, &[HCP_PORT]));
+    assert!(matches!(server.listen(&one, &[80]).await, Err(ListenError::InUse)));
+    assert!(matches!(server.listen(&two, &[]).await, Err(ListenError::InvalidPorts)));
+    assert!(matches!(server.listen(&two, &[80, 81, 80]).await, Err(ListenError::InvalidPorts)));
+
+    let _first = echo("one", reachable(first.unwrap()).await);
+    let _second = echo("two", reachable(second.unwrap()).await);
+    for (identity, name) in [(&one, "one"), (&two, "two")] {
+        let stream = within(200, client.isolated().dial(identity.address(), HCP_PORT)).await.unwrap();
+        assert_eq!(converse(stream).await, format!("{name} {HCP_PORT}"));
+    }
+    for identity in [&one, &two] {
+        assert_no_key_on_disk(home.path(), identity);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_listener_is_withdrawn_and_a_new_one_is_found_by_old_clients() {
+    let testnet = testnet().await;
+    let ((server, _a), (client, _b)) = tokio::join!(joined(testnet), joined(testnet));
+    let identity = Identity::generate();
+    let echoing = echo("first", reachable(server.listen(&identity, &[HCP_PORT]).await.unwrap()).await);
+    let mut stream = within(200, client.dial(identity.address(), HCP_PORT)).await.unwrap();
+
+    echoing.abort();
+    assert!(within(10, echoing).await.unwrap_err().is_cancelled());
+    let error = within(200, client.dial(identity.address(), HCP_PORT)).await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
+    // Its handler ended with the listener's task; the circuit did not.
+    let mut rest = Vec::new();
+    let _ = within(60, stream.read_to_end(&mut rest)).await;
+
+    let _echo = echo("second", reachable(server.listen(&identity, &[HCP_PORT]).await.unwrap()).await);
+    let stream = within(200, client.dial(identity.address(), HCP_PORT)).await.unwrap();
+    assert_eq!(converse(stream).await, format!("second {HCP_PORT}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_the_same_key_takes_the_address_over_from_a_dead_one() {
+    let testnet = testnet().await;
+    let ((survivor, _a), (victim, _b)) = tokio::join!(joined(testnet), joined(testnet));
+    let identity = Identity::generate();
+    let (listener, service) = SameKeyService::launch(&survivor, &identity, &[HCP_PORT]).await.unwrap();
+    let _survivor = echo("survivor", reachable(listener).await);
+    // Two uploads within a second would leave it to chance which one the directories take.
+    let second = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let first = second();
+    eventually(2, || second() > first).await;
+    let (listener, _service) = SameKeyService::launch(&victim, &identity, &[HCP_PORT]).await.unwrap();
+    let victim_echo = echo("victim", reachable(listener).await);
+
+    // The last upload wins.
+    assert_eq!(fresh_client(testnet, &identity.address()).await, format!("victim {HCP_PORT}"));
+
+    let dead = Instant::now();
+    victim_echo.abort();
+    drop(victim);
+    within(100, service.relaunch()).await.unwrap();
+    let published = dead.elapsed();
+    assert_eq!(fresh_client(testnet, &identity.address()).await, format!("survivor {HCP_PORT}"));
+    println!(
+        "same key: published {:.2} s after the death, a fresh client (with its start) served after {:.2} s",
+        published.as_secs_f64(),
+        dead.elapsed().as_secs_f64()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_survives_the_relaunch_of_its_service() {
+    let testnet = testnet().await;
+    let ((server, _a), (client, _b), tor) = tokio::join!(joined(testnet), joined(testnet), client(testnet));
+    let identity = Identity::generate();
+    let (listener, service) = SameKeyService::launch(&server, &identity, &[HCP_PORT]).await.unwrap();
+    let listener = reachable(listener).await;
+    let mut status = listener.status();
+    let _echo = echo("server", listener);
+
+    let arti = within(200, client.dial(identity.address(), HCP_PORT)).await.unwrap();
+    let socks = socks_connect(tor.socks_addr(), &identity.address().to_string(), HCP_PORT).await.unwrap();
+    let (mut arti, mut socks) = (BufReader::new(arti), BufReader::new(socks));
+    assert_eq!(greeting(&mut arti).await, format!("server {HCP_PORT}"));
+    assert_eq!(greeting(&mut socks).await, format!("server {HCP_PORT}"));
+    for _ in 0..2 {
+        within(100, service.relaunch()).await.unwrap();
+        assert_eq!(*status.borrow_and_update(), ListenerStatus::Reachable);
+        ping(&mut arti).await;
+        ping(&mut socks).await;
+    }
+    // The descriptor that the client holds names introduction points that work again.
+    let stream = within(200, client.isolated().dial(identity.address(), HCP_PORT)).await.unwrap();
+    assert_eq!(converse(stream).await, format!("server {HCP_PORT}"));
+    let stream = socks_connect_isolated(tor.socks_addr(), &identity.address().to_string(), HCP_PORT, "new").await;
+    assert_eq!(converse(stream.unwrap()).await, format!("server {HCP_PORT}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_or_old_tor_is_named_on_one_line_with_what_to_do() {
+    let error = PrivateTorNetwork::builder().tor("/nonexistent/tor").start().await.unwrap_err();
+    assert!(matches!(error, StartError::TorMissing { .. }), "{error:?}");
+    assert_eq!(
+        error.to_string(),
+        "`/nonexistent/tor` was not found: install Tor 0.4.8 or later (on Debian and Ubuntu: apt-get install tor)"
+    );
+
+    let folder = home();
+    let old = folder.path().join("tor");
+    std::fs::write(&old, "#!/bin/sh\necho 'Tor version 0.4.7.16.'\n").unwrap();
+    assert!(Command::new("chmod").arg("+x").arg(&old).status().unwrap().success());
+    let error = PrivateTorNetwork::builder().tor(&old).start().await.unwrap_err();
+    assert!(matches!(error, StartError::TorTooOld { .. }), "{error:?}");
+    assert!(error.to_string().contains("is version 0.4.7.16: install Tor 0.4.8 or later"), "{error}");
+    assert_eq!(error.to_string().lines().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_ends_with_its_owner_even_when_that_is_killed() {
+    let mut owner = tokio::process::Command::new(env!("CARGO_BIN_EXE_hcp-testnet"))
+        .args(["--", "sh", "-c", &format!("echo ${TESTNET_VARIABLE}; cat")])
+        .env_remove(TESTNET_VARIABLE)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    within(150, BufReader::new(owner.stdout.as_mut().unwrap()).read_line(&mut line)).await.unwrap();
+    let description = PrivateTorDescription::load(line.trim()).unwrap();
+    let ids: Vec<u32> = std::fs::read_dir(description.directory())
+        .unwrap()
+        .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path().join("pid")).ok()?.trim().parse().ok())
+        .collect();
+    assert_eq!(ids.len(), 8);
+    assert!(ids.iter().all(|id| runs(*id)));
+
+    owner.kill().await.unwrap();
+    eventually(10, || !ids.iter().any(|id| runs(*id)) && !description.directory().exists()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_testnet_command_forwards_the_exit_code_and_passes_the_description() {
+    let testnet = testnet().await;
+    let attached = PrivateTorNetwork::attach(testnet.description_file()).unwrap();
+    assert_eq!(attached.description(), testnet.description());
+    assert!(PrivateTorNetwork::attach("/nonexistent").is_err());
+
+    let status = Command::new(env!("CARGO_BIN_EXE_hcp-testnet"))
+        .args(["--", "sh", "-c", &format!("test -s \"${TESTNET_VARIABLE}\" && exit 42")])
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(42));
+}
+
+async fn testnet() -> &'static PrivateTorNetwork {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    PrivateTorNetwork::shared().await.unwrap()
+}
+
+fn home() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn builder(home: &TempDir, testnet: &PrivateTorNetwork) -> TorNetworkBuilder {
+    TorNetwork::builder(home.path().join("state"), home.path().join("cache"))
+        .private_network(testnet.description().network())
+}
+
+async fn joined(testnet: &PrivateTorNetwork) -> (TorNetwork, TempDir) {
+    let home = home();
+    (within(60, builder(&home, testnet).bootstrap()).await.unwrap(), home)
+}
+
+async fn client(testnet: &PrivateTorNetwork) -> hcp_core::testing::TorClientProcess {
+    testnet.start_client().await.unwrap()
+}
+
+async fn reachable(listener: Listener) -> Listener {
+    assert!(within(60, listener.reachable()).await, "{listener:?}");
+    listener
+}
+
+/// Greets every connection with `name` and its port, then returns what it sends.
+fn echo(name: &'static str, mut listener: Listener) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut handlers = tokio::task::JoinSet::new();
+        while let Some(mut incoming) = listener.accept().await {
+            handlers.spawn(async move {
+                incoming.stream.write_all(format!("{name} {}\n", incoming.port).as_bytes()).await?;
+                incoming.stream.flush().await?;
+                let mut buffer = [0; 512];
+                loop {
+                    let length = incoming.stream.read(&mut buffer).await?;
+                    if length == 0 {
+                        return std::io::Result::Ok(());
+                    }
+                    incoming.stream.write_all(&buffer[..length]).await?;
+                    incoming.stream.flush().await?;
+                }
+            });
+        }
+    })
+}
+
+/// Reads the greeting and checks that the echo works.
+async fn converse(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) -> String {
+    let mut stream = BufReader::new(stream);
+    let greeting = greeting(&mut stream).await;
+    ping(&mut stream).await;
+    greeting
+}
+
+async fn greeting(stream: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> String {
+    let mut line = String::new();
+    within(60, stream.read_line(&mut line)).await.unwrap();
+    line.trim().to_owned()
+}
+
+async fn ping<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>(stream: &mut BufReader<S>) {
+    let sent = format!("{:x}\n", rand_word());
+    stream.write_all(sent.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let mut line = String::new();
+    within(60, stream.read_line(&mut line)).await.unwrap();
+    assert_eq!(line, sent);
+}
+
+fn rand_word() -> u64 {
+    use std::hash::BuildHasher as _;
+    std::hash::RandomState::new().hash_one(0)
+}
+
+/// What greets a C tor client that never heard of the address.
+async fn fresh_client(testnet: &PrivateTorNetwork, address: &OnionAddress) -> String {
+    let client = client(testnet).await;
+    let proxy: SocketAddr = client.socks_addr();
+    converse(socks_connect(proxy, &address.to_string(), HCP_PORT).await.unwrap()).await
+}
+
+fn assert_no_key_on_disk(folder: &Path, identity: &Identity) {
+    let secret = identity.expanded_secret_key();
+    let mut files = 0;
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            files += 1;
+            let bytes = std::fs::read(&path).unwrap();
+            for needle in [&secret[..32], b"PRIVATE KEY"] {
+                assert!(!bytes.windows(needle.len()).any(|w| w == needle), "a key in {}", path.display());
+            }
+            assert!(!path.to_string_lossy().contains("keystore"), "{}", path.display());
+        }
+    }
+    assert!(files > 3, "the directory must be the one that the network uses");
+}
+
+fn runs(id: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[track_caller]
+fn within<T>(seconds: u64, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let place = std::panic::Location::caller();
+    async move {
+        let result = timeout(Duration::from_secs(seconds), future).await;
+        result.unwrap_or_else(|_| panic!("not done within {seconds} s at {place}"))
+    }
+}
+
+/// Waits for a condition that nothing announces.
+async fn eventually(seconds: u64, condition: impl Fn() -> bool) {
+    within(seconds, async {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        while !condition() {
+            tick.tick().await;
+        }
+    })
+    .await;
+}
