@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// An IRC server that lives at one onion address on many equal nodes.
 ///
-/// Each node: `init` makes its keys and prints its [[member]] block. Once: `new-service` makes the key of the shared
+/// Each node: `init` makes its keys and prints its block of the cluster file. Once: `new-service` makes the key of the shared
 /// address, of which every node gets a copy. The cluster file lists all members and is the same on every node. Then
 /// `serve` on each.
 #[derive(Debug, Parser)]

@@ -110,7 +110,7 @@ fn user(server: &Server, id: ClientId) -> Option<(UserId, u64)> {
 /// A channel by name, with its folded name and the name it shows; answers ERR_NOSUCHCHANNEL when nobody is in it.
 fn channel<'a>(server: &'a mut Server, id: ClientId, name: &str) -> Option<(Folded, String, &'a Channel)> {
     let folded = Folded::of(name);
-    if !server.world.channel(&folded).is_some_and(|channel| !channel.is_empty()) {
+    if server.world.channel(&folded).is_none_or(Channel::is_empty) {
         server.no_such_channel(id, name);
         return None;
     }

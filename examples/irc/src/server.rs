@@ -1,4 +1,4 @@
-//! The server: one task that owns the [`World`] and all clients of this node.
+//! The server: one task that owns the shared state, the world, and all clients of this node.
 //!
 //! Invariants: the world changes only by applied entries; nothing here waits for the log, a disk or a client. A client's
 //! next line is looked at once its earlier ones were processed, and one that changes state counts as processed when its

@@ -46,7 +46,7 @@ impl Server {
                 let text = state.topic().map_or("", |topic| topic.text.as_str());
                 let by = by.unwrap_or_else(|| self.config.name.clone());
                 let line = format!(":{by} TOPIC {} :{text}", state.name(&channel));
-                self.to_room(&channel, Line::new(line).at(time), None);
+                self.send_to_room(&channel, Line::new(line).at(time), None);
             }
             Change::Modes { channel, by, changes } => {
                 let by = by.unwrap_or_else(|| self.config.name.clone());
@@ -92,7 +92,7 @@ impl Server {
                 let folded = name.folded();
                 let shown = self.world.channel(&folded).map_or(name.as_str(), |channel| channel.name(&folded));
                 let line = self.message_line(shown, said);
-                self.to_room(&folded, line.clone(), sender);
+                self.send_to_room(&folded, line.clone(), sender);
                 line
             }
             Target::User(target) => {
@@ -129,7 +129,7 @@ impl Server {
     }
 
     /// Sends a line to the clients of this node in a channel.
-    fn to_room(&mut self, channel: &Folded, mut line: Line, except: Option<ClientId>) {
+    fn send_to_room(&mut self, channel: &Folded, mut line: Line, except: Option<ClientId>) {
         let Some(here) = self.rooms.get(channel) else { return };
         let only_tagged = line.is_only_tags();
         for id in here.iter().filter(|id| Some(**id) != except) {
@@ -144,7 +144,7 @@ impl Server {
     }
 
     /// Sends a line once to every client of this node who shares one of the channels, and to `also`.
-    fn to_neighbours(&mut self, channels: &[Folded], also: Option<ClientId>, mut line: Line) {
+    fn send_to_neighbours(&mut self, channels: &[Folded], also: Option<ClientId>, mut line: Line) {
         let mut to: BTreeSet<ClientId> = also.into_iter().collect();
         to.extend(channels.iter().filter_map(|channel| self.rooms.get(channel)).flatten());
         to.into_iter().for_each(|id| self.send(id, &mut line));
@@ -156,7 +156,7 @@ impl Server {
         let own = self.by_user.get(&user).copied();
         // Whoever has not been welcomed learns its name from the welcome.
         let told = own.filter(|id| self.clients.get(id).is_some_and(|client| client.phase == Phase::Registered));
-        self.to_neighbours(&channels, told, Line::new(format!(":{from} NICK :{to}")).at(time));
+        self.send_to_neighbours(&channels, told, Line::new(format!(":{from} NICK :{to}")).at(time));
         if let Some(id) = own {
             self.settle_for_guest(id, user);
         }
@@ -175,7 +175,7 @@ impl Server {
     }
 
     fn announce_gone(&mut self, time: ServerTime, user: UserId, mask: &str, channels: &[Folded], reason: &str) {
-        self.to_neighbours(channels, None, Line::new(format!(":{mask} QUIT :{reason}")).at(time));
+        self.send_to_neighbours(channels, None, Line::new(format!(":{mask} QUIT :{reason}")).at(time));
         if let Some(id) = self.by_user.get(&user).copied() {
             self.doomed.push((id, "The server process is starting anew; connect again"));
         }
@@ -191,7 +191,7 @@ impl Server {
                 client.rooms.insert(channel.clone());
             }
         }
-        self.to_room(channel, Line::new(format!(":{} JOIN {name}", self.world.mask(user))).at(time), None);
+        self.send_to_room(channel, Line::new(format!(":{} JOIN {name}", self.world.mask(user))).at(time), None);
         if let Some(id) = own {
             if self.world.channel(channel).is_some_and(|state| state.topic().is_some()) {
                 self.send_topic(id, channel);
@@ -241,7 +241,7 @@ impl Server {
             .collect();
         for some in told.chunks(MODES_PER_LINE) {
             let modes = mode::written(&self.world, some);
-            self.to_room(channel, Line::new(format!(":{by} MODE {name} {modes}")).at(time), None);
+            self.send_to_room(channel, Line::new(format!(":{by} MODE {name} {modes}")).at(time), None);
         }
     }
 
@@ -256,7 +256,7 @@ impl Server {
             None if reason.is_empty() => format!(":{} PART {name}", self.world.mask(user)),
             None => format!(":{} PART {name} :{reason}", self.world.mask(user)),
         };
-        self.to_room(channel, Line::new(line).at(time), None);
+        self.send_to_room(channel, Line::new(line).at(time), None);
         if let Some(id) = self.by_user.get(&user).copied() {
             if let Some(client) = self.clients.get_mut(&id) {
                 client.rooms.remove(channel);

@@ -15,22 +15,22 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// How long anything may take before a test fails.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A service of several nodes.
-pub struct Service {
-    pub folder: tempfile::TempDir,
-    pub network: MemoryNetwork,
-    pub service: Identity,
-    pub keys: Vec<(Identity, LogKey)>,
-    pub max_clients: usize,
-    pub history: usize,
+pub(crate) struct Service {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) network: MemoryNetwork,
+    pub(crate) service: Identity,
+    pub(crate) keys: Vec<(Identity, LogKey)>,
+    pub(crate) max_clients: usize,
+    pub(crate) history: usize,
 }
 
 /// One running node.
-pub struct Running {
-    pub handle: Handle,
-    pub replica: Replica,
+pub(crate) struct Running {
+    pub(crate) handle: Handle,
+    pub(crate) replica: Replica,
     node: Node,
     links: Option<Links>,
     stop: Option<oneshot::Sender<()>>,
@@ -38,7 +38,7 @@ pub struct Running {
 }
 
 impl Service {
-    pub fn new(nodes: usize) -> Self {
+    pub(crate) fn new(nodes: usize) -> Self {
         let mut keys: Vec<_> = (0..nodes).map(|_| (Identity::generate(), LogKey::generate())).collect();
         // The node with the lower address dials: tests cut links at the first node.
         keys.sort_by_key(|(identity, _)| identity.address());
@@ -53,7 +53,7 @@ impl Service {
     }
 
     /// Starts a node and waits until it serves clients.
-    pub async fn start(&self, index: usize) -> Running {
+    pub(crate) async fn start(&self, index: usize) -> Running {
         let members = self
             .keys
             .iter()
@@ -93,14 +93,14 @@ impl Service {
 
 impl Running {
     /// Connects a client that has said nothing yet.
-    pub fn connect(&self) -> Client {
+    pub(crate) fn connect(&self) -> Client {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let task = tokio::spawn(connection(self.handle.clone(), far));
         Client { stream: near, unread: String::new(), seen: Vec::new(), _task: task }
     }
 
     /// Connects a client without capabilities and registers it.
-    pub async fn user(&self, nick: &str) -> Client {
+    pub(crate) async fn user(&self, nick: &str) -> Client {
         let mut client = self.connect();
         client.send(&format!("NICK {nick}\r\nUSER {nick} 0 * :{nick}")).await;
         client.until(" 376 ").await;
@@ -108,7 +108,7 @@ impl Running {
     }
 
     /// Connects a client with all capabilities and registers it.
-    pub async fn modern(&self, nick: &str) -> Client {
+    pub(crate) async fn modern(&self, nick: &str) -> Client {
         let mut client = self.connect();
         client.send("CAP REQ :server-time message-tags echo-message").await;
         client.send(&format!("NICK {nick}\r\nUSER {nick} 0 * :{nick}\r\nCAP END")).await;
@@ -117,23 +117,23 @@ impl Running {
     }
 
     /// Waits until this many peers are live.
-    pub async fn linked(&self, peers: usize) {
+    pub(crate) async fn linked(&self, peers: usize) {
         let mut watch = self.replica.peers();
         within("links", watch.wait_for(|state| state.live() == peers)).await.expect("the replica runs");
     }
 
     /// Cuts the links that this node dials.
-    pub fn cut(&mut self) {
+    pub(crate) fn cut(&mut self) {
         self.links = None;
     }
 
     /// Dials again.
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.links = Some(self.replica.link(&self.node));
     }
 
     /// Ends the node as a crash does: its users do not quit.
-    pub async fn kill(self) {
+    pub(crate) async fn kill(self) {
         self.server.abort();
         let _ = self.server.await;
         drop((self.links, self.node, self.handle));
@@ -141,7 +141,7 @@ impl Running {
     }
 
     /// Stops the node in order.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         within("the server to stop", self.server).await.expect("no panic").expect("no failure");
         drop((self.links, self.node, self.handle));
@@ -150,7 +150,7 @@ impl Running {
 }
 
 /// A client that reads lines.
-pub struct Client {
+pub(crate) struct Client {
     stream: DuplexStream,
     unread: String,
     seen: Vec<String>,
@@ -158,20 +158,20 @@ pub struct Client {
 }
 
 impl Client {
-    pub async fn send(&mut self, lines: &str) {
+    pub(crate) async fn send(&mut self, lines: &str) {
         self.stream.write_all(format!("{lines}\r\n").as_bytes()).await.expect("the connection is open");
     }
 
-    pub fn into_stream(self) -> DuplexStream {
+    pub(crate) fn into_stream(self) -> DuplexStream {
         self.stream
     }
 
-    pub async fn send_raw(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("the connection is open");
     }
 
     /// The next line; `None` at the end of the connection.
-    pub async fn line(&mut self) -> Option<String> {
+    pub(crate) async fn line(&mut self) -> Option<String> {
         loop {
             if let Some((line, rest)) = self.unread.split_once("\r\n") {
                 let line = line.to_owned();
@@ -190,7 +190,7 @@ impl Client {
     }
 
     /// Reads up to the first line that contains `part`.
-    pub async fn until(&mut self, part: &str) -> String {
+    pub(crate) async fn until(&mut self, part: &str) -> String {
         loop {
             match self.line().await {
                 Some(line) if line.contains(part) => return line,
@@ -201,13 +201,13 @@ impl Client {
     }
 
     /// Sends lines and reads up to a line that contains `part`.
-    pub async fn ask(&mut self, lines: &str, part: &str) -> String {
+    pub(crate) async fn ask(&mut self, lines: &str, part: &str) -> String {
         self.send(lines).await;
         self.until(part).await
     }
 
     /// All lines up to the reply of a PING sent now.
-    pub async fn drain(&mut self) -> Vec<String> {
+    pub(crate) async fn drain(&mut self) -> Vec<String> {
         let token = format!("drain-{}", rand::random::<u32>());
         self.send(&format!("PING {token}")).await;
         let mut lines = Vec::new();
@@ -222,7 +222,7 @@ impl Client {
 }
 
 /// Waits with the deadline.
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(DEADLINE, future).await {
         Ok(value) => value,
         Err(_) => panic!("waited too long for {what}"),
