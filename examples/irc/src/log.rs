@@ -124,6 +124,11 @@ impl Log {
         }
     }
 
+    /// Whether everything whose confirmation was asked for has been confirmed.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.unconfirmed.is_empty()
+    }
+
     /// Waits for the next event. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Result<LogEvent, LogFailure> {
         loop {

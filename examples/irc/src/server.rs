@@ -251,7 +251,8 @@ impl Server {
             }
             self.settle();
             self.hand_over()?;
-            if stopping.is_some_and(|deadline| self.in_flight.is_empty() || Instant::now() > deadline) {
+            let said = self.in_flight.is_empty() && self.log.is_confirmed();
+            if stopping.is_some_and(|deadline| said || Instant::now() > deadline) {
                 return Ok(());
             }
         }
@@ -517,7 +518,9 @@ impl Server {
         if let Some(user) = client.user {
             self.by_user.remove(&user);
             let reason = crate::message::truncate(reason, MAX_REASON).to_owned();
-            self.append(InFlight::default(), Entry::Quit { user: client.nonce, reason }, None);
+            // A stop waits until another node knows; nobody waits for the number itself.
+            self.next_echo += 1;
+            self.append(InFlight::default(), Entry::Quit { user: client.nonce, reason }, Some(self.next_echo));
         }
     }
 }

@@ -258,10 +258,11 @@ impl World {
         changes: &mut Vec<Change>,
     ) {
         let log = write.place.log;
-        if !self.is_current(&log) || self.users.contains_key(&id) || !is_word(&username) {
-            return;
-        }
         let nick = choosable(nick, id);
+        let mut touched = self.supersede(write, &nick);
+        if !self.is_current(&log) || self.users.contains_key(&id) || !is_word(&username) {
+            return self.settle_all(touched, changes);
+        }
         let user = User {
             log,
             connected: write.place,
@@ -277,8 +278,7 @@ impl World {
         };
         self.users.insert(id, user);
         self.by_log.entry(log).or_default().insert(id);
-        let mut touched = self.nicks.entry(nick.folded()).or_default().claim(write, id);
-        touched.extend(self.nicks[&nick.folded()].claimants());
+        touched.extend(self.claim(write, &nick, id));
         self.settle(id);
         self.settle_all(touched, changes);
         if self.is_visible(id) {
@@ -287,14 +287,16 @@ impl World {
     }
 
     fn rename(&mut self, write: &Write, id: UserId, nick: Nick, changes: &mut Vec<Change>) {
-        let Some(user) = self.users.get_mut(&id) else { return };
         let nick = choosable(nick, id);
-        let old = std::mem::replace(&mut user.claimed, nick.clone()).folded();
-        let new = nick.folded();
-        let mut touched = vec![id];
-        touched.extend(self.unclaim(&old, id));
-        touched.extend(self.nicks.entry(new.clone()).or_default().claim(write, id));
-        touched.extend(self.nicks[&new].claimants());
+        let mut touched = self.supersede(write, &nick);
+        if let Some(user) = self.users.get_mut(&id) {
+            let old = std::mem::replace(&mut user.claimed, nick.clone()).folded();
+            touched.extend(self.unclaim(&old, id));
+            touched.extend(self.claim(write, &nick, id));
+        }
+        // Who loses the name is told of before who gets it.
+        touched.retain(|user| *user != id);
+        touched.push(id);
         self.settle_all(touched, changes);
     }
 
@@ -439,6 +441,26 @@ impl World {
             }
         }
         changes.push(Change::Said { user, target, said });
+    }
+
+    /// Ends the claims that the author of a new one had seen, whether or not the new one counts: that may depend on the
+    /// order of its node's runs. Returns whose names may change.
+    fn supersede(&mut self, write: &Write, nick: &Nick) -> Vec<UserId> {
+        let folded = nick.folded();
+        let Some(claims) = self.nicks.get_mut(&folded) else { return Vec::new() };
+        let mut touched = claims.supersede(write);
+        touched.extend(claims.claimants());
+        if claims.is_empty() {
+            self.nicks.remove(&folded);
+        }
+        touched
+    }
+
+    /// Claims a name; returns whose names may change.
+    fn claim(&mut self, write: &Write, nick: &Nick, id: UserId) -> Vec<UserId> {
+        let claims = self.nicks.entry(nick.folded()).or_default();
+        claims.claim(write, id);
+        claims.claimants().collect()
     }
 
     fn unclaim(&mut self, folded: &Folded, id: UserId) -> Vec<UserId> {

@@ -154,6 +154,19 @@ impl Server {
         let channels: Vec<Folded> =
             self.world.user(user).into_iter().flat_map(|user| user.channels().cloned()).collect();
         let own = self.by_user.get(&user).copied();
+        let node = self.world.user(user).map(|user| user.log.node);
+        if let Some(node) = node.filter(|node| self.down.remove(node).is_some()) {
+            // Somebody took the name of a user whose node cannot be reached: elsewhere it has lapsed a moment earlier.
+            for mut change in self.world.lapse(node) {
+                if let Change::Gone { user: gone, mask, .. } = &mut change
+                    && *gone == user
+                {
+                    from.clone_into(mask);
+                }
+                self.announce(time, change);
+            }
+            return;
+        }
         // Whoever has not been welcomed learns its name from the welcome.
         let told = own.filter(|id| self.clients.get(id).is_some_and(|client| client.phase == Phase::Registered));
         self.send_to_neighbours(&channels, told, Line::new(format!(":{from} NICK :{to}")).at(time));

@@ -14,18 +14,14 @@ use crate::names::UserId;
 pub(super) struct Claims(Vec<(Stamp, Place, UserId)>);
 
 impl Claims {
-    /// Applies a claim; returns the users who held one that it supersedes.
-    pub(super) fn claim(&mut self, write: &Write, user: UserId) -> Vec<UserId> {
-        let mut superseded = Vec::new();
-        self.0.retain(|(_, place, holder)| {
-            let stays = !seen(write, place);
-            if !stays {
-                superseded.push(*holder);
-            }
-            stays
-        });
+    /// Drops the claims that the author of a new one had seen; returns the users who made them.
+    pub(super) fn supersede(&mut self, write: &Write) -> Vec<UserId> {
+        let superseded = self.0.extract_if(.., |(_, place, _)| seen(write, place));
+        superseded.map(|(_, _, user)| user).collect()
+    }
+
+    pub(super) fn claim(&mut self, write: &Write, user: UserId) {
         self.0.push((write.stamp, write.place, user));
-        superseded
     }
 
     pub(super) fn remove(&mut self, user: UserId) {

@@ -121,6 +121,10 @@ async fn of_two_users_who_took_a_name_during_a_split_the_later_becomes_a_guest()
     let told = second.until(" NICK ").await;
     let guest = told.rsplit_once(':').map(|(_, nick)| nick.to_owned()).expect("a nickname");
     assert!(told.starts_with(":ann!~u@onion NICK :guest-"), "{told}");
+    super::harness::within("the guest on the other node", async {
+        while !first.ask(&format!("ISON {guest}"), " 303 ").await.ends_with(&guest) {}
+    })
+    .await;
     first.send(&format!("PRIVMSG {guest} :hello guest")).await;
     second.until(":ann!~u@onion PRIVMSG guest-").await;
     assert!(!first.drain().await.iter().any(|line| line.contains(" NICK ")));
@@ -158,4 +162,30 @@ async fn a_node_that_stops_in_order_says_goodbye_for_its_users() {
     a.stop().await;
     ann.until("ERROR :Closing link: The server process stops").await;
     bob.until(":ann!~u@onion QUIT").await;
+}
+
+#[tokio::test]
+async fn a_name_taken_over_a_moment_before_its_holder_lapses_here_looks_like_a_lapse() {
+    let service = Service::new(3);
+    let (a, mut b, c) = (service.start(0).await, service.start(1).await, service.start(2).await);
+    a.linked(2).await;
+    b.linked(2).await;
+    let (mut ann, mut bob, mut carl) = (a.user("ann").await, b.user("bob").await, c.user("carl").await);
+    carl.ask("JOIN #c", " 366 ").await;
+    sees(&mut ann, "carl", true).await;
+    ann.ask("JOIN #c", " 366 ").await;
+    sees(&mut bob, "ann", true).await;
+    bob.ask("JOIN #c", " 366 ").await;
+    // The second node dials the third only.
+    b.cut();
+    b.linked(1).await;
+    tokio::time::pause();
+    tokio::time::advance(hcp_irc::server::LAPSE + std::time::Duration::from_secs(1)).await;
+    tokio::time::resume();
+    bob.until(":carl!~u@onion QUIT").await;
+    c.kill().await;
+    a.linked(1).await;
+    bob.ask("NICK carl", ":bob!~u@onion NICK :carl").await;
+    assert!(ann.until(":carl!~u@onion ").await.contains(" QUIT "));
+    ann.until(":bob!~u@onion NICK :carl").await;
 }
