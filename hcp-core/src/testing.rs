@@ -5,12 +5,12 @@
 
 #[cfg(feature = "tor")]
 mod socks;
-#[cfg(feature = "tor")]
+#[cfg(all(feature = "tor", unix))]
 mod tor_network;
 
 #[cfg(feature = "tor")]
 pub use self::socks::{SocksError, socks_connect, socks_connect_isolated};
-#[cfg(feature = "tor")]
+#[cfg(all(feature = "tor", unix))]
 pub use self::tor_network::{
     DescriptionError, PrivateTorDescription, PrivateTorNetwork, PrivateTorNetworkBuilder, StartError, StartEvent,
     TESTNET_VARIABLE, TorClientProcess,

@@ -1,7 +1,7 @@
 //! Runs a command beside a private Tor network: `hcp-testnet -- COMMAND ARGUMENT…`.
 //!
 //! The command finds the network through the environment variable `HCP_TESTNET`; its exit code is forwarded, and the
-//! network ends with it.
+//! network ends with it. When the variable is set already, the command gets the network that it describes.
 
 #![allow(clippy::print_stderr)]
 
@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 
-use hcp_core::testing::{PrivateTorNetwork, TESTNET_VARIABLE};
+use hcp_core::testing::{PrivateTorNetwork, StartError, TESTNET_VARIABLE};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -38,9 +38,8 @@ async fn run(program: &OsString, arguments: &[OsString]) -> Result<ExitCode, Box
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hang_up = signal(SignalKind::hangup())?;
 
-    let start = PrivateTorNetwork::builder().on_event(|event| eprintln!("hcp-testnet: {event}")).start();
     let network = tokio::select! {
-        network = start => network?,
+        network = network() => network?,
         // Leaving at once is enough: what was started ends with this process.
         _ = interrupt.recv() => std::process::exit(130),
         _ = terminate.recv() => std::process::exit(143),
@@ -60,6 +59,13 @@ async fn run(program: &OsString, arguments: &[OsString]) -> Result<ExitCode, Box
         _ = hang_up.recv() => end(&mut child, "HUP").await?,
     };
     Ok(exit_code(status))
+}
+
+async fn network() -> Result<PrivateTorNetwork, StartError> {
+    if let Some(file) = std::env::var_os(TESTNET_VARIABLE) {
+        return Ok(PrivateTorNetwork::attach(file)?);
+    }
+    PrivateTorNetwork::builder().on_event(|event| eprintln!("hcp-testnet: {event}")).start().await
 }
 
 /// Ends the command the way this program was told to end.

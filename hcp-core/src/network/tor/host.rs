@@ -32,22 +32,25 @@ pub(super) struct Service {
     address: [u8; 32],
     nickname: HsNickname,
     keys: Arc<KeyMgr>,
-    /// The registry holds it weakly, so that circuits that outlive the service do not keep its queue open.
-    _incoming: mpsc::Sender<Incoming>,
     status: Arc<watch::Sender<ListenerStatus>>,
-    running: Mutex<Running>,
+    run: Mutex<Run>,
 }
 
-enum Running {
+/// What a service is doing.
+enum Run {
     /// Between two launches.
-    Down,
-    Up(#[allow(dead_code, reason = "held, not used")] Launch),
-    /// The listener is gone.
-    Withdrawn,
+    Down(Queue),
+    Up(Queue, Launch),
+    /// The listener is gone, or Arti gave up.
+    Over,
 }
 
-/// One run of the service; dropping it gives up the introduction points.
+/// The registry holds it weakly, so that circuits that outlive the service do not keep its listener waiting.
+type Queue = mpsc::Sender<Incoming>;
+
+/// One launch of the service; dropping it gives up the introduction points.
 struct Launch {
+    id: u64,
     _tasks: [AbortOnDrop; 2],
     _service: Arc<RunningOnionService>,
 }
@@ -78,9 +81,8 @@ impl Service {
             address,
             nickname,
             keys,
-            _incoming: incoming,
             status: Arc::new(status),
-            running: Mutex::new(Running::Down),
+            run: Mutex::new(Run::Down(incoming)),
         });
         let listener = Listener::new(accepted, watch, Withdraw(Arc::clone(&service)));
         service.up().await?;
@@ -90,35 +92,31 @@ impl Service {
     /// Brings the service up; one that was up before keeps its introduction points.
     ///
     /// Cancelling leaves it down.
-    pub(super) async fn up(&self) -> Result<(), ListenError> {
+    pub(super) async fn up(self: &Arc<Self>) -> Result<(), ListenError> {
         while let Some(wait) = self.network.served.must_wait(&self.address) {
             sleep(wait).await;
         }
         let deadline = Instant::now() + RELEASE_DEADLINE;
-        let launch = loop {
+        loop {
             match self.start() {
-                Ok(launch) => break launch,
-                // The tasks of the previous run have not ended yet.
+                // The tasks of the previous launch have not ended yet.
                 Err(e) if e.is_in_use() && Instant::now() < deadline => sleep(RELEASE_POLL).await,
-                Err(e) => return Err(ListenError::Launch(e.0)),
+                result => return result.map_err(|e| ListenError::Launch(e.0)),
             }
-        };
-        let mut running = self.running();
-        if matches!(*running, Running::Withdrawn) {
-            return Err(ListenError::Launch("the listener was dropped".into()));
         }
-        *running = Running::Up(launch);
-        Ok(())
     }
 
     /// Takes the service down; streams and circuits that clients have stay.
     pub(super) fn down(&self) {
-        let mut running = self.running();
-        if matches!(*running, Running::Up(_)) {
-            *running = Running::Down;
-            self.network.served.ended(&self.address);
-            self.status.send_replace(ListenerStatus::Starting);
-        }
+        let mut run = self.run();
+        *run = match std::mem::replace(&mut *run, Run::Over) {
+            Run::Up(queue, _) => {
+                self.network.served.ended(&self.address);
+                self.status.send_replace(ListenerStatus::Starting);
+                Run::Down(queue)
+            }
+            other => other,
+        };
     }
 
     /// Waits until strangers can reach the service; `false` when it stopped before.
@@ -128,12 +126,30 @@ impl Service {
         status.wait_for(settled).await.is_ok_and(|s| *s == ListenerStatus::Reachable)
     }
 
-    fn withdraw(&self) {
-        *self.running() = Running::Withdrawn;
+    /// Ends the service and its listener.
+    fn end(&self) {
+        *self.run() = Run::Over;
         self.status.send_replace(ListenerStatus::Stopped);
     }
 
-    fn start(&self) -> Result<Launch, StartError> {
+    /// Ends the service when it is still the given launch that runs.
+    fn crashed(&self, launch: u64) {
+        let mut run = self.run();
+        if matches!(&*run, Run::Up(_, running) if running.id == launch) {
+            *run = Run::Over;
+            self.status.send_replace(ListenerStatus::Stopped);
+        }
+    }
+
+    fn start(self: &Arc<Self>) -> Result<(), StartError> {
+        let mut run = self.run();
+        let Run::Down(queue) = &*run else { return Err(StartError::new("the service is over")) };
+        let launch = self.arti_launch()?;
+        *run = Run::Up(queue.clone(), launch);
+        Ok(())
+    }
+
+    fn arti_launch(self: &Arc<Self>) -> Result<Launch, StartError> {
         let client = &self.network.client;
         let config = OnionServiceConfigBuilder::default()
             .nickname(self.nickname.clone())
@@ -155,18 +171,23 @@ impl Service {
             .map_err(StartError::from_arti)?
             .ok_or_else(|| StartError::new("the service is disabled"))?;
 
+        let id = rand::random();
+        let owner = Arc::downgrade(self);
         let answer =
             answer(requests, self.address, Arc::clone(&self.network.served), Arc::clone(&self.network.circuits));
-        let statuses = service.status_events();
-        let reported = Arc::clone(&self.status);
-        Ok(Launch {
-            _tasks: [AbortOnDrop::spawn(answer), AbortOnDrop::spawn(report(statuses, reported))],
-            _service: service,
-        })
+        let answer = async move {
+            answer.await;
+            // Nobody dropped the launch, for that would have ended this task.
+            if let Some(service) = owner.upgrade() {
+                service.crashed(id);
+            }
+        };
+        let report = report(service.status_events(), Arc::clone(&self.status));
+        Ok(Launch { id, _tasks: [AbortOnDrop::spawn(answer), AbortOnDrop::spawn(report)], _service: service })
     }
 
-    fn running(&self) -> MutexGuard<'_, Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn run(&self) -> MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -181,7 +202,7 @@ struct Withdraw(Arc<Service>);
 
 impl Drop for Withdraw {
     fn drop(&mut self) {
-        self.0.withdraw();
+        self.0.end();
     }
 }
 
@@ -220,14 +241,11 @@ async fn report(
     mut statuses: impl Stream<Item = OnionServiceStatus> + Unpin,
     reported: Arc<watch::Sender<ListenerStatus>>,
 ) {
-    let mut launched = false;
     while let Some(status) = statuses.next().await {
-        let state = status.state();
-        launched |= state != State::Shutdown;
-        let new = match state {
+        let new = match status.state() {
             State::Running | State::DegradedReachable => ListenerStatus::Reachable,
-            State::Shutdown if launched => ListenerStatus::Stopped,
-            // Also before every republication, while the previous descriptor still holds.
+            // Arti bootstraps before every republication too, while the previous descriptor still holds; it says that
+            // it is shut down before it begins.
             State::Shutdown | State::Bootstrapping => continue,
             // Every upload succeeded, yet the directory knows one time period only, as that of a young network does.
             State::DegradedUnreachable if status.current_problem().is_none() => ListenerStatus::Reachable,

@@ -68,8 +68,10 @@ fn common(directory: &Path, authorities: &[Authority]) -> String {
 /// When the first votes are counted: at multiples of this, in seconds since the epoch.
 pub(super) const FIRST_VOTING_INTERVAL: u64 = 15;
 
-/// In minutes, what C tor takes for 24 times the voting interval of 300 s; Arti takes it from the consensus.
-const CONSENSUS_PARAMETERS: &str = "hsdir_interval=120";
+/// `hsdir_interval`, in minutes, is what C tor takes for 24 times the voting interval of 300 s; Arti takes it from the
+/// consensus. `cbtmintimeout`, in milliseconds, bounds the circuit timeouts that clients learn: on loopback they would
+/// learn some 10 ms, and give up on every circuit whenever the machine is busy.
+const CONSENSUS_PARAMETERS: &str = "hsdir_interval=120 cbtmintimeout=1500";
 
 /// The voting interval is long because a network without shared random values, as every young one is, loses services
 /// hosted by Arti for a minute when a time period of 24 intervals ends. KIST, the default scheduler, runs every 10 ms
