@@ -4,10 +4,12 @@
 //! appended afterwards. The server applies each event and queues what it wrote before it asks for the next.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use hcp_core::error::ErrorKind;
 use hcp_core::replica::{
     AppendError, Event, Incarnation, LogId, NodeId, PeerState, Peers, Receipt, ReceiptError, Replica, StoreError,
@@ -71,11 +73,15 @@ impl From<ReceiptError> for LogFailure {
     }
 }
 
+/// A subscription and what came of reading it.
+type Read = (Subscription, Result<Option<Event>, StoreError>);
+
 /// The log of one server.
-#[derive(Debug)]
 pub(crate) struct Log {
     replica: Replica,
-    subscription: Subscription,
+    /// The reading of the next event. It lives on when [`Log::next`] is dropped: a page read from disk would be read
+    /// again otherwise, and under load for ever.
+    reading: BoxFuture<'static, Read>,
     peers: watch::Receiver<Peers>,
     known: BTreeMap<NodeId, PeerState>,
     peer_events: VecDeque<LogEvent>,
@@ -89,7 +95,7 @@ impl Log {
         let mut peers = replica.peers();
         peers.mark_changed();
         Self {
-            subscription: replica.subscribe(),
+            reading: read(replica.subscribe()),
             peers,
             replica,
             known: BTreeMap::new(),
@@ -143,16 +149,19 @@ impl Log {
                 }
             };
             tokio::select! {
-                event = self.subscription.next() => match event.map_err(Arc::new)? {
-                    Some(Event::Entry(applied)) => {
-                        let own = applied.append.is_some();
-                        return Ok(LogEvent::Entry { write: applied.write, entry: applied.entry, own });
+                (subscription, event) = &mut self.reading => {
+                    self.reading = read(subscription);
+                    match event.map_err(Arc::new)? {
+                        Some(Event::Entry(applied)) => {
+                            let own = applied.append.is_some();
+                            return Ok(LogEvent::Entry { write: applied.write, entry: applied.entry, own });
+                        }
+                        Some(Event::Began(log)) => return Ok(LogEvent::Began(log)),
+                        Some(Event::CaughtUp) => return Ok(LogEvent::CaughtUp),
+                        Some(_) => {}
+                        None => return Err(LogFailure::Closed),
                     }
-                    Some(Event::Began(log)) => return Ok(LogEvent::Began(log)),
-                    Some(Event::CaughtUp) => return Ok(LogEvent::CaughtUp),
-                    Some(_) => {}
-                    None => return Err(LogFailure::Closed),
-                },
+                }
                 held = confirmed => {
                     held?;
                     if let Some((number, _)) = self.unconfirmed.pop_front() {
@@ -176,4 +185,18 @@ impl Log {
             }
         }
     }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("replica", &self.replica).finish_non_exhaustive()
+    }
+}
+
+fn read(mut subscription: Subscription) -> BoxFuture<'static, Read> {
+    async move {
+        let event = subscription.next().await;
+        (subscription, event)
+    }
+    .boxed()
 }
