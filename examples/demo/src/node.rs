@@ -80,6 +80,16 @@ impl NodeProcess {
         Ok(self.child.kill().await?)
     }
 
+    /// Stops the process where it is, without a word to anybody.
+    ///
+    /// # Errors
+    /// When there is no process.
+    pub async fn freeze(&self) -> Result<()> {
+        let id = self.child.id().ok_or("the node has ended")?.to_string();
+        let status = Command::new("kill").args(["-STOP", &id]).status().await?;
+        if status.success() { Ok(()) } else { Err("cannot stop the process".into()) }
+    }
+
     /// Resident memory in MiB.
     ///
     /// # Errors

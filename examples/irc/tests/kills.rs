@@ -1,7 +1,8 @@
 //! Nodes as processes on the local network, killed with signal 9 under load: nothing that was echoed is lost.
 //!
-//! A killed process loses nothing that the kernel has taken, so every other victim loses its log as well: then only what
-//! other nodes have confirmed is still there.
+//! A killed process loses nothing that the kernel has taken, so every other victim loses its log as well. Every fourth
+//! time the others stand still for a moment before and die with it, so that the victim has stored entries which nobody
+//! else holds: echoing these would lose them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -45,11 +46,25 @@ async fn nothing_echoed_is_lost_in_twenty_kills_under_load() {
             tokio::time::sleep(moment).await;
             let victim = nodes.remove(rand::random_range(0..nodes.len()));
             let index = victim.index;
+            if kill % 4 == 0 {
+                for node in &nodes {
+                    node.freeze().await?;
+                }
+                // Several lines of every user, which the victim stores and must not echo.
+                tokio::time::sleep(8 * PACE).await;
+            }
             let disk = if kill % 2 == 0 { ", and its log is lost" } else { "" };
             eprintln!("kill {kill}: node {} after {moment:?}{disk}", index + 1);
             victim.kill().await?;
             if kill % 2 == 0 {
                 cluster.lose_log(index)?;
+            }
+            if kill % 4 == 0 {
+                for other in std::mem::take(&mut nodes) {
+                    let index = other.index;
+                    other.kill().await?;
+                    nodes.push(cluster.start(index)?);
+                }
             }
             nodes.push(cluster.start(index)?);
             Ok(())
