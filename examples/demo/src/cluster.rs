@@ -86,6 +86,20 @@ impl Cluster {
         NodeProcess::start(node, command)
     }
 
+    /// Loses what a node that does not run has stored of the log, as if its disk had been replaced. Its keys stay.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn lose_log(&self, node: usize) -> Result<()> {
+        for entry in std::fs::read_dir(self.home(node))? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("log.db") {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     async fn run(&self, arguments: &[&str]) -> Result<String> {
         let output = Command::new(&self.program).args(arguments).stdin(Stdio::null()).output().await;
         let output = output.map_err(|error| format!("cannot run {}: {error}", self.program.display()))?;

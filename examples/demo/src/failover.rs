@@ -20,13 +20,14 @@ const PACE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Load {
     users: Vec<User>,
+    pace: Duration,
     said: usize,
 }
 
 impl Load {
-    /// Wraps users who are on one channel.
-    pub fn new(users: Vec<User>) -> Self {
-        Self { users, said: 0 }
+    /// Wraps users who are on one channel; each says a line every `pace`.
+    pub fn new(users: Vec<User>, pace: Duration) -> Self {
+        Self { users, pace, said: 0 }
     }
 
     /// Lets everybody talk, at a steady pace, until `until` is done.
@@ -34,7 +35,7 @@ impl Load {
     /// # Errors
     /// That of `until`.
     pub async fn during<T>(&mut self, until: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut pace = tokio::time::interval(PACE);
+        let mut pace = tokio::time::interval(self.pace);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(until);
         loop {
@@ -94,7 +95,7 @@ pub async fn run(program: &Path, kills: usize) -> Result<()> {
         users.push(user);
         clients.push(client);
     }
-    let mut load = Load::new(users);
+    let mut load = Load::new(users, PACE);
     let mut waits = Vec::new();
     for kill in 1..=kills {
         let wait = load.during(kill_one(&tor, &cluster, &mut nodes, timeline)).await?;
