@@ -142,6 +142,7 @@ async fn nodes_report_serve_survive_a_kill_and_stop_with_their_supervisor() {
     one.ready().await;
     two.ready().await;
     one.once(|report| report["event"] == "peer" && report["member"] == 1 && report["live"] == true).await;
+    two.once(|report| report["event"] == "peer" && report["member"] == 0 && report["live"] == true).await;
     one.child.kill().await.expect("is killed");
     two.until(|report| report["event"] == "peer" && report["member"] == 0 && report["live"] == false).await;
 

@@ -99,6 +99,9 @@ async fn a_real_irc_client_talks_through_c_tor() {
     let state = other.wait("what was typed", SOON, heard).await.unwrap();
     assert_eq!(state.heard.last().map(|heard| heard.from.as_str()), Some("walter"));
     weechat.type_line("/whois alice");
+    // Only operators set topics; of a channel of one's own one is the operator.
+    weechat.type_line("/join #walter");
+    weechat.shows("has joined #walter").await;
     weechat.type_line("/topic a topic set from a real client");
     weechat.shows("a topic set from a real client").await;
     weechat.type_line("/quit");

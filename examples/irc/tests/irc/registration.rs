@@ -111,9 +111,9 @@ async fn lines_that_break_a_limit_are_refused_and_the_connection_goes_on() {
 async fn silent_clients_are_dropped_after_a_ping_if_they_are_registered() {
     let service = Service::new(1);
     let node = service.start(0).await;
+    let started = tokio::time::Instant::now();
     let (unregistered, client) = (node.connect(), node.user("ann").await);
     tokio::time::pause();
-    let started = tokio::time::Instant::now();
     let mut streams = [unregistered.into_stream(), client.into_stream()];
     let [strange, known] = streams.each_mut().map(|stream| async move {
         let mut text = String::new();
