@@ -4,6 +4,8 @@
 //! time the others stand still for a moment before and die with it, so that the victim has stored entries which nobody
 //! else holds: echoing these would lose them.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::time::Duration;
 
