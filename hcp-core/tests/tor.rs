@@ -65,7 +65,9 @@ async fn arti_and_c_tor_clients_reach_the_named_ports_and_no_other() {
     let _echo = echo("server", reachable(server.listen(&identity, &[HCP_PORT, 6667]).await.unwrap()).await);
 
     for port in [HCP_PORT, 6667] {
+        let start = Instant::now();
         let stream = within(200, client.dial(address, port)).await.unwrap();
+        println!("dial of port {port}: {:.2} s", start.elapsed().as_secs_f64());
         assert_eq!(converse(stream).await, format!("server {port}"));
         let stream = socks_connect(tor.socks_addr(), &address.to_string(), port).await.unwrap();
         assert_eq!(converse(stream).await, format!("server {port}"));
@@ -184,7 +186,8 @@ async fn a_connection_survives_the_relaunch_of_its_service() {
     let _echo = echo("server", listener);
 
     let arti = within(200, client.dial(identity.address(), HCP_PORT)).await.unwrap();
-    let socks = socks_connect(tor.socks_addr(), &identity.address().to_string(), HCP_PORT).await.unwrap();
+    let socks = socks_connect(tor.socks_addr(), &identity.address().to_string(), HCP_PORT).await;
+    let socks = socks.unwrap_or_else(|e| panic!("{e}: {}", tor.log()));
     let (mut arti, mut socks) = (BufReader::new(arti), BufReader::new(socks));
     assert_eq!(greeting(&mut arti).await, format!("server {HCP_PORT}"));
     assert_eq!(greeting(&mut socks).await, format!("server {HCP_PORT}"));
@@ -341,7 +344,8 @@ fn rand_word() -> u64 {
 async fn fresh_client(testnet: &PrivateTorNetwork, address: &OnionAddress) -> String {
     let client = client(testnet).await;
     let proxy: SocketAddr = client.socks_addr();
-    converse(socks_connect(proxy, &address.to_string(), HCP_PORT).await.unwrap()).await
+    let stream = socks_connect(proxy, &address.to_string(), HCP_PORT).await;
+    converse(stream.unwrap_or_else(|e| panic!("{e}: {}", client.log()))).await
 }
 
 fn assert_no_key_on_disk(folder: &Path, identity: &Identity) {

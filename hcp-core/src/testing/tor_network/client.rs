@@ -1,7 +1,7 @@
 //! A C tor client of a private network.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::description::PrivateTorDescription;
@@ -14,6 +14,7 @@ use super::torrc;
 #[derive(Debug)]
 pub struct TorClientProcess {
     socks_addr: SocketAddr,
+    log: PathBuf,
     _processes: Processes,
 }
 
@@ -37,7 +38,7 @@ impl TorClientProcess {
                 return Err(StartError::Failed { program, problem: last_line(&log) });
             }
             if let Some(socks_addr) = ready(&log) {
-                return Ok(Self { socks_addr, _processes: processes });
+                return Ok(Self { socks_addr, log, _processes: processes });
             }
             std::thread::sleep(POLL_INTERVAL);
         }
@@ -47,6 +48,11 @@ impl TorClientProcess {
     /// Where it accepts SOCKS5 connections; streams with different user names share no circuit.
     pub fn socks_addr(&self) -> SocketAddr {
         self.socks_addr
+    }
+
+    /// What it has logged so far, for the message of a test that fails.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 

@@ -49,17 +49,20 @@ fn launch_once(options: &PrivateTorNetworkBuilder) -> Result<PrivateTorNetwork, 
     let places: Vec<_> = (0..AUTHORITIES).map(|n| (format!("authority{n}"), next(), next())).collect();
     let relays: Vec<_> = (0..RELAYS).map(|n| (format!("relay{n}"), next())).collect();
 
-    let made: Vec<Result<Authority, StartError>> = std::thread::scope(|scope| {
+    let (authorities, relay_identities) = std::thread::scope(|scope| {
+        let root = &root;
         let making: Vec<_> = places
             .into_iter()
-            .map(|(nickname, or, dir)| {
-                let root = &root;
-                scope.spawn(move || make_authority(options, root, nickname, or, dir))
-            })
+            .map(|(nickname, or, dir)| scope.spawn(move || make_authority(options, root, nickname, or, dir)))
             .collect();
-        making.into_iter().map(|thread| thread.join().unwrap_or(Err(StartError::Cancelled))).collect()
-    });
-    let authorities = made.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let identities: Result<Vec<_>, _> =
+            relays.iter().map(|(nickname, or)| make_identities(options, root, nickname, *or)).collect();
+        let authorities: Result<Vec<_>, _> =
+            making.into_iter().map(|thread| thread.join().unwrap_or(Err(StartError::Cancelled))).collect();
+        Ok::<_, StartError>((authorities?, identities?))
+    })?;
+    let identities = relay_identities.iter().map(|(rsa, _)| rsa).chain(authorities.iter().map(|a| &a.rsa_identity));
+    write(&root.join(torrc::BANDWIDTHS), &torrc::bandwidths(since_epoch(), identities.map(String::as_str)))?;
     (options.on_event)(StartEvent::KeysMade);
 
     std::thread::sleep(until_next_round());
@@ -72,7 +75,6 @@ fn launch_once(options: &PrivateTorNetworkBuilder) -> Result<PrivateTorNetwork, 
     }
     for (nickname, address) in relays {
         let folder = root.join(&nickname);
-        create(&folder)?;
         write(&folder.join("torrc"), &torrc::relay(&folder, &authorities, &nickname, address))?;
         processes.spawn_tor(&tor, &folder)?;
     }
@@ -139,6 +141,20 @@ fn make_authority(
         "\n",
     )?;
 
+    let v3_identity = field(&certificate, "fingerprint ")?;
+    let (rsa_identity, ed25519_identity) = make_identities(options, root, &nickname, or_address)?;
+    Ok(Authority { nickname, v3_identity, rsa_identity, ed25519_identity, or_address, directory_address })
+}
+
+/// Makes the keys of a relay and returns its RSA and ed25519 identities.
+fn make_identities(
+    options: &PrivateTorNetworkBuilder,
+    root: &Path,
+    nickname: &str,
+    or_address: SocketAddr,
+) -> Result<(String, String), StartError> {
+    let data = root.join(nickname).join("data");
+    create(&data)?;
     let or_port = or_address.to_string();
     run(
         &options.tor,
@@ -162,10 +178,8 @@ fn make_authority(
         "",
     )?;
 
-    let v3_identity = field(&certificate, "fingerprint ")?;
-    let rsa_identity = field(&data.join("fingerprint"), &format!("{nickname} "))?;
-    let ed25519_identity = field(&data.join("fingerprint-ed25519"), &format!("{nickname} "))?;
-    Ok(Authority { nickname, v3_identity, rsa_identity, ed25519_identity, or_address, directory_address })
+    let prefix = format!("{nickname} ");
+    Ok((field(&data.join("fingerprint"), &prefix)?, field(&data.join("fingerprint-ed25519"), &prefix)?))
 }
 
 /// How long until the next round of votes begins.
@@ -173,9 +187,12 @@ fn make_authority(
 /// A relay takes six seconds to publish its descriptor. Started at the beginning of a round it is in the first
 /// consensus; left out of that, it would have to wait for minutes.
 fn until_next_round() -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let round = Duration::from_secs(torrc::FIRST_VOTING_INTERVAL);
-    round.saturating_sub(Duration::from_nanos((now.as_nanos() % round.as_nanos()) as u64))
+    round.saturating_sub(Duration::from_nanos((since_epoch().as_nanos() % round.as_nanos()) as u64))
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Waits until every authority serves a consensus that lists every relay as running and as a directory.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use super::description::Authority;
 
@@ -17,10 +18,24 @@ pub(super) fn authority(directory: &Path, authorities: &[Authority], own: &Autho
          AuthoritativeDirectory 1\n\
          V3AuthoritativeDirectory 1\n\
          ExitPolicy reject *:*\n\
+         V3BandwidthsFile {directory}/../{BANDWIDTHS}\n\
          ConsensusParams {CONSENSUS_PARAMETERS}\n",
+        directory = directory.display(),
         common = common(directory, authorities),
         relay = RELAY,
     )
+}
+
+/// What the authorities read as the measured speed of relays: the same for all.
+///
+/// What relays say of themselves is next to nothing at first, and the few that say more would get all circuits, so that
+/// clients try in vain to build some through one relay twice.
+pub(super) fn bandwidths<'a>(now: Duration, rsa_identities: impl IntoIterator<Item = &'a str>) -> String {
+    let mut text = format!("{}\n", now.as_secs());
+    for identity in rsa_identities {
+        text.push_str(&format!("node_id=${identity} bw=1000\n"));
+    }
+    text
 }
 
 /// The configuration of a relay.
@@ -68,6 +83,9 @@ fn common(directory: &Path, authorities: &[Authority]) -> String {
     }
     text
 }
+
+/// The file for [`bandwidths`], beside the folders of the processes.
+pub(super) const BANDWIDTHS: &str = "bandwidths";
 
 /// When the first votes are counted: at multiples of this, in seconds since the epoch.
 pub(super) const FIRST_VOTING_INTERVAL: u64 = 15;
