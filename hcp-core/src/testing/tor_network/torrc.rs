@@ -52,10 +52,14 @@ pub(super) fn relay(directory: &Path, authorities: &[Authority], nickname: &str,
 }
 
 /// The configuration of a client; it chooses its own SOCKS port.
+///
+/// For the ports of `LongLivedPorts`, IRC's among them, C tor meets at relays with the flag Stable only. A young network may
+/// have a single one; when that is the client's guard too, no circuit to it can be built, and the client tries for ever.
 pub(super) fn client(directory: &Path, authorities: &[Authority]) -> String {
     format!(
         "{common}\
          ClientOnly 1\n\
+         LongLivedPorts 1\n\
          SocksPort 127.0.0.1:auto ExtendedErrors\n",
         common = common(directory, authorities),
     )
