@@ -1,6 +1,6 @@
 //! The session: TLS 1.3 with raw public keys, the dialler's proof, and multiplexed streams; without I/O or a clock.
 //!
-//! A [`Machine`] takes bytes and the time, and gives bytes and events. Nothing but the hello and the proof is accepted
+//! A machine takes bytes and the time, and gives bytes and events. Nothing but the hello and the proof is accepted
 //! before both ends are satisfied; everything a peer controls has a limit, named here with its reason.
 
 mod machine;
