@@ -1,0 +1,84 @@
+//! A node whose disk runs full says so, ends, and has lost nothing that was echoed. The disk is a small tmpfs in a mount
+//! namespace of its own.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use hcp_demo::{Cluster, Place, User, dial_local};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Serves from a disk of 1.5 MB until it is full; then gives it room and serves again.
+const TWICE: &str = r#"
+set -u
+mount -t tmpfs -o size=1500k tmpfs "$DISK" && cp -a "$HOME_OF_NODE/." "$DISK/" || exit 9
+"$@"
+echo "exit code $?" >&2
+mount -o remount,size=64m "$DISK" || exit 9
+exec "$@"
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_told_and_loses_nothing_that_was_echoed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ports, disk) = (folder.path().join("ports"), folder.path().join("disk"));
+    std::fs::create_dir(&disk).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_hcp-irc"));
+    let cluster = Cluster::create(program, folder.path(), Place::Local(ports.clone()), 1, 5_000).await.unwrap();
+
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let mut command = Command::new("unshare");
+    // Whoever is not root becomes it in a user namespace, which only then may mount.
+    command.args(if is_root { &["-m"][..] } else { &["-U", "-r", "-m"] }).args(["sh", "-c", TWICE, "sh"]);
+    command.arg(program).args(["serve", "--json", "--until-stdin-closes", "--home"]).arg(&disk);
+    command.arg("--cluster").arg(folder.path().join("cluster.toml"));
+    command.arg("--passphrase-file").arg(folder.path().join("passphrase"));
+    command.arg("--network").arg(format!("local:{}", ports.display()));
+    command.env("DISK", &disk).env("HOME_OF_NODE", cluster.home(0));
+    let stderr = folder.path().join("stderr");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(std::fs::File::create(&stderr).unwrap());
+    let mut node = command.kill_on_drop(true).spawn().unwrap();
+    let mut reports = BufReader::new(node.stdout.take().unwrap()).lines();
+    let told = || std::fs::read_to_string(&stderr).unwrap();
+    let mut ready = async || {
+        let until_ready = async {
+            while let Ok(Some(line)) = reports.next_line().await {
+                if line.contains(r#""event":"ready""#) {
+                    return true;
+                }
+            }
+            false
+        };
+        assert!(tokio::time::timeout(SOON, until_ready).await.unwrap(), "the node ended: {}", told());
+    };
+    ready().await;
+
+    let alice = User::new("alice", "#hcp", dial_local(&ports, &cluster.address).unwrap());
+    alice.wait("joining", SOON, |user| user.joined).await.unwrap();
+    let mut said = 0;
+    let talk = async {
+        loop {
+            said += 1;
+            alice.say(format!("{said} {}", "x".repeat(300)));
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    };
+    tokio::select! {
+        () = ready() => {}
+        () = talk => {}
+    }
+    let errors = told();
+    assert!(errors.contains("hcp-irc: ") && errors.contains("disk is full"), "{errors}");
+    assert!(errors.contains("exit code 1"), "{errors}");
+
+    // What was echoed before is there for somebody who comes now; the rest is said again.
+    let state = alice.wait("all echoes", SOON, |user| user.joined && user.echoed.len() == said).await.unwrap();
+    let bob = User::new("bob", "#hcp", dial_local(&ports, &cluster.address).unwrap());
+    bob.wait("all that was echoed", SOON, |bob| state.echoed.iter().all(|text| bob.has_heard(text))).await.unwrap();
+    eprintln!("{said} lines, none of them lost");
+}
