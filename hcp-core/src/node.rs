@@ -3,6 +3,7 @@
 //! The node owns its listener and all its sessions; dropping the last handle ends them. Streams are routed to handlers by
 //! the name of their protocol; each protocol says whether it serves diallers that stay anonymous.
 
+mod channel;
 mod driver;
 mod router;
 mod session;

@@ -5,15 +5,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::channel::{Channel, Command, Dropped, End, Inbound};
 use super::router::Router;
 use super::session::{Session, SessionInner};
-use super::stream::{Dropped, End, Inbound, Stream};
+use super::stream::Stream;
 use super::{RESET_BUSY, RESET_DROPPED};
 use crate::network::BoxedTransport;
 use crate::session::{Event, MAX_STREAMS, Machine, Peer, SessionError, StreamId};
@@ -31,16 +31,6 @@ const CLOSE_ERROR: u32 = 1;
 const MAX_HANDLERS: usize = 2 * MAX_STREAMS as usize;
 /// How long the last bytes of a session may take to go out, and its handlers to finish with what has come in.
 const LINGER: Duration = Duration::from_secs(5);
-
-/// What handles ask of the driver.
-#[derive(Debug)]
-pub(super) enum Command {
-    Open { protocol: String, commands: mpsc::Sender<Self>, reply: oneshot::Sender<Option<Stream>> },
-    Send { stream: StreamId, message: Bytes },
-    Finish { stream: StreamId },
-    Consumed { stream: StreamId, length: usize },
-    Shutdown,
-}
 
 /// A stream's ends inside the driver.
 struct Attached {
@@ -182,12 +172,13 @@ impl Driver {
         Ok(())
     }
 
-    fn attach(&mut self, id: StreamId, credit: u64, commands: mpsc::Sender<Command>) -> Stream {
+    fn attach(&mut self, id: StreamId, credit: u64, commands: mpsc::Sender<Command>) -> Channel {
         let (inbox, received) = mpsc::unbounded_channel();
         let credit =
             Arc::new(Semaphore::new(usize::try_from(credit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)));
         self.streams.insert(id, Attached { inbox, credit: Arc::clone(&credit) });
-        Stream::new(id, commands, credit, received, Arc::clone(&self.dropped))
+        let dropped = Arc::clone(&self.dropped);
+        Channel { id, commands, credit, inbox: received, finished: Arc::default(), dropped }
     }
 
     /// Hands the machine's events to those concerned. Without `commands` no handle is left that could use a new stream.
@@ -201,7 +192,7 @@ impl Driver {
                     match (self.router.route(&protocol, peer), commands) {
                         (Ok(_), _) if self.handlers.len() >= MAX_HANDLERS => self.machine.reset(stream, RESET_BUSY),
                         (Ok(handler), Some(commands)) => {
-                            let handle = self.attach(stream, credit, commands.clone());
+                            let handle = Stream::new(self.attach(stream, credit, commands.clone()));
                             self.handlers.spawn(handler.serve(handle, peer));
                         }
                         (Ok(_), None) => self.machine.reset(stream, RESET_DROPPED),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::driver::Command;
+use super::channel::Command;
 use super::stream::Stream;
 use crate::error::ErrorKind;
 use crate::session::{MAX_PROTOCOL_NAME, Peer, SessionError};
@@ -54,7 +54,8 @@ impl Session {
         let commands = self.inner.commands.clone();
         let open = Command::Open { protocol: protocol.to_owned(), commands, reply };
         self.inner.commands.send(open).await.map_err(|_| OpenError::SessionEnded)?;
-        opened.await.map_err(|_| OpenError::SessionEnded)?.ok_or(OpenError::TooMany)
+        let channel = opened.await.map_err(|_| OpenError::SessionEnded)?.ok_or(OpenError::TooMany)?;
+        Ok(Stream::new(channel))
     }
 
     /// Says goodbye and ends the session once what was sent before has gone out.

@@ -1,24 +1,16 @@
 //! A stream as an application holds it: whole messages in order, with backpressure.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
-use super::driver::Command;
+use super::channel::{Channel, Command, Inbound};
 use super::{RESET_ANONYMOUS, RESET_BUSY, RESET_UNKNOWN_PROTOCOL};
 use crate::error::ErrorKind;
 use crate::session::{MAX_MESSAGE, StreamId, message_cost};
-
-/// What the driver tells a stream.
-#[derive(Debug)]
-pub(super) enum Inbound {
-    Message(Bytes),
-    Finished,
-    Reset(u32),
-}
 
 /// The sending half of a [`Stream`], which lives no longer than that.
 pub struct StreamSender {
@@ -29,64 +21,27 @@ pub struct StreamSender {
     finished: Arc<AtomicBool>,
 }
 
-/// Streams whose handle was dropped, for the driver to see to; each once, so bounded by the streams that are open.
-#[derive(Debug, Default)]
-pub(super) struct Dropped {
-    streams: Mutex<Vec<(StreamId, End)>>,
-    notify: Notify,
-}
-
-/// How a stream's handle left it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// This side had ended its direction: what was sent still goes out.
-    Finished,
-    /// It was abandoned.
-    Abandoned,
-}
-
-impl Dropped {
-    /// Waits until handles were dropped and takes them. Cancel-safe.
-    pub(super) async fn next(&self) -> Vec<(StreamId, End)> {
-        loop {
-            let streams = std::mem::take(&mut *self.streams.lock().unwrap_or_else(PoisonError::into_inner));
-            if !streams.is_empty() {
-                return streams;
-            }
-            self.notify.notified().await;
-        }
-    }
-
-    fn push(&self, stream: StreamId, end: End) {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).push((stream, end));
-        self.notify.notify_one();
-    }
-}
-
 /// An ordered flow of messages to and from a peer.
 ///
 /// Its queues hold at most [`STREAM_WINDOW`](crate::session::STREAM_WINDOW) bytes in each direction. Dropping it abandons
 /// the stream; after [`Self::finish`] what was sent still goes out.
 pub struct Stream {
+    channel: Channel,
     sender: StreamSender,
-    inbox: mpsc::UnboundedReceiver<Inbound>,
     /// Taken from the inbox and not handed out yet.
     taken: Option<Bytes>,
-    dropped: Arc<Dropped>,
     ended: Option<Result<(), RecvError>>,
 }
 
 impl Stream {
-    /// `inbox` is bounded by the window, which the machine enforces.
-    pub(super) fn new(
-        id: StreamId,
-        commands: mpsc::Sender<Command>,
-        credit: Arc<Semaphore>,
-        inbox: mpsc::UnboundedReceiver<Inbound>,
-        dropped: Arc<Dropped>,
-    ) -> Self {
-        let sender = StreamSender { id, commands, credit, finished: Arc::default() };
-        Self { sender, inbox, taken: None, dropped, ended: None }
+    pub(super) fn new(channel: Channel) -> Self {
+        let sender = StreamSender {
+            id: channel.id,
+            commands: channel.commands.clone(),
+            credit: Arc::clone(&channel.credit),
+            finished: Arc::clone(&channel.finished),
+        };
+        Self { channel, sender, taken: None, ended: None }
     }
 
     /// Sends a message of at most [`MAX_MESSAGE`] bytes; waits while the peer's window is full.
@@ -123,7 +78,7 @@ impl Stream {
     }
 
     async fn next_message(&mut self) -> Result<Option<Bytes>, RecvError> {
-        match self.inbox.recv().await {
+        match self.channel.inbox.recv().await {
             Some(Inbound::Message(message)) => Ok(Some(message)),
             Some(Inbound::Finished) => {
                 self.ended = Some(Ok(()));
@@ -160,13 +115,6 @@ impl Stream {
             credit: Arc::clone(&self.sender.credit),
             finished: Arc::clone(&self.sender.finished),
         }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let end = if self.sender.finished.load(Ordering::Acquire) { End::Finished } else { End::Abandoned };
-        self.dropped.push(self.sender.id, end);
     }
 }
 
