@@ -87,13 +87,12 @@ pub async fn run(program: &Path, kills: usize) -> Result<()> {
     for index in 0..NODES {
         nodes.push(start_node(&cluster, index, timeline).await?);
     }
-    let (mut clients, mut users) = (Vec::new(), Vec::new());
-    for i in 0..NODES {
-        let client = tor.start_client().await?;
+    let clients = futures::future::try_join_all((0..NODES).map(|_| tor.start_client())).await?;
+    let mut users = Vec::new();
+    for (i, client) in clients.iter().enumerate() {
         let user = User::new(&format!("user{i}"), CHANNEL, dial_socks(client.socks_addr(), &cluster.address));
         user.wait("joining", SOON, |user| user.joined).await?;
         users.push(user);
-        clients.push(client);
     }
     let mut load = Load::new(users, PACE);
     let mut waits = Vec::new();

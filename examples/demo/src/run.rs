@@ -36,9 +36,10 @@ pub async fn run(program: &Path, stay: bool) -> Result<()> {
     let cluster = Cluster::create(program, folder.path(), place, NODES, 200).await?;
     timeline.say(format!("one address for all nodes: {}", cluster.address));
 
-    let mut nodes = vec![start_node(&cluster, 0, timeline).await?];
-    let alice_tor = tor.start_client().await?;
-    let bob_tor = tor.start_client().await?;
+    let client = || async { Ok(tor.start_client().await?) };
+    let (first, alice_tor, bob_tor) = tokio::try_join!(start_node(&cluster, 0, timeline), client(), client())?;
+    timeline.say("two C tor clients are up, for alice and for bob");
+    let mut nodes = vec![first];
     let alice = User::new("alice", CHANNEL, dial_socks(alice_tor.socks_addr(), &cluster.address));
     alice.wait("joining", SOON, |alice| alice.joined).await?;
     nodes[0].wait("a client", SOON, |node| node.clients == 1).await?;
