@@ -276,4 +276,5 @@ const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
 const RELEASE_POLL: Duration = Duration::from_millis(20);
 
 /// A program opens one stream per session and lane; C tor clients put all connections of one application on a circuit.
-const MAX_STREAMS_PER_CIRCUIT: u32 = 256;
+/// Beyond this the circuit is closed.
+const MAX_STREAMS_PER_CIRCUIT: u32 = 32;
