@@ -110,7 +110,8 @@ impl Takeover {
                     if succession.is_heir(Instant::now()) {
                         reporter.tell(&Report::Relaunch { reason: "a node is gone".into() });
                         if let Err(error) = shared.relaunch().await {
-                            tracing::error!(%error, "cannot announce the shared address anew");
+                            tracing::error!(%error, "cannot announce the shared address anew; will try again");
+                            succession.failed(Instant::now());
                         }
                     }
                 }
