@@ -101,7 +101,7 @@ impl Cluster {
     }
 
     async fn run(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(&self.program).args(arguments).stdin(Stdio::null()).output().await;
+        let output = Command::new(&self.program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output().await;
         let output = output.map_err(|error| format!("cannot run {}: {error}", self.program.display()))?;
         if !output.status.success() {
             return Err(format!("hcp-irc {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr).trim()).into());

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// One onion address, three nodes, a chat that goes on when one dies; all on a private Tor network on this machine.
 #[derive(Debug, Parser)]
@@ -47,9 +48,10 @@ async fn main() -> ExitCode {
             Command::Failover { kills } => hcp_demo::failover::run(&program, kills).await,
         }
     };
+    // The flow owns its nodes, and the folder with their keys for longer; dropping it ends the ones and removes the other.
     let end: hcp_demo::Result<()> = tokio::select! {
         end = end => end,
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        told = told_to_end() => told.map_err(Into::into),
     };
     match end {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,5 +59,15 @@ async fn main() -> ExitCode {
             hcp_demo::complain(&format!("hcp-demo: {error}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Waits for a signal that asks to end: a terminal's Ctrl-C or its closing, or `kill`.
+async fn told_to_end() -> std::io::Result<()> {
+    let (mut terminate, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    tokio::select! {
+        told = tokio::signal::ctrl_c() => told,
+        _ = terminate.recv() => Ok(()),
+        _ = hangup.recv() => Ok(()),
     }
 }

@@ -30,7 +30,7 @@ pub struct NodeState {
     pub ended: bool,
 }
 
-/// A process of `hcp-irc serve`. Dropping it kills it.
+/// A process of `hcp-irc serve`. Dropping it kills it, frozen or not, and waits for its end.
 #[derive(Debug)]
 pub struct NodeProcess {
     /// Its index, from 0.
@@ -82,6 +82,9 @@ impl NodeProcess {
 
     /// Stops the process where it is, without a word to anybody.
     ///
+    /// A process that is stopped does not notice that its standard input closed: it outlives this program when that is
+    /// itself killed with signal 9, and then has to be killed by hand.
+    ///
     /// # Errors
     /// When there is no process.
     pub async fn freeze(&self) -> Result<()> {
@@ -100,6 +103,18 @@ impl NodeProcess {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
         let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kib / 1024.0)
+    }
+}
+
+impl Drop for NodeProcess {
+    /// Blocks for the moment that a process needs to die: until then it may write to a folder that is about to be removed.
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.start_kill();
+        let started = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && started.elapsed() < END_DEADLINE {
+            std::thread::sleep(END_POLL);
+        }
     }
 }
 
@@ -124,4 +139,27 @@ async fn read_events(stdout: ChildStdout, state: watch::Sender<NodeState>) {
         });
     }
     state.send_modify(|state| state.ended = true);
+}
+
+/// A killed process ends within milliseconds; one that waits for a broken disk must not keep this program.
+const END_DEADLINE: Duration = Duration::from_secs(5);
+const END_POLL: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_frozen_process_is_gone_once_it_is_dropped() {
+        let mut command = Command::new("sleep");
+        command.arg("600").stdout(Stdio::piped());
+        let node = NodeProcess::start(0, command).unwrap();
+        let place = format!("/proc/{}", node.child.id().unwrap());
+        node.freeze().await.unwrap();
+        assert!(std::fs::exists(&place).unwrap());
+        drop(node);
+        assert!(!std::fs::exists(&place).unwrap());
+    }
 }

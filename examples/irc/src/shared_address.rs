@@ -12,6 +12,9 @@ use tokio::time::Instant;
 /// How long a peer must be gone: a link that is merely being rebuilt is back by then.
 pub(crate) const GONE: Duration = Duration::from_secs(3);
 
+/// How long to wait after a takeover that failed: until one succeeds, clients find only the lost node.
+pub(crate) const RETRY: Duration = Duration::from_secs(30);
+
 /// Watches the peers and says when this node's turn has come.
 #[derive(Debug)]
 pub(crate) struct Succession {
@@ -19,11 +22,13 @@ pub(crate) struct Succession {
     live: BTreeMap<NodeId, LogId>,
     /// The runs that were live and are gone, and when that will be for good.
     gone: BTreeMap<NodeId, (LogId, Instant)>,
+    /// When to try again what failed.
+    retry: Option<Instant>,
 }
 
 impl Succession {
     pub(crate) fn new(own: NodeId) -> Self {
-        Self { own, live: BTreeMap::new(), gone: BTreeMap::new() }
+        Self { own, live: BTreeMap::new(), gone: BTreeMap::new(), retry: None }
     }
 
     /// Notes who is live now.
@@ -53,13 +58,18 @@ impl Succession {
 
     /// When to call [`Succession::is_heir`] next.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.gone.values().map(|(_, at)| *at).min()
+        self.gone.values().map(|(_, at)| *at).chain(self.retry).min()
     }
 
-    /// Whether a peer is gone by `now` and this node is the one to succeed it. Says so once.
+    /// Notes that the takeover failed, so that it is due again after [`RETRY`].
+    pub(crate) fn failed(&mut self, now: Instant) {
+        self.retry = Some(now + RETRY);
+    }
+
+    /// Whether a peer is gone by `now` and this node is the one to succeed it. Says so once, and again when that failed.
     pub(crate) fn is_heir(&mut self, now: Instant) -> bool {
         let due: Vec<LogId> = self.gone.values().filter(|(_, at)| *at <= now).map(|(log, _)| *log).collect();
-        let mut heir = false;
+        let mut heir = self.retry.take_if(|at| *at <= now).is_some();
         for lost in due {
             self.gone.remove(&lost.node);
             heir |= self.live.keys().all(|node| rank(&lost, node) < rank(&lost, &self.own));
@@ -106,6 +116,25 @@ mod tests {
             }
             assert_eq!(heirs, 1);
         }
+    }
+
+    #[test]
+    fn a_takeover_that_failed_is_due_again_until_it_succeeds() {
+        let now = Instant::now();
+        let mut succession = Succession::new(node(1));
+        succession.note_states([state(2, true)].into_iter(), now);
+        succession.note_states([state(2, false)].into_iter(), now);
+        let mut at = now + GONE;
+        assert!(succession.is_heir(at));
+        for _ in 0..3 {
+            succession.failed(at);
+            assert!(!succession.is_heir(at));
+            at += RETRY;
+            assert_eq!(succession.next(), Some(at));
+            assert!(succession.is_heir(at));
+        }
+        assert_eq!(succession.next(), None);
+        assert!(!succession.is_heir(at + RETRY));
     }
 
     #[test]

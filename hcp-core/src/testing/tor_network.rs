@@ -7,6 +7,7 @@ mod client;
 mod description;
 mod error;
 mod launch;
+mod period;
 mod processes;
 mod torrc;
 

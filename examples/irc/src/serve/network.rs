@@ -33,7 +33,8 @@ pub(super) async fn join(command: &Serve, reporter: Reporter) -> Result<Joined, 
             Ok(Joined::Local(network.map_err(|error| Failure::file("use the folder", folder, &error))?))
         }
         (NetworkChoice::Tor, private) => {
-            let home = command.home.join("tor");
+            // Guards of the one network must not be tried on the other.
+            let home = command.home.join(if private.is_some() { "tor-private" } else { "tor" });
             let mut builder = TorNetwork::builder(home.join("state"), home.join("cache"));
             if let Some(path) = private {
                 tracing::warn!("a private Tor network protects nobody: it is for tests only");
@@ -110,7 +111,8 @@ impl Takeover {
                     if succession.is_heir(Instant::now()) {
                         reporter.tell(&Report::Relaunch { reason: "a node is gone".into() });
                         if let Err(error) = shared.relaunch().await {
-                            tracing::error!(%error, "cannot announce the shared address anew");
+                            tracing::error!(%error, "cannot announce the shared address anew; will try again");
+                            succession.failed(Instant::now());
                         }
                     }
                 }

@@ -1,9 +1,9 @@
 //! Hosting onion services: launching, answering, withdrawing.
 //!
 //! Invariants: a service has a key store of its own, in memory, that ends with it; streams that were handed out
-//! outlive the service.
+//! outlive the service; its status tells of the launch that runs, never of an earlier one.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arti_client::config::CfgPathResolver;
@@ -32,7 +32,7 @@ pub(super) struct Service {
     address: [u8; 32],
     nickname: HsNickname,
     keys: Arc<KeyMgr>,
-    status: Arc<watch::Sender<ListenerStatus>>,
+    status: watch::Sender<ListenerStatus>,
     run: Mutex<Run>,
 }
 
@@ -81,7 +81,7 @@ impl Service {
             address,
             nickname,
             keys,
-            status: Arc::new(status),
+            status,
             run: Mutex::new(Run::Down(incoming)),
         });
         let listener = Listener::new(accepted, watch, Withdraw(Arc::clone(&service)));
@@ -141,6 +141,18 @@ impl Service {
         }
     }
 
+    /// Tells how the given launch is doing, when it is still the one that runs.
+    fn note(&self, launch: u64, new: ListenerStatus) {
+        let run = self.run();
+        if matches!(&*run, Run::Up(_, running) if running.id == launch) {
+            self.status.send_if_modified(|old| {
+                let changed = *old != new;
+                *old = new;
+                changed
+            });
+        }
+    }
+
     fn start(self: &Arc<Self>) -> Result<(), StartError> {
         let mut run = self.run();
         let Run::Down(queue) = &*run else { return Err(StartError::new("the service is over")) };
@@ -182,7 +194,7 @@ impl Service {
                 service.crashed(id);
             }
         };
-        let report = report(service.status_events(), Arc::clone(&self.status));
+        let report = report(service.status_events(), Arc::downgrade(self), id);
         Ok(Launch { id, _tasks: [AbortOnDrop::spawn(answer), AbortOnDrop::spawn(report)], _service: service })
     }
 
@@ -236,11 +248,8 @@ fn keys(nickname: &HsNickname, identity: &Identity) -> Result<Arc<KeyMgr>, Boxed
     Ok(Arc::new(store))
 }
 
-/// Translates Arti's view of a service until the service ends.
-async fn report(
-    mut statuses: impl Stream<Item = OnionServiceStatus> + Unpin,
-    reported: Arc<watch::Sender<ListenerStatus>>,
-) {
+/// Translates Arti's view of one launch of a service until the service ends.
+async fn report(mut statuses: impl Stream<Item = OnionServiceStatus> + Unpin, service: Weak<Service>, launch: u64) {
     while let Some(status) = statuses.next().await {
         let new = match status.state() {
             State::Running | State::DegradedReachable => ListenerStatus::Reachable,
@@ -253,11 +262,9 @@ async fn report(
             State::DegradedUnreachable => ListenerStatus::Broken("the descriptor could not be uploaded".into()),
             _ => ListenerStatus::Broken(problem(status.current_problem()).into()),
         };
-        reported.send_if_modified(|old| {
-            let changed = *old != new;
-            *old = new;
-            changed
-        });
+        // A launch that was taken down may have one more status to tell before its task is aborted.
+        let Some(service) = service.upgrade() else { return };
+        service.note(launch, new);
     }
 }
 
@@ -276,4 +283,5 @@ const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
 const RELEASE_POLL: Duration = Duration::from_millis(20);
 
 /// A program opens one stream per session and lane; C tor clients put all connections of one application on a circuit.
-const MAX_STREAMS_PER_CIRCUIT: u32 = 256;
+/// Beyond this the circuit is closed.
+const MAX_STREAMS_PER_CIRCUIT: u32 = 32;

@@ -27,7 +27,7 @@ impl TorClientProcess {
             .map_err(|source| StartError::Storage { path: description.directory.clone(), source })?;
         let mut processes = Processes::new(directory)?;
         let folder = processes.directory().to_owned();
-        write(&folder.join("torrc"), &torrc::client(&folder, &description.authorities))?;
+        write(&folder.join("torrc"), &torrc::client(&folder, &description.authorities, description.voting_interval))?;
         processes.spawn_tor(&description.tor, &folder)?;
 
         let log = folder.join("log");

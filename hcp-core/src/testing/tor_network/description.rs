@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use data_encoding::{BASE64_NOPAD, HEXUPPER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
 
+use super::period::VotingInterval;
 use crate::error::ErrorKind;
 use crate::network::tor::{PrivateAuthority, PrivateNetwork};
 
@@ -17,6 +18,7 @@ pub struct PrivateTorDescription {
     pub(super) tor: PathBuf,
     pub(super) directory: PathBuf,
     pub(super) authorities: Vec<Authority>,
+    pub(super) voting_interval: VotingInterval,
 }
 
 /// One directory authority, in the notation of torrc.

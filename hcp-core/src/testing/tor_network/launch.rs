@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::description::{Authority, PrivateTorDescription};
 use super::error::StartError;
+use super::period::VotingInterval;
 use super::processes::Processes;
 use super::{PrivateTorNetwork, PrivateTorNetworkBuilder, StartEvent, torrc};
 
@@ -66,22 +67,23 @@ fn launch_once(options: &PrivateTorNetworkBuilder) -> Result<PrivateTorNetwork, 
     (options.on_event)(StartEvent::KeysMade);
 
     std::thread::sleep(until_next_round());
+    let interval = VotingInterval::best(since_epoch());
     drop(reserved);
     let tor = PathBuf::from(&options.tor);
     for own in &authorities {
         let folder = root.join(&own.nickname);
-        write(&folder.join("torrc"), &torrc::authority(&folder, &authorities, own))?;
+        write(&folder.join("torrc"), &torrc::authority(&folder, &authorities, interval, own))?;
         processes.spawn_tor(&tor, &folder)?;
     }
     for (nickname, address) in relays {
         let folder = root.join(&nickname);
-        write(&folder.join("torrc"), &torrc::relay(&folder, &authorities, &nickname, address))?;
+        write(&folder.join("torrc"), &torrc::relay(&folder, &authorities, interval, &nickname, address))?;
         processes.spawn_tor(&tor, &folder)?;
     }
     (options.on_event)(StartEvent::Running { processes: processes.count() });
 
     await_consensus(options, &mut processes, &authorities)?;
-    let description = PrivateTorDescription { tor, directory: root.clone(), authorities };
+    let description = PrivateTorDescription { tor, directory: root.clone(), authorities, voting_interval: interval };
     let file = root.join("network.json");
     description.save(&file)?;
     Ok(PrivateTorNetwork { description, file, _processes: Some(processes) })

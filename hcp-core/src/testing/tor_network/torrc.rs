@@ -5,9 +5,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::description::Authority;
+use super::period::VotingInterval;
 
 /// The configuration of an authority.
-pub(super) fn authority(directory: &Path, authorities: &[Authority], own: &Authority) -> String {
+///
+/// `hsdir_interval`, in minutes, is what C tor takes for 24 times the voting interval; Arti takes it from the consensus.
+/// `cbtmintimeout`, in milliseconds, bounds the circuit timeouts that clients learn: on loopback they would learn some
+/// 10 ms, and give up on every circuit whenever the machine is busy.
+pub(super) fn authority(
+    directory: &Path,
+    authorities: &[Authority],
+    interval: VotingInterval,
+    own: &Authority,
+) -> String {
     let Authority { nickname, or_address, directory_address, .. } = own;
     format!(
         "{common}{relay}\
@@ -19,9 +29,10 @@ pub(super) fn authority(directory: &Path, authorities: &[Authority], own: &Autho
          V3AuthoritativeDirectory 1\n\
          ExitPolicy reject *:*\n\
          V3BandwidthsFile {directory}/../{BANDWIDTHS}\n\
-         ConsensusParams {CONSENSUS_PARAMETERS}\n",
+         ConsensusParams hsdir_interval={period} cbtmintimeout=1500\n",
         directory = directory.display(),
-        common = common(directory, authorities),
+        period = interval.time_period().as_secs() / 60,
+        common = common(directory, authorities, interval),
         relay = RELAY,
     )
 }
@@ -39,14 +50,20 @@ pub(super) fn bandwidths<'a>(now: Duration, rsa_identities: impl IntoIterator<It
 }
 
 /// The configuration of a relay.
-pub(super) fn relay(directory: &Path, authorities: &[Authority], nickname: &str, or_address: SocketAddr) -> String {
+pub(super) fn relay(
+    directory: &Path,
+    authorities: &[Authority],
+    interval: VotingInterval,
+    nickname: &str,
+    or_address: SocketAddr,
+) -> String {
     format!(
         "{common}{relay}\
          Nickname {nickname}\n\
          ORPort {or_address}\n\
          ExitRelay 1\n\
          ExitPolicy accept *:*\n",
-        common = common(directory, authorities),
+        common = common(directory, authorities, interval),
         relay = RELAY,
     )
 }
@@ -55,25 +72,27 @@ pub(super) fn relay(directory: &Path, authorities: &[Authority], nickname: &str,
 ///
 /// For the ports of `LongLivedPorts`, IRC's among them, C tor meets at relays with the flag Stable only. A young network may
 /// have a single one; when that is the client's guard too, no circuit to it can be built, and the client tries for ever.
-pub(super) fn client(directory: &Path, authorities: &[Authority]) -> String {
+pub(super) fn client(directory: &Path, authorities: &[Authority], interval: VotingInterval) -> String {
     format!(
         "{common}\
          ClientOnly 1\n\
          LongLivedPorts 1\n\
          SocksPort 127.0.0.1:auto ExtendedErrors\n",
-        common = common(directory, authorities),
+        common = common(directory, authorities, interval),
     )
 }
 
-fn common(directory: &Path, authorities: &[Authority]) -> String {
+fn common(directory: &Path, authorities: &[Authority], interval: VotingInterval) -> String {
     let directory = directory.display();
     let mut text = format!(
         "DataDirectory {directory}/data\n\
          PidFile {directory}/pid\n\
          Log notice file {directory}/log\n\
          __OwningControllerProcess {owner}\n\
+         V3AuthVotingInterval {interval}\n\
          {NETWORK}",
         owner = std::process::id(),
+        interval = interval.as_secs(),
     );
     for Authority { nickname, v3_identity, rsa_identity, or_address, directory_address, .. } in authorities {
         text.push_str(&format!(
@@ -90,14 +109,7 @@ pub(super) const BANDWIDTHS: &str = "bandwidths";
 /// When the first votes are counted: at multiples of this, in seconds since the epoch.
 pub(super) const FIRST_VOTING_INTERVAL: u64 = 15;
 
-/// `hsdir_interval`, in minutes, is what C tor takes for 24 times the voting interval of 300 s; Arti takes it from the
-/// consensus. `cbtmintimeout`, in milliseconds, bounds the circuit timeouts that clients learn: on loopback they would
-/// learn some 10 ms, and give up on every circuit whenever the machine is busy.
-const CONSENSUS_PARAMETERS: &str = "hsdir_interval=120 cbtmintimeout=1500";
-
-/// The voting interval is long because a network without shared random values, as every young one is, loses services
-/// hosted by Arti for a minute when a time period of 24 intervals ends. KIST, the default scheduler, runs every 10 ms
-/// and would dominate every measurement on loopback.
+/// KIST, the default scheduler, runs every 10 ms and would dominate every measurement on loopback.
 const NETWORK: &str = "\
 TestingTorNetwork 1
 AssumeReachable 1
@@ -110,7 +122,6 @@ V3AuthNIntervalsValid 2
 TestingV3AuthInitialVotingInterval 15
 TestingV3AuthInitialVoteDelay 2
 TestingV3AuthInitialDistDelay 2
-V3AuthVotingInterval 300
 V3AuthVoteDelay 2
 V3AuthDistDelay 2
 ExitPolicyRejectPrivate 0
