@@ -1,9 +1,11 @@
 //! JOIN: enters channels, creating those that do not exist.
 
+use std::collections::HashSet;
+
 use super::Flow;
 use crate::entry::{Entry, Flag, Standing};
 use crate::message::Message;
-use crate::names::ChannelName;
+use crate::names::{ChannelName, Folded};
 use crate::server::welcome::MAX_CHANNELS;
 use crate::server::{ClientId, Server, now};
 
@@ -23,9 +25,12 @@ pub(super) fn run(server: &mut Server, id: ClientId, message: &Message) -> Flow 
         return Flow::Done;
     }
     let mut keys = message.param(1).unwrap_or("").split(',');
-    let asked: Vec<(&str, &str)> = names.split(',').map(|name| (name, keys.next().unwrap_or(""))).collect();
+    // Each name once: the second JOIN would be written before the first is applied.
+    let mut seen = HashSet::new();
+    let asked = names.split(',').map(|name| (name, keys.next().unwrap_or("")));
+    let asked: Vec<(&str, &str)> = asked.filter(|(name, _)| seen.insert(Folded::of(name))).take(MAX_CHANNELS).collect();
     // A channel that another line brings into being right now is joined, not created a second time.
-    if asked.iter().any(|(name, _)| server.is_being_created(&crate::names::Folded::of(name))) {
+    if asked.iter().any(|(name, _)| server.is_being_created(&Folded::of(name))) {
         return Flow::Retry;
     }
     let mut joined = server.clients.get(&id).map_or(0, |client| client.rooms.len());
@@ -47,10 +52,6 @@ fn join(server: &mut Server, id: ClientId, name: &str, key: &str) -> bool {
         return false;
     };
     let folded = channel.folded();
-    // Twice in one line.
-    if server.is_being_created(&folded) {
-        return false;
-    }
     let known = server.world.channel(&folded).map(|state| (state, state.id()));
     let (state, creation) = match known {
         Some((state, Some(creation))) => (state, creation),

@@ -43,6 +43,22 @@ async fn echoes_come_in_order_with_the_id_that_others_see() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_given_twice_in_a_line_counts_once() {
+    let service = Service::new(1);
+    let node = service.start(0).await;
+    let (mut ann, mut bob) = (node.user("ann").await, node.user("bob").await);
+    ann.ask("JOIN #c,#C", " 366 ").await;
+    bob.ask("JOIN #c,#C,#c", " 366 ").await;
+    ann.send("PRIVMSG bob,BOB,#c,bob,#C,x,y :hi\r\nPART #c,#C").await;
+    for line in ["PRIVMSG bob :hi", "PRIVMSG #c :hi", "PART #c"] {
+        assert_eq!(bob.line().await.unwrap(), format!(":ann!~u@onion {line}"));
+    }
+    let refused: Vec<String> =
+        ann.drain().await.into_iter().filter(|line| line.contains(" 407 ") || line.contains(" 442 ")).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_sender_without_the_capability_gets_no_echo() {
     let service = Service::new(1);
     let node = service.start(0).await;
