@@ -154,7 +154,9 @@ impl Server {
         let channels: Vec<Folded> =
             self.world.user(user).into_iter().flat_map(|user| user.channels().cloned()).collect();
         let own = self.by_user.get(&user).copied();
-        let node = self.world.user(user).map(|user| user.log.node);
+        // Only a lost claim leads to a guest's name that its user did not ask for.
+        let lost = self.world.user(user).filter(|state| *to == Nick::guest(user) && !state.claims(to));
+        let node = lost.map(|user| user.log.node);
         if let Some(node) = node.filter(|node| self.down.remove(node).is_some()) {
             // Somebody took the name of a user whose node cannot be reached: elsewhere it has lapsed a moment earlier.
             for mut change in self.world.lapse(node) {
