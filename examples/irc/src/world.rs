@@ -16,7 +16,7 @@ mod history;
 mod tests;
 pub(crate) mod user;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use hcp_core::replica::{Incarnation, LogId, NodeId, Place, Register, Write};
@@ -38,7 +38,8 @@ pub(crate) struct World {
     live: HashMap<NodeId, Incarnation>,
     /// The run of each node whose users count.
     runs: HashMap<NodeId, Register<Incarnation>>,
-    users: HashMap<UserId, User>,
+    /// In the order of their ids, with which the names of guests begin.
+    users: BTreeMap<UserId, User>,
     by_log: HashMap<LogId, HashSet<UserId>>,
     nicks: HashMap<Folded, Claims>,
     channels: HashMap<Folded, Channel>,
@@ -53,7 +54,7 @@ impl World {
             clock: OrderClock::default(),
             live: HashMap::new(),
             runs: HashMap::new(),
-            users: HashMap::new(),
+            users: BTreeMap::new(),
             by_log: HashMap::new(),
             nicks: HashMap::new(),
             channels: HashMap::new(),
@@ -393,7 +394,7 @@ impl World {
         name: &ChannelName,
         by: Option<String>,
         changes: &mut Vec<Change>,
-        edit: impl FnOnce(&mut Channel, &HashMap<UserId, User>),
+        edit: impl FnOnce(&mut Channel, &BTreeMap<UserId, User>),
     ) {
         let folded = name.folded();
         let Some(channel) = self.channels.get_mut(&folded) else { return };
@@ -496,12 +497,10 @@ impl World {
         Some(from)
     }
 
-    /// The user who shows this guest name without having claimed it.
+    /// The user who shows this guest name without having claimed it; of two, the one with the lower id.
     fn guest(&self, folded: &Folded) -> Option<UserId> {
-        if !Nick::parse(folded.as_str())?.is_guest() {
-            return None;
-        }
-        self.users.iter().find(|(_, user)| user.shown.folded() == *folded).map(|(id, _)| *id)
+        let ids = Nick::parse(folded.as_str())?.guest_ids()?;
+        self.users.range(ids).find(|(_, user)| user.shown.folded() == *folded).map(|(id, _)| *id)
     }
 
     fn gone_if_visible(&self, id: UserId, reason: &str) -> Option<Change> {
