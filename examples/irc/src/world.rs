@@ -42,7 +42,10 @@ pub(crate) struct World {
     users: BTreeMap<UserId, User>,
     by_log: HashMap<LogId, HashSet<UserId>>,
     nicks: HashMap<Folded, Claims>,
+    /// Every name that was ever joined: what an empty channel holds is not given back yet.
     channels: HashMap<Folded, Channel>,
+    /// How many channels somebody is in.
+    occupied: usize,
 }
 
 impl World {
@@ -58,6 +61,7 @@ impl World {
             by_log: HashMap::new(),
             nicks: HashMap::new(),
             channels: HashMap::new(),
+            occupied: 0,
         }
     }
 
@@ -214,6 +218,11 @@ impl World {
         self.channels.iter()
     }
 
+    /// How many channels somebody is in, visible or not.
+    pub(crate) fn occupied_channels(&self) -> usize {
+        self.occupied
+    }
+
     pub(crate) fn visible_members<'a>(&'a self, channel: &'a Channel) -> impl Iterator<Item = (UserId, &'a User)> {
         channel.members().filter_map(|id| Some((id, self.users.get(&id)?))).filter(|(_, user)| self.shows(&user.log))
     }
@@ -313,7 +322,9 @@ impl World {
         }
         for folded in &user.visited {
             if let Some(channel) = self.channels.get_mut(folded) {
+                let empty = channel.is_empty();
                 channel.forget(id);
+                self.occupied = self.occupied + usize::from(empty) - usize::from(channel.is_empty());
                 channel.left = channel.left.max(write.stamp.millis);
             }
         }
@@ -345,10 +356,9 @@ impl World {
             creation.set(write, ModeChange::Voice(id, false), |_| true);
         }
         user.visited.insert(folded.clone());
-        let member = channel.members.entry(id).or_default();
-        let was = member.value() == Some(&true);
-        member.write(write, true);
-        let is = member.value() == Some(&true);
+        let empty = channel.is_empty();
+        let (was, is) = channel.set_member(write, id, true);
+        self.occupied = self.occupied + usize::from(empty) - usize::from(channel.is_empty());
         if is {
             user.channels.insert(folded.clone());
         }
@@ -375,10 +385,9 @@ impl World {
         user.visited.insert(folded.clone());
         let channel = self.channels.entry(folded.clone()).or_default();
         // A kick may arrive before a join that its author had not seen.
-        let member = channel.members.entry(id).or_default();
-        let was = member.value() == Some(&true);
-        member.write(write, false);
-        let is = member.value() == Some(&true);
+        let empty = channel.is_empty();
+        let (was, is) = channel.set_member(write, id, false);
+        self.occupied = self.occupied + usize::from(empty) - usize::from(channel.is_empty());
         channel.left = channel.left.max(write.stamp.millis);
         if was && !is {
             user.channels.remove(&folded);

@@ -335,6 +335,8 @@ fn worlds_that_applied_the_same_entries_in_different_orders_are_equal() {
         let world =
             converge(seed, |world, _, logged| drop(world.feed(logged))).unwrap_or_else(|error| panic!("{error}"));
         clashes += world.nicks.values().filter(|claims| claims.claimants().count() > 1).count();
+        let occupied = world.channels.values().filter(|channel| channel.members().next().is_some()).count();
+        assert_eq!(world.occupied_channels(), occupied, "seed {seed}");
         meetings += world.channels.values().filter(|channel| channel.creations.len() > 1).count();
         users += world.users.len();
     }
