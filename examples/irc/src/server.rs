@@ -127,6 +127,8 @@ struct InFlight {
     echo: Option<u64>,
     nick: Option<Folded>,
     channel: Option<Folded>,
+    /// Whom a private message was for, if its sender is to be told that it reached nobody.
+    recipient: Option<String>,
 }
 
 /// The server of this node.
@@ -290,7 +292,7 @@ impl Server {
         let mut spoken = None;
         for change in changes {
             match change {
-                Change::Said { user, target, said } => spoken = Some(self.announce_message(user, &target, &said)),
+                Change::Said { user, target, said } => spoken = self.announce_message(user, &target, &said),
                 change => self.announce(time, change),
             }
         }
@@ -317,13 +319,16 @@ impl Server {
             self.taken_channels.remove(channel);
         }
         let Some(id) = flight.client else { return };
+        if let Some(recipient) = flight.recipient.filter(|_| spoken.is_none()) {
+            self.no_such_nick(id, &recipient);
+        }
         let Some(client) = self.clients.get_mut(&id) else { return };
         client.unapplied -= 1;
         client.waiting -= usize::from(flight.blocks);
         if let Some(token) = flight.echo {
             match client.echoes.iter_mut().find(|echo| echo.token == token) {
                 Some(echo) if spoken.is_some() => echo.line = spoken,
-                // The message reached nobody: its channel was recreated meanwhile. There is nothing to promise.
+                // The message reached nobody: its channel was recreated or its recipient quit meanwhile.
                 _ => client.echoes.retain(|echo| echo.token != token),
             }
             self.flush_echoes(id);
@@ -471,8 +476,8 @@ impl Server {
         self.append(flight, entry, None);
     }
 
-    /// Appends a message; nothing waits for it but its echo.
-    pub(crate) fn speak(&mut self, id: ClientId, entry: Entry) {
+    /// Appends a message; nothing waits for it but its echo. A sender who named a `recipient` is told if it quit meanwhile.
+    pub(crate) fn speak(&mut self, id: ClientId, entry: Entry, recipient: Option<String>) {
         let echoes = self.clients.get(&id).is_some_and(|client| client.caps.has(Caps::ECHO_MESSAGE));
         let echo = echoes.then(|| {
             self.next_echo += 1;
@@ -482,7 +487,7 @@ impl Server {
             client.echoes.push_back(client::Echo { token, line: None, confirmed: false });
             self.echo_owners.insert(token, id);
         }
-        self.append(InFlight { client: Some(id), echo, ..InFlight::default() }, entry, echo);
+        self.append(InFlight { client: Some(id), echo, recipient, ..InFlight::default() }, entry, echo);
     }
 
     /// Whether somebody else has the nickname or is about to.

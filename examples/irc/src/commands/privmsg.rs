@@ -65,7 +65,8 @@ fn say(server: &mut Server, id: ClientId, kind: TextKind, target: &str, text: &s
                 }),
                 Target::Channel(..) => None,
             };
-            server.speak(id, entry(to));
+            let recipient = matches!(to, Target::User(_)) && kind != TextKind::Notice;
+            server.speak(id, entry(to), recipient.then(|| target.to_owned()));
             if let Some(away) = away.filter(|_| kind == TextKind::Privmsg) {
                 server.reply(id, 301, away);
             }

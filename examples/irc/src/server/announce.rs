@@ -84,8 +84,9 @@ impl Server {
         }
     }
 
-    /// Sends a message to all who get it but the sender; returns the line, for the sender's echo.
-    pub(super) fn announce_message(&mut self, user: UserId, target: &Target, said: &Said) -> Line {
+    /// Sends a message to all who get it but the sender; returns the line, for the sender's echo, unless its recipient is
+    /// no more.
+    pub(super) fn announce_message(&mut self, user: UserId, target: &Target, said: &Said) -> Option<Line> {
         let sender = self.by_user.get(&user).copied();
         match target {
             Target::Channel(name, _) => {
@@ -93,10 +94,10 @@ impl Server {
                 let shown = self.world.channel(&folded).map_or(name.as_str(), |channel| channel.name(&folded));
                 let line = self.message_line(shown, said);
                 self.send_to_room(&folded, line.clone(), sender);
-                line
+                Some(line)
             }
             Target::User(target) => {
-                let nick = self.world.user(*target).map_or_else(|| "*".to_owned(), |user| user.nick().to_string());
+                let nick = self.world.user(*target)?.nick().to_string();
                 let mut line = self.message_line(&nick, said);
                 if let Some(id) = self.by_user.get(target).copied() {
                     let tagged = self.clients.get(&id).is_some_and(|client| client.caps.has(Caps::MESSAGE_TAGS));
@@ -104,7 +105,7 @@ impl Server {
                         self.send(id, &mut line);
                     }
                 }
-                line
+                Some(line)
             }
         }
     }
