@@ -270,7 +270,8 @@ impl World {
         let log = write.place.log;
         let nick = choosable(nick, id);
         let mut touched = self.supersede(write, &nick);
-        if !self.is_current(&log) || self.users.contains_key(&id) || !is_word(&username) {
+        let full = self.by_log.get(&log).is_some_and(|users| users.len() >= MAX_USERS);
+        if full || !self.is_current(&log) || self.users.contains_key(&id) || !is_word(&username) {
             return self.settle_all(touched, changes);
         }
         let user = User {
@@ -534,6 +535,10 @@ impl World {
         *log == self.own || self.live.get(&log.node) == Some(&log.incarnation)
     }
 }
+
+/// Users of one log beyond which its further ones are passed over, so that a faulty node cannot fill the others' memory.
+/// A log's entries are applied in their order everywhere, and nothing but them adds or removes users of a log that counts.
+const MAX_USERS: usize = 10_000;
 
 /// Whether the author of `write` had seen the entry at `place`, which may be its own.
 fn seen(write: &Write, place: &Place) -> bool {

@@ -151,6 +151,19 @@ fn a_claim_that_had_seen_the_holder_takes_the_name_of_a_lapsed_user() {
 }
 
 #[test]
+fn a_log_that_connects_without_end_is_passed_over_beyond_a_limit() {
+    let (mut world, mut a, _, _) = pair();
+    for user in 1..=MAX_USERS as u64 {
+        world.feed(&a.write(5, connect(user, &format!("n{user}"))));
+    }
+    assert_eq!(world.users_of(a.log).len(), MAX_USERS);
+    assert!(world.find(&format!("n{MAX_USERS}")).is_none());
+    world.feed(&a.write(6, Entry::Quit { user: 0, reason: String::new() }));
+    world.feed(&a.write(7, connect(0, "again")));
+    assert!(world.find("again").is_some() && world.find("bob").is_some());
+}
+
+#[test]
 fn an_entry_speaks_only_for_users_of_its_own_log() {
     let (mut world, _, mut b, _) = pair();
     // The number of ann, who is user 0 of the other log.
