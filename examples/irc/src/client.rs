@@ -105,6 +105,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             if more && may_read {
                 match buffer.next_line() {
                     Some(line) => {
+                        // Bytes without an end of line are no life: they would hold a connection for nothing.
+                        self.last_heard = Instant::now();
+                        self.pinged = false;
                         if let Ok(permit) = self.shared.credits.try_acquire() {
                             permit.forget();
                         }
@@ -136,8 +139,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                         Ok(len) => {
                             buffer.filled(len);
                             more = true;
-                            self.last_heard = Instant::now();
-                            self.pinged = false;
                         }
                         Err(_) => return "Connection lost".into(),
                     }

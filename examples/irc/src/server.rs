@@ -138,6 +138,8 @@ pub struct Server {
     pub(crate) world: World,
     pub(crate) clients: HashMap<ClientId, Client>,
     pub(crate) own: LogId,
+    /// The clients that have not sent all that registration needs, oldest first.
+    new_clients: BTreeSet<ClientId>,
     by_user: HashMap<UserId, ClientId>,
     /// The clients of this node in each channel.
     rooms: HashMap<Folded, BTreeSet<ClientId>>,
@@ -179,6 +181,7 @@ impl Server {
             config,
             clients: HashMap::new(),
             own: log.own(),
+            new_clients: BTreeSet::new(),
             by_user: HashMap::new(),
             rooms: HashMap::new(),
             log,
@@ -364,6 +367,13 @@ impl Server {
     fn on_input(&mut self, input: Input) {
         match input {
             Input::Open { id, out, shared } => {
+                let bound = (self.config.max_clients / NEW_SHARE).max(1);
+                if self.new_clients.len() >= bound
+                    && let Some(oldest) = self.new_clients.first().copied()
+                {
+                    self.close(oldest, "Others wait to register; connect again");
+                }
+                self.new_clients.insert(id);
                 self.clients.insert(id, Client::new(out, shared));
             }
             Input::Line { id, line } => {
@@ -503,6 +513,7 @@ impl Server {
     /// Ends a client's connection; its user quits.
     pub(crate) fn close(&mut self, id: ClientId, reason: &str) {
         let Some(client) = self.clients.remove(&id) else { return };
+        self.new_clients.remove(&id);
         let mut line = Line::new(format!("ERROR :Closing link: {reason}"));
         // The connection writes what is queued and ends when the queue's sender is gone; a full queue tells it nothing more.
         let _ = client.send(line.bytes(client.caps));
@@ -540,6 +551,8 @@ pub(crate) fn now() -> u64 {
 const BATCH: usize = 256;
 /// Inputs of all connections that wait for the server; connections wait when it is full.
 const INPUT_QUEUE: usize = 1024;
+/// Clients that are not registered may be one in this many of all: whoever only opens connections displaces others who do.
+const NEW_SHARE: usize = 4;
 /// Entries that wait for the log before clients have to wait.
 const OUTBOX: usize = 1024;
 /// Bytes of a QUIT reason.
