@@ -56,10 +56,7 @@ fn join(server: &mut Server, id: ClientId, name: &str, key: &str) -> bool {
     };
     let folded = channel.folded();
     let known = server.world.channel(&folded).map(|state| (state, state.id()));
-    let (state, creation) = match known {
-        Some((state, Some(creation))) => (state, creation),
-        _ => return create(server, id, user, channel),
-    };
+    let Some((state, Some(creation))) = known else { return create(server, id, user, channel) };
     if state.is_member(me) {
         return false;
     }
