@@ -24,9 +24,13 @@ pub(super) fn run(server: &mut Server, id: ClientId, message: &Message) {
         None => server.world.channels().filter_map(shown).collect(),
     };
     lines.sort();
+    lines.truncate(MAX_LINES);
     server.reply(id, 321, "Channel :Users  Name");
     for line in lines {
         server.reply(id, 322, line);
     }
     server.reply(id, 323, ":End of /LIST");
 }
+
+/// Channels in one answer: with their topics they fit into the client's send queue, which would drop it otherwise.
+const MAX_LINES: usize = 1000;
