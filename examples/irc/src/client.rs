@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::lines::LineBuffer;
-use self::throttle::Throttle;
-use crate::message::Message;
+use self::throttle::{Throttle, cost};
+use crate::message::{MAX_BODY, MAX_TAGS, Message};
 use crate::server::client::SEND_QUEUE;
 use crate::server::{Handle, Input, Shared};
 
@@ -105,11 +105,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             if more && may_read {
                 match buffer.next_line() {
                     Some(line) => {
-                        held_until = throttle.take(Instant::now());
+                        // Bytes without an end of line are no life: they would hold a connection for nothing.
+                        self.last_heard = Instant::now();
+                        self.pinged = false;
                         if let Ok(permit) = self.shared.credits.try_acquire() {
                             permit.forget();
                         }
+                        // The buffer passes over a line that is too long at this length.
+                        let len = line.as_ref().map_or(MAX_TAGS + MAX_BODY, Vec::len);
                         let line = line.and_then(|line| Message::parse(&line));
+                        held_until = throttle.take(Instant::now(), cost(len, &line));
                         if self.handle.input.send(Input::Line { id: self.id, line }).await.is_err() {
                             return "The server stops".into();
                         }
@@ -134,8 +139,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                         Ok(len) => {
                             buffer.filled(len);
                             more = true;
-                            self.last_heard = Instant::now();
-                            self.pinged = false;
                         }
                         Err(_) => return "Connection lost".into(),
                     }

@@ -81,8 +81,8 @@ impl Cluster {
         if file.history > MAX_HISTORY {
             return Err(format!("`history` must be at most {MAX_HISTORY}"));
         }
-        if !(1..=1_000_000).contains(&file.max_clients) {
-            return Err("`max_clients` must be 1 to 1000000".into());
+        if !(1..=10_000).contains(&file.max_clients) {
+            return Err("`max_clients` must be 1 to 10000".into());
         }
         if !(1..=MAX_MEMBERS).contains(&file.member.len()) {
             return Err(format!("there must be 1 to {MAX_MEMBERS} [[member]] blocks, as `hcp-irc init` prints them"));

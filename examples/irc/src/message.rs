@@ -11,6 +11,9 @@ pub const MAX_BODY: usize = 510;
 pub const MAX_TAGS: usize = 8191;
 /// Bytes of tag data that a client may send.
 pub const MAX_CLIENT_TAGS: usize = 4094;
+/// Bytes of client-only tags that are passed on. They enter the log with each message: enough for a reply's id, a
+/// reaction and a typing notice, and no more than the text itself may hold.
+pub const MAX_PASSED_TAGS: usize = 512;
 /// Parameters of one message (RFC 1459).
 pub const MAX_PARAMS: usize = 15;
 
@@ -101,11 +104,16 @@ impl Message {
         self.params.get(index).map(String::as_str).filter(|param| !param.is_empty())
     }
 
-    /// The client-only tags (those that begin with `+`), still escaped, ready to be passed on.
+    /// The client-only tags (those that begin with `+`), still escaped, ready to be passed on; tags that do not fit in
+    /// [`MAX_PASSED_TAGS`] are left out whole.
     pub fn client_tags(&self) -> String {
         let mut kept = String::new();
         for tag in self.tags.split(';').filter(|tag| tag.len() > 1 && tag.starts_with('+')) {
-            if !kept.is_empty() {
+            let separator = usize::from(!kept.is_empty());
+            if kept.len() + separator + tag.len() > MAX_PASSED_TAGS {
+                continue;
+            }
+            if separator > 0 {
                 kept.push(';');
             }
             kept.push_str(tag);
@@ -180,6 +188,14 @@ mod tests {
         assert_eq!(message.command(), "PRIVMSG");
         assert_eq!(message.params(), ["#c", "hello  there "]);
         assert_eq!(message.client_tags(), "+typing=active;+a");
+    }
+
+    #[test]
+    fn passes_on_only_whole_tags_that_fit() {
+        let tag = |len: usize| format!("+{}", "a".repeat(len - 1));
+        let message = parsed(&format!("@+a;{};{};+b TAGMSG #c", tag(MAX_PASSED_TAGS), tag(MAX_PASSED_TAGS - 6)));
+        assert_eq!(message.client_tags(), format!("+a;{};+b", tag(MAX_PASSED_TAGS - 6)));
+        assert_eq!(message.client_tags().len(), MAX_PASSED_TAGS);
     }
 
     #[test]

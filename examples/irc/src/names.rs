@@ -4,6 +4,7 @@
 //! Case is folded for ASCII only (`CASEMAPPING=ascii`): other scripts would need tables that clients do not share.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use data_encoding::HEXLOWER;
 use hcp_core::replica::LogId;
@@ -52,6 +53,19 @@ impl Nick {
     pub(crate) fn is_guest(&self) -> bool {
         let folded = self.folded();
         folded.as_str().strip_prefix(GUEST).is_some_and(|id| id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+    }
+
+    /// The ids whose [`Nick::guest`] this is; `None` for other names.
+    pub(crate) fn guest_ids(&self) -> Option<RangeInclusive<UserId>> {
+        let folded = self.folded();
+        let start = HEXLOWER.decode(folded.as_str().strip_prefix(GUEST)?.as_bytes()).ok()?;
+        let start: [u8; 4] = start.try_into().ok()?;
+        let id = |rest| {
+            let mut id = [rest; 16];
+            id[..4].copy_from_slice(&start);
+            UserId(id)
+        };
+        Some(id(0)..=id(u8::MAX))
     }
 
     pub(crate) fn folded(&self) -> Folded {
@@ -172,6 +186,9 @@ mod tests {
         let guest = Nick::guest(UserId::new(&log, 3));
         assert_eq!(Nick::parse(guest.as_str()), Some(guest.clone()));
         assert!(guest.is_guest());
+        let ids = guest.guest_ids().expect("is a guest's");
+        assert!(ids.contains(&UserId::new(&log, 3)) && !ids.contains(&UserId::new(&log, 4)));
+        assert_eq!(Nick::parse("guest-bob").and_then(|nick| nick.guest_ids()), None);
         assert!(Nick::parse("GUEST-0123abcd").is_some_and(|nick| nick.is_guest()));
         assert!(Nick::parse("guest-bob").is_some_and(|nick| !nick.is_guest()));
     }

@@ -127,6 +127,8 @@ struct InFlight {
     echo: Option<u64>,
     nick: Option<Folded>,
     channel: Option<Folded>,
+    /// Whom a private message was for, if its sender is to be told that it reached nobody.
+    recipient: Option<String>,
 }
 
 /// The server of this node.
@@ -136,6 +138,8 @@ pub struct Server {
     pub(crate) world: World,
     pub(crate) clients: HashMap<ClientId, Client>,
     pub(crate) own: LogId,
+    /// The clients that have not sent all that registration needs, oldest first.
+    new_clients: BTreeSet<ClientId>,
     by_user: HashMap<UserId, ClientId>,
     /// The clients of this node in each channel.
     rooms: HashMap<Folded, BTreeSet<ClientId>>,
@@ -177,6 +181,7 @@ impl Server {
             config,
             clients: HashMap::new(),
             own: log.own(),
+            new_clients: BTreeSet::new(),
             by_user: HashMap::new(),
             rooms: HashMap::new(),
             log,
@@ -290,7 +295,7 @@ impl Server {
         let mut spoken = None;
         for change in changes {
             match change {
-                Change::Said { user, target, said } => spoken = Some(self.announce_message(user, &target, &said)),
+                Change::Said { user, target, said } => spoken = self.announce_message(user, &target, &said),
                 change => self.announce(time, change),
             }
         }
@@ -317,13 +322,16 @@ impl Server {
             self.taken_channels.remove(channel);
         }
         let Some(id) = flight.client else { return };
+        if let Some(recipient) = flight.recipient.filter(|_| spoken.is_none()) {
+            self.no_such_nick(id, &recipient);
+        }
         let Some(client) = self.clients.get_mut(&id) else { return };
         client.unapplied -= 1;
         client.waiting -= usize::from(flight.blocks);
         if let Some(token) = flight.echo {
             match client.echoes.iter_mut().find(|echo| echo.token == token) {
                 Some(echo) if spoken.is_some() => echo.line = spoken,
-                // The message reached nobody: its channel was recreated meanwhile. There is nothing to promise.
+                // The message reached nobody: its channel was recreated or its recipient quit meanwhile.
                 _ => client.echoes.retain(|echo| echo.token != token),
             }
             self.flush_echoes(id);
@@ -359,6 +367,13 @@ impl Server {
     fn on_input(&mut self, input: Input) {
         match input {
             Input::Open { id, out, shared } => {
+                let bound = (self.config.max_clients / NEW_SHARE).max(1);
+                if self.new_clients.len() >= bound
+                    && let Some(oldest) = self.new_clients.first().copied()
+                {
+                    self.close(oldest, "Others wait to register; connect again");
+                }
+                self.new_clients.insert(id);
                 self.clients.insert(id, Client::new(out, shared));
             }
             Input::Line { id, line } => {
@@ -471,8 +486,8 @@ impl Server {
         self.append(flight, entry, None);
     }
 
-    /// Appends a message; nothing waits for it but its echo.
-    pub(crate) fn speak(&mut self, id: ClientId, entry: Entry) {
+    /// Appends a message; nothing waits for it but its echo. A sender who named a `recipient` is told if it quit meanwhile.
+    pub(crate) fn speak(&mut self, id: ClientId, entry: Entry, recipient: Option<String>) {
         let echoes = self.clients.get(&id).is_some_and(|client| client.caps.has(Caps::ECHO_MESSAGE));
         let echo = echoes.then(|| {
             self.next_echo += 1;
@@ -482,7 +497,7 @@ impl Server {
             client.echoes.push_back(client::Echo { token, line: None, confirmed: false });
             self.echo_owners.insert(token, id);
         }
-        self.append(InFlight { client: Some(id), echo, ..InFlight::default() }, entry, echo);
+        self.append(InFlight { client: Some(id), echo, recipient, ..InFlight::default() }, entry, echo);
     }
 
     /// Whether somebody else has the nickname or is about to.
@@ -498,6 +513,7 @@ impl Server {
     /// Ends a client's connection; its user quits.
     pub(crate) fn close(&mut self, id: ClientId, reason: &str) {
         let Some(client) = self.clients.remove(&id) else { return };
+        self.new_clients.remove(&id);
         let mut line = Line::new(format!("ERROR :Closing link: {reason}"));
         // The connection writes what is queued and ends when the queue's sender is gone; a full queue tells it nothing more.
         let _ = client.send(line.bytes(client.caps));
@@ -535,6 +551,8 @@ pub(crate) fn now() -> u64 {
 const BATCH: usize = 256;
 /// Inputs of all connections that wait for the server; connections wait when it is full.
 const INPUT_QUEUE: usize = 1024;
+/// Clients that are not registered may be one in this many of all: whoever only opens connections displaces others who do.
+const NEW_SHARE: usize = 4;
 /// Entries that wait for the log before clients have to wait.
 const OUTBOX: usize = 1024;
 /// Bytes of a QUIT reason.

@@ -16,7 +16,7 @@ mod history;
 mod tests;
 pub(crate) mod user;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use hcp_core::replica::{Incarnation, LogId, NodeId, Place, Register, Write};
@@ -38,10 +38,14 @@ pub(crate) struct World {
     live: HashMap<NodeId, Incarnation>,
     /// The run of each node whose users count.
     runs: HashMap<NodeId, Register<Incarnation>>,
-    users: HashMap<UserId, User>,
+    /// In the order of their ids, with which the names of guests begin.
+    users: BTreeMap<UserId, User>,
     by_log: HashMap<LogId, HashSet<UserId>>,
     nicks: HashMap<Folded, Claims>,
+    /// Every name that was ever joined: what an empty channel holds is not given back yet.
     channels: HashMap<Folded, Channel>,
+    /// How many channels somebody is in.
+    occupied: usize,
 }
 
 impl World {
@@ -53,10 +57,11 @@ impl World {
             clock: OrderClock::default(),
             live: HashMap::new(),
             runs: HashMap::new(),
-            users: HashMap::new(),
+            users: BTreeMap::new(),
             by_log: HashMap::new(),
             nicks: HashMap::new(),
             channels: HashMap::new(),
+            occupied: 0,
         }
     }
 
@@ -213,6 +218,11 @@ impl World {
         self.channels.iter()
     }
 
+    /// How many channels somebody is in, visible or not.
+    pub(crate) fn occupied_channels(&self) -> usize {
+        self.occupied
+    }
+
     pub(crate) fn visible_members<'a>(&'a self, channel: &'a Channel) -> impl Iterator<Item = (UserId, &'a User)> {
         channel.members().filter_map(|id| Some((id, self.users.get(&id)?))).filter(|(_, user)| self.shows(&user.log))
     }
@@ -260,7 +270,8 @@ impl World {
         let log = write.place.log;
         let nick = choosable(nick, id);
         let mut touched = self.supersede(write, &nick);
-        if !self.is_current(&log) || self.users.contains_key(&id) || !is_word(&username) {
+        let full = self.by_log.get(&log).is_some_and(|users| users.len() >= MAX_USERS);
+        if full || !self.is_current(&log) || self.users.contains_key(&id) || !is_word(&username) {
             return self.settle_all(touched, changes);
         }
         let user = User {
@@ -312,7 +323,9 @@ impl World {
         }
         for folded in &user.visited {
             if let Some(channel) = self.channels.get_mut(folded) {
+                let empty = channel.is_empty();
                 channel.forget(id);
+                self.occupied = self.occupied + usize::from(empty) - usize::from(channel.is_empty());
                 channel.left = channel.left.max(write.stamp.millis);
             }
         }
@@ -344,10 +357,9 @@ impl World {
             creation.set(write, ModeChange::Voice(id, false), |_| true);
         }
         user.visited.insert(folded.clone());
-        let member = channel.members.entry(id).or_default();
-        let was = member.value() == Some(&true);
-        member.write(write, true);
-        let is = member.value() == Some(&true);
+        let empty = channel.is_empty();
+        let (was, is) = channel.set_member(write, id, true);
+        self.occupied = self.occupied + usize::from(empty) - usize::from(channel.is_empty());
         if is {
             user.channels.insert(folded.clone());
         }
@@ -374,10 +386,9 @@ impl World {
         user.visited.insert(folded.clone());
         let channel = self.channels.entry(folded.clone()).or_default();
         // A kick may arrive before a join that its author had not seen.
-        let member = channel.members.entry(id).or_default();
-        let was = member.value() == Some(&true);
-        member.write(write, false);
-        let is = member.value() == Some(&true);
+        let empty = channel.is_empty();
+        let (was, is) = channel.set_member(write, id, false);
+        self.occupied = self.occupied + usize::from(empty) - usize::from(channel.is_empty());
         channel.left = channel.left.max(write.stamp.millis);
         if was && !is {
             user.channels.remove(&folded);
@@ -393,7 +404,7 @@ impl World {
         name: &ChannelName,
         by: Option<String>,
         changes: &mut Vec<Change>,
-        edit: impl FnOnce(&mut Channel, &HashMap<UserId, User>),
+        edit: impl FnOnce(&mut Channel, &BTreeMap<UserId, User>),
     ) {
         let folded = name.folded();
         let Some(channel) = self.channels.get_mut(&folded) else { return };
@@ -496,12 +507,10 @@ impl World {
         Some(from)
     }
 
-    /// The user who shows this guest name without having claimed it.
+    /// The user who shows this guest name without having claimed it; of two, the one with the lower id.
     fn guest(&self, folded: &Folded) -> Option<UserId> {
-        if !Nick::parse(folded.as_str())?.is_guest() {
-            return None;
-        }
-        self.users.iter().find(|(_, user)| user.shown.folded() == *folded).map(|(id, _)| *id)
+        let ids = Nick::parse(folded.as_str())?.guest_ids()?;
+        self.users.range(ids).find(|(_, user)| user.shown.folded() == *folded).map(|(id, _)| *id)
     }
 
     fn gone_if_visible(&self, id: UserId, reason: &str) -> Option<Change> {
@@ -526,6 +535,10 @@ impl World {
         *log == self.own || self.live.get(&log.node) == Some(&log.incarnation)
     }
 }
+
+/// Users of one log beyond which its further ones are passed over, so that a faulty node cannot fill the others' memory.
+/// A log's entries are applied in their order everywhere, and nothing but them adds or removes users of a log that counts.
+const MAX_USERS: usize = 10_000;
 
 /// Whether the author of `write` had seen the entry at `place`, which may be its own.
 fn seen(write: &Write, place: &Place) -> bool {

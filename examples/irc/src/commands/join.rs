@@ -1,16 +1,21 @@
 //! JOIN: enters channels, creating those that do not exist.
 
+use std::collections::HashSet;
+
+use tokio::time::Instant;
+
 use super::Flow;
 use crate::entry::{Entry, Flag, Standing};
 use crate::message::Message;
-use crate::names::ChannelName;
+use crate::names::{ChannelName, Folded};
 use crate::server::welcome::MAX_CHANNELS;
 use crate::server::{ClientId, Server, now};
 
 /// How long a channel that lost its last member keeps its modes, topic and history for whoever comes first: members who
 /// all lost their connection at once find it as it was.
 const LINGER_MILLIS: u64 = 5 * 60 * 1000;
-/// Channel names that this node lets its clients bring into being; the log holds every one of them.
+/// Channels with somebody in them beyond which this node lets its clients create no more. Empty ones do not count: they
+/// would use up the limit for good, as their memory is not given back yet; how fast a client creates is limited instead.
 const MAX_NAMES: usize = 20_000;
 
 pub(super) fn run(server: &mut Server, id: ClientId, message: &Message) -> Flow {
@@ -23,9 +28,12 @@ pub(super) fn run(server: &mut Server, id: ClientId, message: &Message) -> Flow 
         return Flow::Done;
     }
     let mut keys = message.param(1).unwrap_or("").split(',');
-    let asked: Vec<(&str, &str)> = names.split(',').map(|name| (name, keys.next().unwrap_or(""))).collect();
+    // Each name once: the second JOIN would be written before the first is applied.
+    let mut seen = HashSet::new();
+    let asked = names.split(',').map(|name| (name, keys.next().unwrap_or("")));
+    let asked: Vec<(&str, &str)> = asked.filter(|(name, _)| seen.insert(Folded::of(name))).take(MAX_CHANNELS).collect();
     // A channel that another line brings into being right now is joined, not created a second time.
-    if asked.iter().any(|(name, _)| server.is_being_created(&crate::names::Folded::of(name))) {
+    if asked.iter().any(|(name, _)| server.is_being_created(&Folded::of(name))) {
         return Flow::Retry;
     }
     let mut joined = server.clients.get(&id).map_or(0, |client| client.rooms.len());
@@ -47,31 +55,14 @@ fn join(server: &mut Server, id: ClientId, name: &str, key: &str) -> bool {
         return false;
     };
     let folded = channel.folded();
-    // Twice in one line.
-    if server.is_being_created(&folded) {
-        return false;
-    }
     let known = server.world.channel(&folded).map(|state| (state, state.id()));
-    let (state, creation) = match known {
-        Some((state, Some(creation))) => (state, creation),
-        _ if server.world.channels().count() >= MAX_NAMES => {
-            server.reply(id, 405, format_args!("{channel} :There are too many channels"));
-            return false;
-        }
-        _ => {
-            let standing = Standing::Creator(rand::random());
-            server.create(id, folded, Entry::Join { user, channel, standing });
-            return true;
-        }
-    };
+    let Some((state, Some(creation))) = known else { return create(server, id, user, channel) };
     if state.is_member(me) {
         return false;
     }
     let empty = state.is_empty();
     if empty && now() > state.left().saturating_add(LINGER_MILLIS) {
-        let standing = Standing::Creator(rand::random());
-        server.create(id, folded, Entry::Join { user, channel, standing });
-        return true;
+        return create(server, id, user, channel);
     }
     let invited = server.clients.get(&id).is_some_and(|client| client.invited.contains(&creation));
     let full = state.limit().is_some_and(|limit| server.world.visible_members(state).count() >= limit as usize);
@@ -99,6 +90,21 @@ fn join(server: &mut Server, id: ClientId, name: &str, key: &str) -> bool {
     } else {
         server.change(id, Entry::Join { user, channel, standing: Standing::Member(creation) });
     }
+    true
+}
+
+/// Whether an entry that creates the channel is on its way.
+fn create(server: &mut Server, id: ClientId, user: u64, channel: ChannelName) -> bool {
+    if server.world.occupied_channels() >= MAX_NAMES {
+        server.reply(id, 405, format_args!("{channel} :There are too many channels"));
+        return false;
+    }
+    if !server.clients.get_mut(&id).is_some_and(|client| client.may_create(Instant::now())) {
+        server.reply(id, 437, format_args!("{channel} :You create channels too fast; try again later"));
+        return false;
+    }
+    let standing = Standing::Creator(rand::random());
+    server.create(id, channel.folded(), Entry::Join { user, channel, standing });
     true
 }
 

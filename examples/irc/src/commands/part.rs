@@ -1,15 +1,19 @@
 //! PART: leaves channels.
 
+use std::collections::HashSet;
+
 use crate::entry::Entry;
 use crate::message::{Message, truncate};
-use crate::names::ChannelName;
-use crate::server::welcome::MAX_KICK;
+use crate::names::{ChannelName, Folded};
+use crate::server::welcome::{MAX_CHANNELS, MAX_KICK};
 use crate::server::{ClientId, Server};
 
 pub(super) fn run(server: &mut Server, id: ClientId, message: &Message) {
     let Some(names) = message.param(0) else { return server.needs_more(id, "PART") };
     let reason = truncate(message.param(1).unwrap_or(""), MAX_KICK);
-    for name in names.split(',') {
+    // Each name once: the second PART would be written before the first is applied.
+    let mut seen = HashSet::new();
+    for name in names.split(',').filter(|name| seen.insert(Folded::of(name))).take(MAX_CHANNELS) {
         part(server, id, name, reason);
     }
 }

@@ -1,8 +1,10 @@
 //! PRIVMSG, NOTICE and TAGMSG: messages to channels and users.
 
+use std::collections::HashSet;
+
 use crate::entry::{Entry, Flag, Target, TextKind};
 use crate::message::Message;
-use crate::names::ChannelName;
+use crate::names::{ChannelName, Folded};
 use crate::server::reply::printable;
 use crate::server::welcome::MAX_TARGETS;
 use crate::server::{Caps, ClientId, Server};
@@ -36,8 +38,12 @@ pub(super) fn run(server: &mut Server, id: ClientId, message: &Message) {
         }
     };
     let tags = if tagged { message.client_tags() } else { String::new() };
-    for (index, target) in targets.split(',').enumerate() {
-        if index == MAX_TARGETS {
+    let mut seen = HashSet::new();
+    for target in targets.split(',') {
+        if !seen.insert(Folded::of(target)) {
+            continue;
+        }
+        if seen.len() > MAX_TARGETS {
             server.reply(id, 407, format_args!("{} :Too many targets", printable(target)));
             return;
         }
@@ -59,7 +65,8 @@ fn say(server: &mut Server, id: ClientId, kind: TextKind, target: &str, text: &s
                 }),
                 Target::Channel(..) => None,
             };
-            server.speak(id, entry(to));
+            let recipient = matches!(to, Target::User(_)) && kind != TextKind::Notice;
+            server.speak(id, entry(to), recipient.then(|| target.to_owned()));
             if let Some(away) = away.filter(|_| kind == TextKind::Privmsg) {
                 server.reply(id, 301, away);
             }

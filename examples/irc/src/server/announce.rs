@@ -84,8 +84,9 @@ impl Server {
         }
     }
 
-    /// Sends a message to all who get it but the sender; returns the line, for the sender's echo.
-    pub(super) fn announce_message(&mut self, user: UserId, target: &Target, said: &Said) -> Line {
+    /// Sends a message to all who get it but the sender; returns the line, for the sender's echo, unless its recipient is
+    /// no more.
+    pub(super) fn announce_message(&mut self, user: UserId, target: &Target, said: &Said) -> Option<Line> {
         let sender = self.by_user.get(&user).copied();
         match target {
             Target::Channel(name, _) => {
@@ -93,10 +94,10 @@ impl Server {
                 let shown = self.world.channel(&folded).map_or(name.as_str(), |channel| channel.name(&folded));
                 let line = self.message_line(shown, said);
                 self.send_to_room(&folded, line.clone(), sender);
-                line
+                Some(line)
             }
             Target::User(target) => {
-                let nick = self.world.user(*target).map_or_else(|| "*".to_owned(), |user| user.nick().to_string());
+                let nick = self.world.user(*target)?.nick().to_string();
                 let mut line = self.message_line(&nick, said);
                 if let Some(id) = self.by_user.get(target).copied() {
                     let tagged = self.clients.get(&id).is_some_and(|client| client.caps.has(Caps::MESSAGE_TAGS));
@@ -104,7 +105,7 @@ impl Server {
                         self.send(id, &mut line);
                     }
                 }
-                line
+                Some(line)
             }
         }
     }
@@ -154,7 +155,9 @@ impl Server {
         let channels: Vec<Folded> =
             self.world.user(user).into_iter().flat_map(|user| user.channels().cloned()).collect();
         let own = self.by_user.get(&user).copied();
-        let node = self.world.user(user).map(|user| user.log.node);
+        // Only a lost claim leads to a guest's name that its user did not ask for.
+        let lost = self.world.user(user).filter(|state| *to == Nick::guest(user) && !state.claims(to));
+        let node = lost.map(|user| user.log.node);
         if let Some(node) = node.filter(|node| self.down.remove(node).is_some()) {
             // Somebody took the name of a user whose node cannot be reached: elsewhere it has lapsed a moment earlier.
             for mut change in self.world.lapse(node) {

@@ -3,9 +3,11 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::line::{Caps, Line};
 use crate::message::{Message, ParseMessageError};
@@ -17,6 +19,9 @@ pub(crate) const LINES_IN_FLIGHT: usize = 16;
 pub(crate) const SEND_QUEUE: usize = 4096;
 /// Bytes that wait to be written to one client.
 pub(crate) const SEND_QUEUE_BYTES: usize = 1024 * 1024;
+/// Channels that one client may create at once, and how long it waits for each further one: the log holds every name.
+const CREATIONS: u32 = 20;
+const CREATION_EVERY: Duration = Duration::from_secs(10);
 
 /// The number of a connection, unique in this process.
 pub(crate) type ClientId = u64;
@@ -88,6 +93,8 @@ pub(crate) struct Client {
     /// Whether it is in the list of those whose next line is tried again.
     pub(super) stalled: bool,
     pub(super) echoes: VecDeque<Echo>,
+    /// When it may create [`CREATIONS`] channels at once again.
+    creations_full_at: Instant,
 }
 
 impl Client {
@@ -109,7 +116,18 @@ impl Client {
             unapplied: 0,
             stalled: false,
             echoes: VecDeque::new(),
+            creations_full_at: Instant::now(),
         }
+    }
+
+    /// Whether it may create a channel now; counts it if so.
+    pub(crate) fn may_create(&mut self, now: Instant) -> bool {
+        let full_at = self.creations_full_at.max(now) + CREATION_EVERY;
+        let allowed = full_at <= now + CREATION_EVERY * CREATIONS;
+        if allowed {
+            self.creations_full_at = full_at;
+        }
+        allowed
     }
 
     /// Queues a line.

@@ -38,6 +38,7 @@ impl Server {
         client.phase = Phase::Connecting;
         client.nonce = nonce;
         client.user = Some(user);
+        self.new_clients.remove(&id);
         self.by_user.insert(user, id);
         self.change_nick(id, &nick.clone(), Entry::Connect { user: nonce, nick, username, realname });
     }

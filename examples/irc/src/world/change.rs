@@ -82,8 +82,9 @@ pub(crate) struct Said {
 }
 
 impl Said {
+    /// What it counts in a channel's history: only what is the same on all nodes, so that all keep the same messages.
     pub(super) fn size(&self) -> usize {
-        self.text.len() + self.tags.len() + self.source.len()
+        self.text.len() + self.tags.len()
     }
 }
 

@@ -18,7 +18,9 @@ use crate::names::{ChannelId, ChannelName, Folded, UserId};
 /// A channel name that was ever joined.
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
-    pub(super) members: HashMap<UserId, Register<bool>>,
+    members: HashMap<UserId, Register<bool>>,
+    /// How many of them are in it.
+    present: usize,
     pub(super) creations: Vec<Creation>,
     /// The latest stamp at which somebody left, in milliseconds.
     pub(super) left: u64,
@@ -102,7 +104,7 @@ impl Channel {
 
     /// Whether somebody is in it, visible or not.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.members.values().any(|member| member.value() == Some(&true))
+        self.present == 0
     }
 
     /// When the last member left, if it is empty: milliseconds since 1970.
@@ -169,7 +171,17 @@ impl Channel {
         }
     }
 
+    /// Writes whether a user is in it; says whether it was and whether it is.
+    pub(super) fn set_member(&mut self, write: &Write, user: UserId, inside: bool) -> (bool, bool) {
+        let was = self.is_member(user);
+        self.members.entry(user).or_default().write(write, inside);
+        let is = self.is_member(user);
+        self.present = self.present + usize::from(is) - usize::from(was);
+        (was, is)
+    }
+
     pub(super) fn forget(&mut self, user: UserId) {
+        self.present -= usize::from(self.is_member(user));
         self.members.remove(&user);
         for creation in &mut self.creations {
             creation.rights.remove(&user);

@@ -151,6 +151,19 @@ fn a_claim_that_had_seen_the_holder_takes_the_name_of_a_lapsed_user() {
 }
 
 #[test]
+fn a_log_that_connects_without_end_is_passed_over_beyond_a_limit() {
+    let (mut world, mut a, _, _) = pair();
+    for user in 1..=MAX_USERS as u64 {
+        world.feed(&a.write(5, connect(user, &format!("n{user}"))));
+    }
+    assert_eq!(world.users_of(a.log).len(), MAX_USERS);
+    assert!(world.find(&format!("n{MAX_USERS}")).is_none());
+    world.feed(&a.write(6, Entry::Quit { user: 0, reason: String::new() }));
+    world.feed(&a.write(7, connect(0, "again")));
+    assert!(world.find("again").is_some() && world.find("bob").is_some());
+}
+
+#[test]
 fn an_entry_speaks_only_for_users_of_its_own_log() {
     let (mut world, _, mut b, _) = pair();
     // The number of ann, who is user 0 of the other log.
@@ -335,6 +348,8 @@ fn worlds_that_applied_the_same_entries_in_different_orders_are_equal() {
         let world =
             converge(seed, |world, _, logged| drop(world.feed(logged))).unwrap_or_else(|error| panic!("{error}"));
         clashes += world.nicks.values().filter(|claims| claims.claimants().count() > 1).count();
+        let occupied = world.channels.values().filter(|channel| channel.members().next().is_some()).count();
+        assert_eq!(world.occupied_channels(), occupied, "seed {seed}");
         meetings += world.channels.values().filter(|channel| channel.creations.len() > 1).count();
         users += world.users.len();
     }

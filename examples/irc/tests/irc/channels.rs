@@ -149,3 +149,15 @@ async fn a_channel_keeps_its_state_for_a_while_after_its_last_member() {
     ann.ask("JOIN #c sesame", " 332 ann #c :kept").await;
     assert!(ann.until(" 353 ").await.ends_with(":@ann"));
 }
+
+#[tokio::test]
+async fn a_client_that_creates_channels_too_fast_is_refused() {
+    let service = Service::new(1);
+    let node = service.start(0).await;
+    let mut ann = node.user("ann").await;
+    for n in 0..20 {
+        ann.ask(&format!("JOIN #c{n}\r\nPART #c{n}"), " PART ").await;
+    }
+    ann.ask("JOIN #more", " 437 ann #more ").await;
+    ann.ask("JOIN #c0", " 366 ").await;
+}

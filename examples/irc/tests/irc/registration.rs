@@ -84,6 +84,22 @@ async fn of_two_clients_that_ask_for_a_name_at_once_one_gets_it() {
 }
 
 #[tokio::test]
+async fn clients_that_do_not_register_displace_each_other() {
+    let service = Service { max_clients: 8, ..Service::new(1) };
+    let node = service.start(0).await;
+    let mut ann = node.user("ann").await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        let mut client = node.connect();
+        client.ask("PING here", "here").await;
+        silent.push(client);
+    }
+    assert!(silent[0].until("ERROR").await.contains("Others wait to register"));
+    silent[1].ask("PING still", "still").await;
+    ann.ask("PING me", "me").await;
+}
+
+#[tokio::test]
 async fn a_full_server_says_so() {
     let service = Service { max_clients: 1, ..Service::new(1) };
     let node = service.start(0).await;
