@@ -218,6 +218,9 @@ impl Server {
     }
 
     /// Sends the last hour's messages to a client that can tell by time and id that they are not new.
+    ///
+    /// Older ones are left out where all would take more than half of what the client's send queue has left: somebody who
+    /// joins many channels at once must not be taken for a slow reader.
     fn replay(&mut self, id: ClientId, channel: &Folded, name: &str) {
         let caps = self.clients.get(&id).map(|client| client.caps).unwrap_or_default();
         if !caps.has(Caps::SERVER_TIME.with(Caps::MESSAGE_TAGS)) {
@@ -227,8 +230,19 @@ impl Server {
         let Some(state) = self.world.channel(channel) else { return };
         let recent = state.history(self.world.history_limit()).into_iter().filter(|said| said.stamp.millis >= since);
         let lines: Vec<Line> = recent.map(|said| self.message_line(name, &said)).collect();
-        for mut line in lines {
-            self.send(id, &mut line);
+        let (mut room, mut bytes) = self.clients.get(&id).map(|client| client.room()).unwrap_or_default();
+        (room, bytes) = (room / 2, bytes / 2);
+        let mut fitting = Vec::new();
+        for mut line in lines.into_iter().rev() {
+            let length = line.bytes(caps).len();
+            if room == 0 || length > bytes {
+                break;
+            }
+            (room, bytes) = (room - 1, bytes - length);
+            fitting.push(line);
+        }
+        for line in fitting.iter_mut().rev() {
+            self.send(id, line);
         }
     }
 

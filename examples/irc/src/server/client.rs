@@ -130,6 +130,12 @@ impl Client {
         allowed
     }
 
+    /// Lines and bytes that the send queue has room for.
+    pub(super) fn room(&self) -> (usize, usize) {
+        let queued = self.shared.queued.load(Ordering::Relaxed);
+        (self.out.capacity(), SEND_QUEUE_BYTES.saturating_sub(queued))
+    }
+
     /// Queues a line.
     ///
     /// # Errors
