@@ -65,15 +65,14 @@ pub(super) enum End {
 }
 
 impl Dropped {
-    /// Waits until handles were dropped and takes them. Cancel-safe.
-    pub(super) async fn next(&self) -> Vec<(StreamId, End)> {
-        loop {
-            let streams = std::mem::take(&mut *self.streams.lock().unwrap_or_else(PoisonError::into_inner));
-            if !streams.is_empty() {
-                return streams;
-            }
-            self.notify.notified().await;
-        }
+    /// Waits until handles may have been dropped. Cancel-safe.
+    pub(super) async fn wait(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Takes those that were dropped.
+    pub(super) fn take(&self) -> Vec<(StreamId, End)> {
+        std::mem::take(&mut *self.streams.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn push(&self, stream: StreamId, end: End) {

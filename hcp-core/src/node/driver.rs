@@ -144,16 +144,24 @@ impl Driver {
                 Err(_) => Err(SessionError::Lost),
             },
             () = sleep_until(deadline) => self.machine.handle_timeout(Instant::now()),
-            dropped = self.dropped.next() => {
-                for (stream, end) in dropped {
-                    if end == End::Abandoned {
-                        self.machine.reset(stream, RESET_DROPPED);
-                    }
-                    self.streams.remove(&stream);
-                }
+            () = self.dropped.wait() => {
+                self.see_to_dropped();
                 Ok(())
             }
-            commands = receive(queue) => commands.into_iter().try_for_each(|command| self.handle_command(command)),
+            commands = receive(queue) => {
+                // A handle dropped before a command was given makes room for it.
+                self.see_to_dropped();
+                commands.into_iter().try_for_each(|command| self.handle_command(command))
+            }
+        }
+    }
+
+    fn see_to_dropped(&mut self) {
+        for (stream, end) in self.dropped.take() {
+            if end == End::Abandoned {
+                self.machine.reset(stream, RESET_DROPPED);
+            }
+            self.streams.remove(&stream);
         }
     }
 
