@@ -12,13 +12,12 @@
 //! use std::sync::Arc;
 //! use hcp_core::identity::Identity;
 //! use hcp_core::network::{MemoryNetwork, Network};
-//! use hcp_core::node::{Access, Node, Stream};
-//! use hcp_core::session::Peer;
+//! use hcp_core::node::{Access, Node, Session, Stream};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let network: Arc<dyn Network> = Arc::new(MemoryNetwork::new());
-//! let echo = |mut stream: Stream, _: Peer| async move {
+//! let echo = |mut stream: Stream, _: Session| async move {
 //!     while let Ok(Some(message)) = stream.recv().await {
 //!         let _ = stream.send(message).await;
 //!     }

@@ -11,12 +11,12 @@ use hcp_core::identity::{Identity, OnionAddress};
 use hcp_core::network::{
     BoxedTransport, DialError, HCP_PORT, ListenError, Listener, LocalNetwork, MemoryNetwork, Network,
 };
-use hcp_core::node::{Access, ConnectError, MAX_HANDSHAKES, Node, OpenError, RecvError, SendError, Stream};
+use hcp_core::node::{Access, ConnectError, MAX_HANDSHAKES, Node, OpenError, RecvError, SendError, Session, Stream};
 use hcp_core::session::{MAX_MESSAGE, MAX_STREAMS, Peer, SessionError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
-async fn echo(mut stream: Stream, _peer: Peer) {
+async fn echo(mut stream: Stream, _session: Session) {
     while let Ok(Some(message)) = stream.recv().await {
         if stream.send(message).await.is_err() {
             return;
@@ -25,8 +25,8 @@ async fn echo(mut stream: Stream, _peer: Peer) {
     stream.finish().await;
 }
 
-async fn who(mut stream: Stream, peer: Peer) {
-    let name = peer.address().map_or_else(|| "anonymous".to_owned(), |address| address.to_string());
+async fn who(mut stream: Stream, session: Session) {
+    let name = session.peer().address().map_or_else(|| "anonymous".to_owned(), |address| address.to_string());
     let _ = stream.send(name).await;
     let _ = stream.recv().await;
 }
@@ -149,7 +149,7 @@ async fn garbage_is_refused_and_harms_nobody_else() {
 async fn what_was_sent_before_an_orderly_end_arrives() {
     let network = memory();
     let (heard, mut hearing) = tokio::sync::mpsc::unbounded_channel();
-    let listen = move |mut stream: Stream, _: Peer| {
+    let listen = move |mut stream: Stream, _: Session| {
         let heard = heard.clone();
         async move {
             while let Ok(Some(message)) = stream.recv().await {
@@ -221,9 +221,9 @@ async fn an_anonymous_dialler_serves_nothing() {
     let (asked, mut answers) = tokio::sync::mpsc::unbounded_channel();
     let server = server(&network).await;
     let client = Node::builder(Identity::generate(), Arc::clone(&network))
-        .protocol("test/who/1", Access::Anyone, move |_: Stream, peer: Peer| {
+        .protocol("test/who/1", Access::Anyone, move |_: Stream, session: Session| {
             let asked = asked.clone();
-            async move { asked.send(peer).unwrap() }
+            async move { asked.send(session.peer()).unwrap() }
         })
         .bind()
         .await

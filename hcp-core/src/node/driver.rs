@@ -84,8 +84,13 @@ pub(super) async fn establish(
         handlers: JoinSet::new(),
     };
     let (commands, mut queue) = mpsc::channel(COMMAND_QUEUE);
+    let (round_trip_tx, round_trip) = watch::channel(None);
+    let (ended_tx, ended) = watch::channel(None);
+    let handle = move |peer, commands| Session {
+        inner: Arc::new(SessionInner { peer, commands, round_trip: round_trip.clone(), ended: ended.clone() }),
+    };
     let peer = loop {
-        driver.dispatch(Some(&commands));
+        driver.dispatch(Some(&commands), &handle);
         if let Some(peer) = driver.peer {
             break peer;
         }
@@ -94,12 +99,11 @@ pub(super) async fn establish(
             return Err(error);
         }
     };
-    let (round_trip_tx, round_trip) = watch::channel(None);
-    let (ended_tx, ended) = watch::channel(None);
     let weak = commands.downgrade();
+    let session = handle(peer, commands);
     let drive = async move {
         let error = loop {
-            driver.dispatch(weak.upgrade().as_ref());
+            driver.dispatch(weak.upgrade().as_ref(), &handle);
             if let Err(error) = driver.turn(Some(&mut queue)).await {
                 break error;
             }
@@ -109,11 +113,11 @@ pub(super) async fn establish(
             });
         };
         // What came together with the end was received all the same.
-        driver.dispatch(weak.upgrade().as_ref());
+        driver.dispatch(weak.upgrade().as_ref(), &handle);
         driver.finish(&error).await;
         ended_tx.send_replace(Some(error));
     };
-    Ok((Session { inner: Arc::new(SessionInner { peer, commands, round_trip, ended }) }, drive))
+    Ok((session, drive))
 }
 
 impl Driver {
@@ -190,7 +194,11 @@ impl Driver {
     }
 
     /// Hands the machine's events to those concerned. Without `commands` no handle is left that could use a new stream.
-    fn dispatch(&mut self, commands: Option<&mpsc::Sender<Command>>) {
+    fn dispatch(
+        &mut self,
+        commands: Option<&mpsc::Sender<Command>>,
+        session: &impl Fn(Peer, mpsc::Sender<Command>) -> Session,
+    ) {
         while self.handlers.try_join_next().is_some() {}
         while let Some(event) = self.machine.poll_event() {
             match event {
@@ -201,7 +209,7 @@ impl Driver {
                         (Ok(_), _) if self.handlers.len() >= MAX_HANDLERS => self.machine.reset(stream, RESET_BUSY),
                         (Ok(handler), Some(commands)) => {
                             let handle = Stream::new(self.attach(stream, credit, commands.clone()));
-                            self.handlers.spawn(handler.serve(handle, peer));
+                            self.handlers.spawn(handler.serve(handle, session(peer, commands.clone())));
                         }
                         (Ok(_), None) => self.machine.reset(stream, RESET_DROPPED),
                         (Err(code), _) => self.machine.reset(stream, code),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::{RESET_ANONYMOUS, RESET_UNKNOWN_PROTOCOL, Stream};
+use super::{RESET_ANONYMOUS, RESET_UNKNOWN_PROTOCOL, Session, Stream};
 use crate::session::{MAX_PROTOCOL_NAME, Peer};
 
 /// Whom a protocol serves.
@@ -19,21 +19,23 @@ pub enum Access {
     Identified,
 }
 
-/// Serves the streams of a protocol. Any `Fn(Stream, Peer) -> impl Future` is one.
+/// Serves the streams of a protocol. Any `Fn(Stream, Session) -> impl Future` is one.
 ///
 /// The future is aborted when the session ends.
 pub trait Handler: Send + Sync + 'static {
-    /// Serves one stream that `peer` opened.
-    fn serve(&self, stream: Stream, peer: Peer) -> BoxFuture<'static, ()>;
+    /// Serves one stream that the peer opened in `session`, in which the handler may open streams of its own.
+    ///
+    /// Holding the session keeps one alive that this node dialled.
+    fn serve(&self, stream: Stream, session: Session) -> BoxFuture<'static, ()>;
 }
 
 impl<F, R> Handler for F
 where
-    F: Fn(Stream, Peer) -> R + Send + Sync + 'static,
+    F: Fn(Stream, Session) -> R + Send + Sync + 'static,
     R: Future<Output = ()> + Send + 'static,
 {
-    fn serve(&self, stream: Stream, peer: Peer) -> BoxFuture<'static, ()> {
-        Box::pin(self(stream, peer))
+    fn serve(&self, stream: Stream, session: Session) -> BoxFuture<'static, ()> {
+        Box::pin(self(stream, session))
     }
 }
 

@@ -9,8 +9,7 @@ use tokio::task::JoinSet;
 
 use super::peers::Member;
 use super::{Replica, Shared, link};
-use crate::node::{Handler, Node, Stream};
-use crate::session::Peer;
+use crate::node::{Handler, Node, Session, Stream};
 
 /// The protocol of a link; register [`Replica::handler`] for it.
 pub const PROTOCOL: &str = "hcp/replica/1";
@@ -47,11 +46,13 @@ impl Replica {
 struct LinkHandler(Arc<Shared>);
 
 impl Handler for LinkHandler {
-    fn serve(&self, stream: Stream, peer: Peer) -> BoxFuture<'static, ()> {
+    fn serve(&self, stream: Stream, session: Session) -> BoxFuture<'static, ()> {
         let shared = Arc::clone(&self.0);
         async move {
-            let member =
-                peer.address().and_then(|address| shared.members.iter().find(|m| m.address == address).copied());
+            let member = session
+                .peer()
+                .address()
+                .and_then(|address| shared.members.iter().find(|m| m.address == address).copied());
             match member {
                 Some(member) if member.node != shared.log.node && !shared.has_stopped() => {
                     let error = link::run(shared, stream, member).await;

@@ -1,0 +1,3 @@
+//! Generates the Kotlin and Swift sides of hcp-ffi from its library.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! HCP for Kotlin and Swift, through UniFFI.
+
+uniffi::setup_scaffolding!("hcp");
