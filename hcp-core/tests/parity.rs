@@ -4,7 +4,7 @@
 //! Names are compared without case and underscores, by the last parts of their paths. Whether a bound thing works is for
 //! the binding's own tests.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod parity {
     pub(crate) mod binding;

@@ -41,7 +41,7 @@ impl Binding {
         let names: Vec<String> = item.path.iter().map(|name| fold(name)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         match (item.sort, names.as_slice()) {
-            (Sort::Type, [.., "errorkind"]) => self.error_type().is_some(),
+            (Sort::Type, [.., "errorkind"]) => self.maps_errors(),
             (Sort::Type, [.., name]) => self.types.contains_key(*name),
             (Sort::Function, [module, name]) | (Sort::Function, [.., module, name]) => {
                 self.functions.contains(*name)
@@ -92,21 +92,31 @@ impl Binding {
         all
     }
 
-    fn error_type(&self) -> Option<&str> {
-        ["errorkind", "hcperror"].into_iter().find(|name| self.types.contains_key(*name))
-    }
-
-    /// Whether a kind of error is a variant, or an exception of its own.
+    /// Whether a kind of error comes through wherever the binding tells kinds apart.
     fn has_error_kind(&self, kind: &str) -> bool {
-        self.has_member("errorkind", kind)
-            || self.has_member("hcperror", kind)
-            || [kind.to_owned(), format!("{kind}error")].iter().any(|name| self.is_subclass(name, "hcperror"))
+        let is_exception = || ["", "error"].iter().any(|end| self.is_subclass(&format!("{kind}{end}"), ERROR));
+        self.maps_errors()
+            && (!self.types.contains_key(ERROR_KIND) || self.has_member(ERROR_KIND, kind))
+            && (!self.has_error_cases() || self.is_error_variant(kind) || is_exception())
     }
 
     /// Whether errors come through with their kinds; that no kind is missing is seen by the kinds themselves.
     fn maps_errors(&self) -> bool {
-        self.error_type().is_some_and(|name| {
-            !self.types[name].members.is_empty() || self.types.keys().any(|other| self.is_subclass(other, name))
-        })
+        self.types.contains_key(ERROR_KIND) || self.has_error_cases()
+    }
+
+    /// Whether the error type has variants or exceptions of its own.
+    fn has_error_cases(&self) -> bool {
+        self.types.get(ERROR).is_some_and(|error| !error.variants.is_empty())
+            || self.types.keys().any(|other| self.is_subclass(other, ERROR))
+    }
+
+    fn is_error_variant(&self, kind: &str) -> bool {
+        self.types.get(ERROR).is_some_and(|error| error.variants.contains_key(kind))
     }
 }
+
+/// The enum of kinds, in the core and in a binding that has one, folded.
+const ERROR_KIND: &str = "errorkind";
+/// The error of a binding, with a variant or a subclass for each kind, folded.
+const ERROR: &str = "hcperror";

@@ -92,7 +92,7 @@ impl Walk<'_> {
                 _ if is_hidden(item) => {}
                 Item::Mod(item) if is_public(&item.vis) => {
                     let own = name(&item.ident);
-                    self.module(&[module, &[own.clone()]].concat(), &[public, &[own]].concat())?;
+                    self.module(&[module, std::slice::from_ref(&own)].concat(), &[public, &[own]].concat())?;
                 }
                 Item::Use(item) if is_public(&item.vis) => {
                     for import in flatten(&item.tree) {
@@ -110,7 +110,7 @@ impl Walk<'_> {
                 }
                 _ => {
                     if let Some(name) = defined_name(item).filter(|_| is_public_definition(item)) {
-                        let at = [public, &[name.clone()]].concat();
+                        let at = [public, std::slice::from_ref(&name)].concat();
                         self.found.entry((module.to_vec(), name)).or_default().push(at);
                     }
                 }
@@ -228,7 +228,7 @@ fn describe(
         _ => return Err(format!("`{}` is of a sort that is not understood", path.join("::"))),
     }
     for member in members {
-        let path = [path, &[member.name.clone()]].concat();
+        let path = [path, std::slice::from_ref(&member.name)].concat();
         into.push(ApiItem { path, sort: member.sort, of_error, features: features | &member.features });
     }
     Ok(())

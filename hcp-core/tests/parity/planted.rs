@@ -160,7 +160,7 @@ fn catches_what_a_binding_loses() {
     let python_file_cases = [
         ("def serve", "def attend", "node::Handler::serve"),
         ("ClosedError(HcpError)", "ClosedError(Exception)", "error::ErrorKind::Closed"),
-        ("class HcpError", "class Fault", "node::ConnectError"),
+        ("HcpError", "Fault", "node::ConnectError"),
     ];
     for (old, new, missing) in python_file_cases {
         let binding = python_binding(PYTHON_RUST, &PYTHON.replace(old, new));
@@ -278,6 +278,25 @@ fn error_types_are_told_by_their_kind() {
     let items = walk(&files(&[("lib.rs", CORE)])).unwrap();
     let errors: Vec<_> = items.iter().filter(|item| item.of_error && item.sort == Sort::Type).collect();
     assert_eq!(errors.iter().map(|item| item.key()).collect::<Vec<_>>(), ["node::ConnectError"]);
+}
+
+#[test]
+fn a_kind_of_error_must_be_wherever_kinds_are_told_apart() {
+    let core = walk(&files(&[("lib.rs", CORE)])).unwrap();
+    let missing = |binding: &Binding| compare(&core, binding, &parse_reasons("").unwrap()).problems;
+    let expected = ["missing without a reason: error::ErrorKind::Closed"];
+    let kinds = "#[derive(uniffi::Enum)] pub enum ErrorKind { InvalidInput }";
+    assert_eq!(missing(&ffi_binding(&format!("{FFI} {kinds}"))), expected);
+    let kinds = kinds.replace("InvalidInput", "InvalidInput, Closed");
+    assert!(missing(&ffi_binding(&format!("{FFI} {kinds}"))).is_empty());
+    assert_eq!(missing(&ffi_binding(&format!("{} {kinds}", FFI.replace(", Closed }", "}")))), expected);
+
+    let kinds = "class ErrorKind(StrEnum):\n    INVALID_INPUT = 'invalid input'\n";
+    assert_eq!(missing(&python_binding(PYTHON_RUST, &format!("{PYTHON}\n{kinds}"))), expected);
+    let kinds = format!("{kinds}    CLOSED = 'closed'\n");
+    assert!(missing(&python_binding(PYTHON_RUST, &format!("{PYTHON}\n{kinds}"))).is_empty());
+    let fewer = PYTHON.replace("class ClosedError(HcpError): ...", "");
+    assert_eq!(missing(&python_binding(PYTHON_RUST, &format!("{fewer}\n{kinds}"))), expected);
 }
 
 #[test]
