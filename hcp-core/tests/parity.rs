@@ -29,9 +29,9 @@ const FEWEST_ITEMS: usize = 150;
 
 #[test]
 fn hcp_py_has_what_the_core_has() {
-    let mut binding = bound_rust::pyo3(&source::read(&workspace().join("hcp-py/src"), "rs").unwrap()).unwrap();
-    let package = workspace().join("hcp-py/python/hcp");
-    python::add_python(&source::read(&package, "py").unwrap(), &mut binding);
+    let extension = bound_rust::pyo3(&source::read(&workspace().join("hcp-py/src"), "rs").unwrap()).unwrap();
+    let package = source::read(&workspace().join("hcp-py/python/hcp"), "py").unwrap();
+    let binding = python::package(&package, extension);
     check("hcp-py", &binding);
 }
 

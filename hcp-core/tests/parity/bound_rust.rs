@@ -1,10 +1,10 @@
 //! What hcp-py's and hcp-ffi's Rust code exports, by the attributes of PyO3 and UniFFI.
 
 use syn::punctuated::Punctuated;
-use syn::{Attribute, Expr, Fields, ImplItem, Item, ItemFn, Lit, Meta, Token, TraitItem, Type};
+use syn::{Attribute, Expr, Fields, ImplItem, Item, Lit, Meta, Stmt, Token, TraitItem, Type};
 
 use super::binding::{Binding, BoundType, fold};
-use super::source::{Files, attributes, name, only_for_tests};
+use super::source::{Files, Modules, name};
 
 /// Reads the extension module of hcp-py.
 pub(crate) fn pyo3(files: &Files) -> Result<Binding, String> {
@@ -174,28 +174,18 @@ fn add_variant(to: &mut BoundType, variant: &str, fields: &Fields) {
     to.variants.entry(fold(variant)).or_default().extend(fields.map(|ident| fold(&name(ident))));
 }
 
-/// The items of all files and of the modules in them, without what only tests see.
+/// The items of all modules and of the functions in them, without what only tests see.
 fn all_items(files: &Files) -> Result<Vec<Item>, String> {
     let mut all = Vec::new();
-    for (file, text) in files {
-        let mut open = syn::parse_file(text).map_err(|error| format!("{file}: {error}"))?.items;
-        while let Some(item) = open.pop() {
-            if only_for_tests(attributes(&item)) {
-                continue;
+    for (_, module) in Modules::parse(files)?.iter() {
+        for item in &module.items {
+            if let Item::Fn(function) = item {
+                let inside = function.block.stmts.iter();
+                all.extend(
+                    inside.filter_map(|line| if let Stmt::Item(item) = line { Some(item.clone()) } else { None }),
+                );
             }
-            match item {
-                Item::Mod(module) => open.extend(module.content.into_iter().flat_map(|(_, items)| items)),
-                // What is exported inside a function counts, too.
-                Item::Fn(ItemFn { ref block, .. }) => {
-                    let inside = block.stmts.iter().filter_map(|statement| match statement {
-                        syn::Stmt::Item(item) => Some(item.clone()),
-                        _ => None,
-                    });
-                    open.extend(inside);
-                    all.push(item);
-                }
-                item => all.push(item),
-            }
+            all.push(item.clone());
         }
     }
     Ok(all)
@@ -221,12 +211,21 @@ fn ends_in(path: &syn::Path, last: &str) -> bool {
     path.segments.last().is_some_and(|segment| segment.ident == last)
 }
 
-/// What stands in the brackets of the attributes whose path ends in `last`.
+/// What stands in the brackets of the attributes whose path ends in `last`, as far as it has the usual form.
 fn arguments(attributes: &[Attribute], last: &str) -> Vec<Meta> {
     let matching = attributes.iter().filter(|attribute| ends_in(attribute.path(), last));
-    let lists = matching
-        .filter_map(|attribute| attribute.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated).ok());
-    lists.flatten().collect()
+    let lists = matching.filter_map(|attribute| attribute.meta.require_list().ok());
+    let parse = |tokens: &str| syn::parse::Parser::parse_str(Punctuated::<Meta, Token![,]>::parse_terminated, tokens);
+    lists
+        .flat_map(|list| {
+            // A `signature = (self, *, name)` is no Rust expression; it is always the last argument.
+            let tokens = list.tokens.to_string();
+            parse(&tokens)
+                .or_else(|_| parse(tokens.split("signature").next().unwrap_or_default()))
+                .into_iter()
+                .flatten()
+        })
+        .collect()
 }
 
 fn flag(attributes: &[Attribute], last: &str, word: &str) -> bool {

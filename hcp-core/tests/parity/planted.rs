@@ -36,6 +36,8 @@ const PYTHON_RUST: &str = r#"
 "#;
 
 const PYTHON: &str = r#"
+from ._hcp import MAX_SESSIONS, Event, Node, Settings, import_
+
 class HcpError(Exception):
     """All errors.
 
@@ -67,9 +69,8 @@ fn files(content: &[(&str, &str)]) -> Files {
 }
 
 fn python_binding(rust: &str, python: &str) -> Binding {
-    let mut binding = bound_rust::pyo3(&files(&[("lib.rs", rust)])).unwrap();
-    python::add_python(&files(&[("__init__.py", python)]), &mut binding);
-    binding
+    let extension = bound_rust::pyo3(&files(&[("lib.rs", rust)])).unwrap();
+    python::package(&files(&[("__init__.py", python)]), extension)
 }
 
 fn ffi_binding(rust: &str) -> Binding {
@@ -161,6 +162,9 @@ fn catches_what_a_binding_loses() {
         ("def serve", "def attend", "node::Handler::serve"),
         ("ClosedError(HcpError)", "ClosedError(Exception)", "error::ErrorKind::Closed"),
         ("HcpError", "Fault", "node::ConnectError"),
+        ("Node, ", "", "node::Node::connect"),
+        ("MAX_SESSIONS, ", "", "node::MAX_SESSIONS"),
+        (", import_", "", "node::import"),
     ];
     for (old, new, missing) in python_file_cases {
         let binding = python_binding(PYTHON_RUST, &PYTHON.replace(old, new));
@@ -270,6 +274,8 @@ fn refuses_what_it_does_not_understand() {
     for core in cases {
         assert!(walk(&files(&[("lib.rs", core)])).is_err(), "{core}");
     }
+    let undeclared = bound_rust::uniffi(&files(&[("lib.rs", ""), ("a.rs", "#[uniffi::export] fn lost() {}")]));
+    assert!(undeclared.unwrap().functions.is_empty());
     assert!(bound_rust::pyo3(&files(&[("lib.rs", "struct A; #[pymethods] impl A {}")])).is_err());
 }
 
@@ -358,17 +364,20 @@ fn reads_the_other_ways_to_export_from_rust() {
             #[getter] fn get_path(&self) {}
             #[getter(state)] fn current(&self) {}
             #[staticmethod] fn open() {}
+            #[pyo3(name = "send", signature = (text, *, limit=None))] fn send_text(&self) {}
             #[classattr] const START: u8 = 0;
             fn __anext__(&self) {}
         }
         #[pymodule] mod _hcp { #[pymodule_export] const MAX_NAME: u8 = 1; #[pyfunction] fn inside() {} }
+        #[cfg(test)] #[pyclass] struct OnlyForTests;
     "#;
-    let binding = python_binding(rust, "");
+    let binding = python_binding(rust, "from ._hcp import *");
     let members: Vec<_> = binding.types["reader"].members.iter().map(String::as_str).collect();
-    assert_eq!(members, ["done", "new", "next", "open", "path", "size", "start", "state"]);
+    assert_eq!(members, ["done", "new", "next", "open", "path", "send", "size", "start", "state"]);
     assert!(binding.types["refusederror"].bases.contains("hcperror"));
     assert!(binding.types["losterror"].bases.contains("hcperror"));
     assert!(binding.constants.contains("maxname") && binding.functions.contains("inside"));
+    assert!(!binding.types.contains_key("onlyfortests"));
 
     let binding = ffi_binding(
         r#"

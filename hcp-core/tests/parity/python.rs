@@ -1,14 +1,28 @@
-//! What the Python files of hcp-py define, by their lines: names at the top level, and names in classes.
+//! The Python package around the extension module of hcp-py: what it lets through, and what its files define, by their
+//! lines: names at the top level, and names in classes.
+
+use std::collections::BTreeSet;
 
 use super::binding::{Binding, fold};
 use super::bound_rust::public_in_python;
 use super::source::Files;
 
-/// Adds what the files define to what the extension module has.
-pub(crate) fn add_python(files: &Files, binding: &mut Binding) {
-    for text in files.values() {
-        add_file(text, binding);
+/// Takes from the extension module what the package names, and adds what the package defines itself.
+pub(crate) fn package(files: &Files, mut extension: Binding) -> Binding {
+    let public = files.iter().filter(|(file, _)| *file == "__init__.py" || !file.starts_with('_'));
+    let lines: Vec<&str> = public.flat_map(|(_, text)| code_lines(text)).collect();
+    if !lines.iter().any(|line| line.starts_with("from ") && line.ends_with(" import *")) {
+        let words = lines.iter().flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
+        // The keyword is no mention of `import_`.
+        let words: BTreeSet<String> = words.filter(|word| *word != "import").map(fold).collect();
+        extension.types.retain(|name, _| words.contains(name));
+        extension.functions.retain(|name| words.contains(name));
+        extension.constants.retain(|name| words.contains(name));
     }
+    for text in files.values() {
+        add_file(text, &mut extension);
+    }
+    extension
 }
 
 /// A class whose body is being read.
