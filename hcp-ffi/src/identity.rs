@@ -88,7 +88,7 @@ impl Identity {
     #[uniffi::constructor]
     pub fn from_seed(seed: Vec<u8>) -> Result<Arc<Self>, HcpError> {
         let seed = Zeroizing::new(seed);
-        Ok(Self::shared(core::Identity::from_seed(&*Zeroizing::new(exactly("a seed", &seed)?))))
+        Ok(Self::shared(core::Identity::from_seed(&Zeroizing::new(exactly("a seed", &seed)?))))
     }
 
     /// Takes an expanded key of 64 bytes, as C tor stores it.

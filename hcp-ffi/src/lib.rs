@@ -5,8 +5,7 @@
 //! - Errors are [`HcpError`](error::HcpError), with one case for each kind of error and a message.
 //! - Kotlin cancels by cancelling the coroutine. Swift cannot, so whatever may take long takes a
 //!   [`Cancellation`](cancellation::Cancellation).
-//! - Objects are dropped when their last handle is; since a garbage collector does that late, whatever holds on to the
-//!   network also has a `shutdown`, or `close` in Kotlin.
+//! - A node runs until its `shutdown`, not until its last handle is dropped, for that is when a garbage collector likes.
 //!
 //! `parity.toml` says what of hcp-core is left out, and why.
 
@@ -20,6 +19,7 @@ pub mod limits;
 pub mod network;
 pub mod node;
 pub mod onion_service;
+mod running;
 pub mod session;
 pub mod stream;
 pub mod tor;

@@ -1,7 +1,6 @@
 //! Nodes: an identity on a network, which dials peers and accepts them.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hcp_core::node as core;
@@ -12,6 +11,7 @@ use crate::error::HcpError;
 use crate::handler::{StreamHandler, serve_with};
 use crate::identity::{Identity, OnionAddress};
 use crate::network::Network;
+use crate::running::Running;
 use crate::session::Session;
 use crate::watch::StatusWatch;
 
@@ -74,22 +74,17 @@ impl NodeBuilder {
     pub async fn bind(&self, cancellation: Option<Arc<Cancellation>>) -> Result<Arc<Node>, HcpError> {
         let builder = self.inner.take()?;
         let node = unless_cancelled(cancellation, builder.bind()).await??;
-        Ok(Arc::new(Node {
-            address: Arc::clone(&self.address),
-            inner: Mutex::new(Some(node)),
-            down: Cancellation::unused(),
-        }))
+        Ok(Arc::new(Node { address: Arc::clone(&self.address), inner: Running::start(node) }))
     }
 }
 
 /// An identity on a network.
 ///
-/// It ends, with its sessions, on [`shutdown`](Self::shutdown) or when its last handle is dropped.
-#[derive(uniffi::Object)]
+/// It runs until [`shutdown`](Self::shutdown), even when no handle is left.
+#[derive(Debug, uniffi::Object)]
 pub struct Node {
     address: Arc<OnionAddress>,
-    inner: Mutex<Option<core::Node>>,
-    down: Cancellation,
+    inner: Arc<Running<core::Node>>,
 }
 
 #[uniffi::export(async_runtime = "tokio")]
@@ -148,15 +143,13 @@ impl Node {
 
     /// Ends the node and its sessions at once, whoever still holds handles.
     pub fn shutdown(&self) {
-        let node = self.inner().take();
-        self.down.cancel();
-        drop(node);
+        drop(self.inner.end());
     }
 }
 
 impl Node {
     fn core(&self) -> Result<core::Node, HcpError> {
-        self.inner().clone().ok_or_else(down)
+        self.inner.value().ok_or_else(down)
     }
 
     async fn unless_down<T>(
@@ -164,24 +157,7 @@ impl Node {
         cancellation: Option<Arc<Cancellation>>,
         work: impl Future<Output = Result<T, HcpError>>,
     ) -> Result<T, HcpError> {
-        let work = async {
-            tokio::select! {
-                biased;
-                () = self.down.cancelled() => Err(down()),
-                done = work => done,
-            }
-        };
-        unless_cancelled(cancellation, work).await?
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Option<core::Node>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Node {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").finish_non_exhaustive()
+        unless_cancelled(cancellation, self.inner.unless_ended(work)).await?.ok_or_else(down)?
     }
 }
 
