@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::errors::Failure;
 use crate::identity::Identity;
-use crate::operation::{Operation, blocking};
+use crate::operation::{Nothing, Operation, blocking};
 
 /// Adds the functions to the module.
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -24,7 +24,7 @@ fn ctor_import(directory: PathBuf) -> Operation {
 #[pyfunction]
 fn ctor_export(identity: &Identity, directory: PathBuf) -> Operation {
     let identity = identity.0.clone();
-    blocking(move || Ok(ctor::export(&identity, &directory)?))
+    blocking(move || Ok(ctor::export(&identity, &directory).map(|()| Nothing)?))
 }
 
 #[pyfunction]

@@ -9,7 +9,7 @@ use pyo3::types::{PyRange, PyType};
 
 use crate::errors::Failure;
 use crate::identity::{Identity, LogKey};
-use crate::operation::{Operation, blocking};
+use crate::operation::{Nothing, Operation, blocking};
 
 /// A passphrase that does not leak.
 #[pyclass(frozen, module = "hcp")]
@@ -102,11 +102,11 @@ impl KeyFile {
         match key {
             Key::Identity(key) => {
                 let key = key.get().0.clone();
-                blocking(move || Ok(file.save(&key, &protection)?))
+                blocking(move || Ok(file.save(&key, &protection).map(|()| Nothing)?))
             }
             Key::LogKey(key) => {
                 let key = key.get().0.clone();
-                blocking(move || Ok(file.save(&key, &protection)?))
+                blocking(move || Ok(file.save(&key, &protection).map(|()| Nothing)?))
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hcp_core::node;
 use pyo3::exceptions::PyTypeError;
@@ -90,8 +91,14 @@ impl Node {
 
     fn shutdown(this: Bound<'_, Self>) -> Operation {
         let this = this.unbind();
-        Operation::new(async move {
-            drop(this.get().0.end());
+        Operation::unit(async move {
+            if let Some(node) = this.get().0.end() {
+                let mut status = node.status();
+                drop(node);
+                // It ends when the tasks that serve the address have been dropped, which takes the runtime a moment.
+                let withdrawn = async { while status.changed().await.is_ok() {} };
+                let _ = tokio::time::timeout(SHUTDOWN_DEADLINE, withdrawn).await;
+            }
             Ok::<_, Failure>(())
         })
     }
@@ -116,3 +123,6 @@ impl Node {
         Self(Lifetime::new(node, "the node was shut down"), address)
     }
 }
+
+/// As the Tor network's own; nothing but a runtime that is stuck takes as long.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);

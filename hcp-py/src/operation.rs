@@ -5,11 +5,12 @@
 //! received message, stays where it is until the awaiting task really takes it: a task can still be cancelled after the
 //! future that it waits for has its result.
 
+use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
-use pyo3::types::PyAny;
+use pyo3::types::PyNone;
 use pyo3_async_runtimes::tokio::future_into_py;
 use tokio::sync::oneshot;
 
@@ -53,6 +54,15 @@ impl Operation {
         E: Into<Failure>,
     {
         Self::from_steps(Once { future: Some(async move { future.await.map_err(|error| error.into().into()) }) })
+    }
+
+    /// Awaits a future of the core that has no result but that it is done; Python gets `None`.
+    pub(crate) fn unit<F, E>(future: F) -> Self
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Failure>,
+    {
+        Self::new(async move { future.await.map(|()| Nothing) })
     }
 
     /// Waits by `wait` until there is something, and takes it by `take` at the very end; `take` gives `None` when another
@@ -151,14 +161,27 @@ impl Operation {
         exception: Bound<'py, PyAny>,
         value: Option<Bound<'py, PyAny>>,
         _traceback: Option<Bound<'py, PyAny>>,
-    ) -> PyErr {
+    ) -> PyResult<()> {
         self.swap(State::Done);
         // Whatever is thrown ends the operation: it has nothing to catch an exception with.
-        PyErr::from_value(value.unwrap_or(exception))
+        Err(PyErr::from_value(value.unwrap_or(exception)))
     }
 
     fn close(&self) {
         self.swap(State::Done);
+    }
+}
+
+/// `None`; a unit would become an empty tuple.
+pub(crate) struct Nothing;
+
+impl<'py> IntoPyObject<'py> for Nothing {
+    type Target = PyNone;
+    type Output = Bound<'py, PyNone>;
+    type Error = Infallible;
+
+    fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Infallible> {
+        Ok(PyNone::get(py).to_owned())
     }
 }
 

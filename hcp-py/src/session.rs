@@ -31,7 +31,7 @@ impl Session {
 
     fn shutdown(&self) -> Operation {
         let session = self.0.clone();
-        Operation::new(async move {
+        Operation::unit(async move {
             session.shutdown().await;
             Ok::<_, Failure>(())
         })

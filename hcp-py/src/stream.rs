@@ -96,7 +96,7 @@ impl Stream {
 impl Stream {
     fn send(&self, message: PyBuffer<u8>) -> PyResult<Operation> {
         let message = bounded(&message, MAX_MESSAGE)?;
-        Ok(Operation::new(self.flow.0.run(|halves| send(halves.sender, message))))
+        Ok(Operation::unit(self.flow.0.run(|halves| send(halves.sender, message))))
     }
 
     fn recv(&self) -> Operation {
@@ -104,7 +104,7 @@ impl Stream {
     }
 
     fn finish(&self) -> Operation {
-        Operation::new(self.flow.0.run(finish))
+        Operation::unit(self.flow.0.run(finish))
     }
 
     fn sender(&self) -> Result<StreamSender, Failure> {
@@ -135,7 +135,7 @@ impl Stream {
     ) -> Operation {
         let flow = Arc::clone(&self.flow);
         let failed = !exception_type.is_none();
-        Operation::new(async move {
+        Operation::unit(async move {
             if failed {
                 flow.reset();
             } else {
@@ -150,12 +150,12 @@ impl Stream {
 impl StreamSender {
     fn send(&self, message: PyBuffer<u8>) -> PyResult<Operation> {
         let message = bounded(&message, MAX_MESSAGE)?;
-        Ok(Operation::new(send(Arc::clone(&self.0), message)))
+        Ok(Operation::unit(send(Arc::clone(&self.0), message)))
     }
 
     fn finish(&self) -> Operation {
         let sender = Arc::clone(&self.0);
-        Operation::new(async move {
+        Operation::unit(async move {
             sender.lock().await.finish().await;
             Ok::<_, Failure>(())
         })

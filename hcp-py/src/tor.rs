@@ -91,7 +91,7 @@ impl TorNetwork {
     fn shutdown(this: Bound<'_, Self>) -> Operation {
         let base = Arc::clone(&this.as_super().get().0);
         let this = this.unbind();
-        Operation::new(async move {
+        Operation::unit(async move {
             // The base class has a handle of its own, which would keep the state directory in use.
             drop(base.end());
             if let Some(network) = this.get().0.end() {

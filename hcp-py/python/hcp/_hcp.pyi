@@ -5,7 +5,51 @@ from os import PathLike
 from types import TracebackType
 from typing import ClassVar, Final, Generic, Self, TypeAlias, TypeVar, final
 
+from typing_extensions import disjoint_base
+
 from hcp.errors import HcpError
+
+__all__ = [
+    "ACCEPT_QUEUE",
+    "Access",
+    "Argon2Cost",
+    "BootstrapProgress",
+    "HANDSHAKE_TIMEOUT",
+    "HCP_PORT",
+    "Identity",
+    "KeyFile",
+    "ListenerStatus",
+    "LocalNetwork",
+    "LogKey",
+    "MAX_HANDSHAKES",
+    "MAX_KEEPALIVE",
+    "MAX_MESSAGE",
+    "MAX_PROTOCOL_NAME",
+    "MAX_SESSIONS",
+    "MAX_STREAMS",
+    "MemoryNetwork",
+    "Network",
+    "Node",
+    "OnionAddress",
+    "Passphrase",
+    "PrivateAuthority",
+    "PrivateNetwork",
+    "Protection",
+    "RESET_ANONYMOUS",
+    "RESET_BUSY",
+    "RESET_DROPPED",
+    "RESET_UNKNOWN_PROTOCOL",
+    "STREAM_WINDOW",
+    "Session",
+    "Stream",
+    "StreamSender",
+    "TorNetwork",
+    "Watch",
+    "__version__",
+    "ctor_decode_secret_key",
+    "ctor_export",
+    "ctor_import",
+]
 
 __version__: Final[str]
 
@@ -202,6 +246,7 @@ async def ctor_export(identity: Identity, directory: _Path) -> None:
 def ctor_decode_secret_key(content: bytes) -> Identity:
     """Decodes the content of an `hs_ed25519_secret_key` file."""
 
+@disjoint_base
 class Network:
     """A place where onion addresses can be dialled and served: one of the subclasses."""
 
@@ -328,6 +373,7 @@ class PrivateAuthority:
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
 
+@disjoint_base
 class ListenerStatus:
     """Whether strangers can reach a node: an object of one of the classes inside, for `match`."""
 
@@ -335,21 +381,21 @@ class ListenerStatus:
     class Starting(ListenerStatus):
         """Launched, not yet announced."""
 
-        __match_args__: ClassVar[tuple[()]] = ()
+        __match_args__: Final = ()
         def __new__(cls) -> Self: ...
 
     @final
     class Reachable(ListenerStatus):
         """Announced: the network says that the address can be dialled."""
 
-        __match_args__: ClassVar[tuple[()]] = ()
+        __match_args__: Final = ()
         def __new__(cls) -> Self: ...
 
     @final
     class Broken(ListenerStatus):
         """The network reports a problem."""
 
-        __match_args__: ClassVar[tuple[str]] = ("problem",)
+        __match_args__: Final = ("problem",)
         def __new__(cls, problem: str) -> Self: ...
         @property
         def problem(self) -> str:
@@ -359,7 +405,7 @@ class ListenerStatus:
     class Stopped(ListenerStatus):
         """Gone for good."""
 
-        __match_args__: ClassVar[tuple[()]] = ()
+        __match_args__: Final = ()
         def __new__(cls) -> Self: ...
 
     def __eq__(self, other: object, /) -> bool: ...
@@ -426,7 +472,10 @@ class Node:
         """Opens a session without showing who this node is. The peer can open no streams in it."""
 
     async def shutdown(self) -> None:
-        """Withdraws the node and ends its sessions. What waits for it gets a `ClosedError`."""
+        """Withdraws the node, ends its sessions, and returns when the address is free, or after 10 s.
+
+        What waits for the node gets a `ClosedError`.
+        """
 
     async def __aenter__(self) -> Self: ...
     async def __aexit__(
