@@ -125,12 +125,7 @@ async fn status(messenger: &Messenger) -> Result<Value, Refusal> {
     }))
 }
 
-async fn history(
-    messenger: &Messenger,
-    who: &str,
-    limit: Option<u16>,
-    before: Option<u64>,
-) -> Result<Value, Refusal> {
+async fn history(messenger: &Messenger, who: &str, limit: Option<u16>, before: Option<u64>) -> Result<Value, Refusal> {
     let address = resolve(messenger, who).await?;
     let limit = limit.map_or(USUAL_HISTORY, usize::from);
     if !(1..=MAX_PAGE).contains(&limit) {

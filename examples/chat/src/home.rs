@@ -49,7 +49,8 @@ pub(crate) fn home(common: &Common) -> Result<PathBuf, Failure> {
         Some(home) => Some(home.clone()),
         None => data_home().map(|data| data.join("hcp-chat")),
     };
-    let home = chosen.ok_or_else(|| Failure::new("neither XDG_DATA_HOME nor HOME is set: name a folder with --home"))?;
+    let home =
+        chosen.ok_or_else(|| Failure::new("neither XDG_DATA_HOME nor HOME is set: name a folder with --home"))?;
     std::path::absolute(&home).map_err(|error| Failure::file("use the folder", &home, &error))
 }
 

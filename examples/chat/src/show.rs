@@ -50,7 +50,9 @@ pub(crate) fn lines(command: Command, value: &Value, by: By) -> String {
     match command {
         Command::Id => format!("{}\n", text(value, "address")),
         Command::Status => status(value, by),
-        Command::Contacts => list(&value["contacts"], "no contacts: `hcp-chat contact add ADDRESS` asks somebody", contact),
+        Command::Contacts => {
+            list(&value["contacts"], "no contacts: `hcp-chat contact add ADDRESS` asks somebody", contact)
+        }
         Command::Contact => contact(&value["contact"]) + waits(value["contact"]["state"] == "request_queued", by),
         Command::Send => {
             let id = text(value, "message");

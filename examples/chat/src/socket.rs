@@ -72,7 +72,10 @@ fn short<T>(folder: &Path, with: impl FnOnce(&Path) -> io::Result<T>) -> io::Res
     if !Path::new(&through).exists() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("the path of the socket has {} bytes, more than a socket can have here: use a shorter --home", path.as_os_str().len()),
+            format!(
+                "the path of the socket has {} bytes, more than a socket can have here: use a shorter --home",
+                path.as_os_str().len()
+            ),
         ));
     }
     with(&Path::new(&through).join(SOCKET))

@@ -83,11 +83,7 @@ async fn answer(messenger: &Messenger, line: &Line, events: &mut Option<Events>)
     }
 }
 
-async fn subscribe(
-    messenger: &Messenger,
-    after: Option<u64>,
-    events: &mut Option<Events>,
-) -> Result<Value, Refusal> {
+async fn subscribe(messenger: &Messenger, after: Option<u64>, events: &mut Option<Events>) -> Result<Value, Refusal> {
     if events.is_some() {
         return Err(Refusal::new(ErrorKind::Refused, "this connection is told of events already"));
     }
