@@ -7,6 +7,8 @@
 
 mod address;
 pub mod ctor;
+#[cfg(feature = "messenger")]
+mod dbkey;
 mod key;
 pub mod keyfile;
 mod logkey;
@@ -18,6 +20,8 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 pub use self::address::{AddressError, OnionAddress};
+#[cfg(feature = "messenger")]
+pub(crate) use self::dbkey::DatabaseKey;
 use self::key::SecretKey;
 pub use self::key::{ExpandedKeyError, SignatureError};
 pub use self::logkey::LogKey;

@@ -4,6 +4,7 @@
 //! - [`identity`]: an onion key and its address, which is the id of a person, a node or a service.
 //! - [`network`]: where streams come from: Tor (Arti, in process), memory for tests, loopback for development.
 //! - [`node`]: an identity on a network; it opens [sessions](node::Session) with peers and serves streams by protocol.
+//! - [`messenger`]: contacts, presence, messages and files between two people.
 //! - [`replica`]: a log that the nodes of one service share, which lives while one of them lives.
 //!
 //! A node that answers, and one that asks. On Tor only the network differs:
@@ -36,17 +37,19 @@
 //! # }
 //! ```
 //!
-//! Features, each of which only adds: `tor` and `replica` (both default), `testing`. Without `tor` nothing of Arti is
+//! Features, each of which only adds: `tor`, `replica` and `messenger` (default), `testing`. Without `tor` nothing of Arti is
 //! compiled. `docs/architecture.md` in the crate says where things live.
 
 pub mod error;
 pub mod identity;
+#[cfg(feature = "messenger")]
+pub mod messenger;
 pub mod network;
 pub mod node;
 #[cfg(feature = "replica")]
 pub mod replica;
 pub mod session;
-#[cfg(feature = "replica")]
+#[cfg(any(feature = "messenger", feature = "replica"))]
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

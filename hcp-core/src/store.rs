@@ -4,7 +4,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use data_encoding::HEXLOWER;
+#[cfg(feature = "replica")]
+use rusqlite::OpenFlags;
+use rusqlite::{Connection, ErrorCode};
+
+use zeroize::Zeroizing;
 
 use crate::error::ErrorKind;
 
@@ -13,39 +18,74 @@ use crate::error::ErrorKind;
 pub(crate) struct Database {
     pub(crate) connection: Connection,
     path: PathBuf,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Database {
     /// Opens or makes the database at `path` and brings it to the newest of `migrations`, each of which is run once.
     pub(crate) fn open(path: &Path, migrations: &[&str]) -> Result<Self, StoreError> {
+        Self::open_with(path, None, migrations)
+    }
+
+    /// Like [`Self::open`], for a database that is encrypted under a key.
+    #[cfg(feature = "messenger")]
+    pub(crate) fn open_encrypted(path: &Path, key: &[u8; 32], migrations: &[&str]) -> Result<Self, StoreError> {
+        Self::open_with(path, Some(key), migrations)
+    }
+
+    fn open_with(path: &Path, key: Option<&[u8; 32]>, migrations: &[&str]) -> Result<Self, StoreError> {
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
         let lock = lock(Path::new(&lock_path))?;
         let mut connection = Connection::open(path)?;
+        if let Some(key) = key {
+            // A raw key, which SQLCipher takes as it is; the passphrase was stretched when its key file was opened.
+            let digits = Zeroizing::new(HEXLOWER.encode(key));
+            let raw = Zeroizing::new(format!("x'{}'", *digits));
+            // Says nothing on standard error, where it would report a damaged database to whoever looks.
+            connection.pragma_update(None, "cipher_log_level", "NONE")?;
+            connection.pragma_update(None, "key", raw.as_str())?;
+            // Nothing of a query may spill into a file in the clear.
+            connection.pragma_update(None, "temp_store", "MEMORY")?;
+        }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // What a commit reported must survive a power cut.
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // A handful of migrations, which fits.
-        let known = migrations.len() as u32;
-        let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if found > known {
-            return Err(StoreError::TooNew { found, known });
-        }
-        let transaction = connection.transaction()?;
-        for migration in &migrations[found as usize..] {
-            transaction.execute_batch(migration)?;
-        }
-        transaction.pragma_update(None, "user_version", known)?;
-        transaction.commit()?;
-        Ok(Self { connection, path: path.to_owned(), _lock: lock })
+        migrate(&mut connection, migrations)?;
+        Ok(Self { connection, path: path.to_owned(), _lock: Some(lock) })
+    }
+
+    /// A database that lives in memory, for simulations.
+    #[cfg(all(test, feature = "messenger"))]
+    pub(crate) fn in_memory(migrations: &[&str]) -> Result<Self, StoreError> {
+        let mut connection = Connection::open_in_memory()?;
+        migrate(&mut connection, migrations)?;
+        Ok(Self { connection, path: PathBuf::new(), _lock: None })
     }
 
     /// A further connection that only reads.
+    #[cfg(feature = "replica")]
     pub(crate) fn reader(&self) -> Result<Connection, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         Ok(Connection::open_with_flags(&self.path, flags)?)
     }
+}
+
+/// Brings a database to the newest of `migrations`, each of which is run once.
+fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), StoreError> {
+    // A handful of migrations, which fits.
+    let known = migrations.len() as u32;
+    let found: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > known {
+        return Err(StoreError::TooNew { found, known });
+    }
+    let transaction = connection.transaction()?;
+    for migration in &migrations[found as usize..] {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    transaction.commit()?;
+    Ok(())
 }
 
 fn lock(path: &Path) -> Result<File, StoreError> {

@@ -3,6 +3,13 @@
 //! Nothing here belongs in a program that people rely on: the private Tor network runs on one machine and
 //! hides nothing from anybody.
 
+#[cfg(feature = "messenger")]
+pub mod fault {
+    //! Places at which the environment variable `HCP_FAULT` makes a process kill itself: `NAME:COUNT`, at the passage of
+    //! that number. What follows must be as if somebody had pulled the plug.
+
+    pub use crate::messenger::fault::POINTS;
+}
 #[cfg(feature = "tor")]
 mod socks;
 #[cfg(all(feature = "tor", unix))]

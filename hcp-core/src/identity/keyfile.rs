@@ -29,8 +29,12 @@ use std::path::PathBuf;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "messenger")]
+use self::file::write_over;
 pub(super) use self::file::{read_bounded, write_new};
 use self::format::{DecodeError, Purpose};
+#[cfg(feature = "messenger")]
+use super::DatabaseKey;
 use super::{Identity, LogKey, Passphrase};
 use crate::error::ErrorKind;
 
@@ -137,6 +141,13 @@ impl KeyFile {
         })
     }
 
+    /// Writes `key` in the place of the file that is there, durably: after a crash there is the old file or the new one.
+    #[cfg(feature = "messenger")]
+    pub(crate) fn replace<K: StoredKey>(&self, key: &K, protection: &Protection) -> Result<(), SaveKeyError> {
+        let bytes = format::encode(K::PURPOSE, &key.secret(), protection, self.cost)?;
+        write_over(&self.path, &bytes).map_err(SaveKeyError::Io)
+    }
+
     /// Reads the key back.
     ///
     /// A plain file is loaded only with [`Protection::Plain`]: else whoever can write the file could slip in a key
@@ -160,6 +171,8 @@ pub trait StoredKey: sealed::Stored {}
 
 impl StoredKey for Identity {}
 impl StoredKey for LogKey {}
+#[cfg(feature = "messenger")]
+impl StoredKey for DatabaseKey {}
 
 /// Why a key was not saved.
 #[derive(Debug, Error)]
@@ -283,6 +296,19 @@ impl sealed::Stored for LogKey {
 
     fn from_secret(expanded: &[u8; 64]) -> Option<Self> {
         Self::from_expanded(expanded).ok()
+    }
+}
+
+#[cfg(feature = "messenger")]
+impl sealed::Stored for DatabaseKey {
+    const PURPOSE: Purpose = Purpose::Database;
+
+    fn secret(&self) -> Zeroizing<[u8; 64]> {
+        self.bytes()
+    }
+
+    fn from_secret(bytes: &[u8; 64]) -> Option<Self> {
+        Some(Self::from_bytes(bytes))
     }
 }
 

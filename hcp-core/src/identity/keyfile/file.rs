@@ -32,6 +32,19 @@ pub(in crate::identity) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()
     sync_parent(path)
 }
 
+/// Replaces a file, durably: after a crash there is the old one or the new one, and perhaps one beside it whose name ends
+/// in `.tmp`.
+#[cfg(feature = "messenger")]
+pub(in crate::identity) fn write_over(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = Temporary::beside(path)?;
+    let mut file = private(&temporary.0)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&temporary.0, path)?;
+    sync_parent(path)
+}
+
 /// Reads a regular file of at most `limit` bytes; `InvalidData` when it is longer or something else, such as a pipe
 /// on which reading would wait for ever.
 pub(in crate::identity) fn read_bounded(path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {

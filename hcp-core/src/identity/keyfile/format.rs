@@ -18,6 +18,8 @@ pub(super) const MAX_LEN: usize = SEALED_PREFIX_LEN + SECRET_LEN + TAG_LEN + CHE
 pub enum Purpose {
     Address = 1,
     Log = 2,
+    #[cfg(feature = "messenger")]
+    Database = 3,
 }
 
 /// Why bytes are not a key file that can be opened.

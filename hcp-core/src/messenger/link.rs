@@ -1,0 +1,87 @@
+//! Moves a link's frames between its stream and the engine.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::engine::{Input, Inputs, LinkHandle};
+use super::machine::{LinkId, MAX_FRAME};
+use crate::identity::OnionAddress;
+use crate::node::{Session, Stream, StreamSender};
+
+/// Frames that may wait for a slow peer; a link that takes no more is ended, and what was not acknowledged is sent again on
+/// the next. Above what can be on its way, with room for acknowledgements.
+const OUTBOX: usize = 256;
+/// Frames that a peer can bring at once, and how many a second for ever: more is read later.
+const BURST: f64 = 500.0;
+const RATE: f64 = 100.0;
+/// How long a frame may wait for a peer that does not read.
+const STUCK: Duration = Duration::from_secs(90);
+/// How long the last frames may take to go out.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Runs a link until one of the two ends it.
+pub(super) async fn run(inputs: Inputs, mut stream: Stream, session: Session, peer: OnionAddress, dialled: bool) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+
+    let id = LinkId(NEXT.fetch_add(1, Ordering::Relaxed));
+    let (outbox, queue) = mpsc::channel(OUTBOX);
+    let link = LinkHandle { outbox, session };
+    if !inputs.send(Input::LinkUp { id, peer, dialled, link }).await {
+        return;
+    }
+    let sending = send(stream.sender(), queue);
+    tokio::pin!(sending);
+    let mut pace = Pace { tokens: BURST, since: Instant::now() };
+    let ended_here = loop {
+        tokio::select! {
+            () = &mut sending => break true,
+            received = stream.recv() => {
+                let Ok(Some(bytes)) = received else { break false };
+                if bytes.len() > MAX_FRAME {
+                    tracing::warn!("a peer sent a frame that is too long");
+                    break false;
+                }
+                pace.wait().await;
+                if !inputs.send(Input::Frame { id, bytes }).await {
+                    break false;
+                }
+            }
+        }
+    };
+    inputs.send(Input::LinkDown { id }).await;
+    if ended_here {
+        // What was sent last is read by a peer that answers with its own end.
+        let _ = tokio::time::timeout(LINGER, async { while let Ok(Some(_)) = stream.recv().await {} }).await;
+    }
+}
+
+/// Sends until the engine lets go of the link.
+async fn send(mut sender: StreamSender, mut queue: mpsc::Receiver<bytes::Bytes>) {
+    while let Some(frame) = queue.recv().await {
+        // A peer that does not read for so long has missed every other deadline, too.
+        if !matches!(tokio::time::timeout(STUCK, sender.send(frame)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    sender.finish().await;
+}
+
+/// How fast a peer's frames are read.
+struct Pace {
+    tokens: f64,
+    since: Instant,
+}
+
+impl Pace {
+    async fn wait(&mut self) {
+        self.tokens = (self.tokens + self.since.elapsed().as_secs_f64() * RATE).min(BURST);
+        self.since = Instant::now();
+        if self.tokens < 1.0 {
+            tokio::time::sleep(Duration::from_secs_f64((1.0 - self.tokens) / RATE)).await;
+        }
+        self.tokens -= 1.0;
+    }
+}

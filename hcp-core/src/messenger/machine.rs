@@ -1,0 +1,248 @@
+//! Contacts and delivery as a state machine: no network, no clock, no randomness of its own; the database is handed in.
+//!
+//! Invariants: what counts is in the database, and everything else can be forgotten at any moment ([`Machine::forget`]);
+//! outputs are carried out only when the transaction that made them is committed; of several links with a contact one is
+//! sent on, and each link is complete in itself, so that it does not matter which.
+
+mod contacts;
+mod delivery;
+mod dialling;
+mod inbox;
+mod links;
+mod operations;
+mod standing;
+mod transfers;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use self::dialling::Dialling;
+use self::inbox::Bucket;
+use self::links::Link;
+pub(super) use self::links::MAX_FRAME;
+pub(super) use self::operations::Refused;
+pub(super) use self::transfers::{Offer, Served};
+use super::contact::{Availability, Contact, ContactState, Presence};
+use super::event::{EventKind, LiveKey};
+use super::message::Message;
+use super::store::{ContactId, ContactRow, Epoch, OperationRow, Store, TransferRow};
+use super::text::Name;
+use super::transfer::{Transfer, TransferId};
+use crate::identity::OnionAddress;
+use crate::store::StoreError;
+
+/// Names one stream of `hcp/messenger/1` inside this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct LinkId(pub(super) u64);
+
+/// A moment, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    /// For deadlines.
+    pub(super) instant: Instant,
+    /// For showing, in milliseconds since 1970.
+    pub(super) millis: u64,
+}
+
+/// What is to be done once the transaction is committed.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// Send a frame.
+    Send(LinkId, Bytes),
+    /// End a link once what was sent has gone out.
+    Close(LinkId),
+    /// Dial somebody.
+    Dial(OnionAddress),
+    /// Tell readers something that is not kept.
+    Live(LiveKey, EventKind),
+    /// Fetch a file over the session of a link.
+    Fetch(TransferId, LinkId),
+    /// Stop fetching or serving a file.
+    Abort(TransferId),
+    /// Delete what there is of a file that would have been saved here.
+    Discard(PathBuf),
+    /// A fault point after the commit, before anything is carried out.
+    Passed(&'static str),
+}
+
+/// The state of one profile.
+#[derive(Debug)]
+pub(super) struct Machine {
+    store: Store,
+    rng: StdRng,
+    availability: Availability,
+    online: bool,
+    links: BTreeMap<LinkId, Link>,
+    /// The epochs that began with this opening of the database.
+    openings: HashMap<ContactId, Epoch>,
+    presences: HashMap<ContactId, Presence>,
+    dialling: Dialling,
+    /// Limits requests from strangers.
+    requests: Bucket,
+    /// Incoming files that are being fetched, and over which link.
+    fetching: BTreeMap<TransferId, LinkId>,
+    /// Contacts that may have something to be sent or told.
+    dirty: BTreeSet<ContactId>,
+    outputs: Vec<Output>,
+    me: OnionAddress,
+}
+
+impl Machine {
+    /// Starts to work on a database. The seed must be unpredictable outside of tests: epochs and ids come from it.
+    pub(super) fn new(me: OnionAddress, store: Store, seed: [u8; 32]) -> Self {
+        Self {
+            store,
+            rng: StdRng::from_seed(seed),
+            availability: Availability::default(),
+            online: false,
+            links: BTreeMap::new(),
+            openings: HashMap::new(),
+            presences: HashMap::new(),
+            dialling: Dialling::default(),
+            requests: Bucket::default(),
+            fetching: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            outputs: Vec::new(),
+            me,
+        }
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Finishes a step: sends what can be sent. Its outputs are carried out once the transaction is committed.
+    pub(super) fn finish(&mut self, now: Now) -> Result<(), StoreError> {
+        while let Some(contact) = self.dirty.pop_first() {
+            self.attend(contact, now)?;
+        }
+        self.send_acks();
+        if self.online {
+            for address in self.dialling.due(now.instant) {
+                self.outputs.push(Output::Dial(address));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the outputs of the steps that were committed.
+    pub(super) fn take_outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// A step failed and was rolled back: forgets everything that is not in the database, and every link with it.
+    pub(super) fn forget(&mut self, now: Now) {
+        self.outputs.clear();
+        self.dirty.clear();
+        self.openings.clear();
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            self.drop_link(link, now);
+        }
+        let fetching = std::mem::take(&mut self.fetching);
+        self.outputs.extend(fetching.into_keys().map(Output::Abort));
+    }
+
+    /// A change was refused and rolled back.
+    pub(super) fn abandon(&mut self, now: Now) {
+        if self.outputs.is_empty() {
+            self.dirty.clear();
+        } else {
+            // It failed half way.
+            self.forget(now);
+        }
+    }
+
+    /// Who is there, for a reader that begins.
+    pub(super) fn presences(&self) -> Result<Vec<(LiveKey, EventKind)>, StoreError> {
+        let all = self.presences.iter().map(|(contact, presence)| {
+            let contact = self.store.contact_by_id(*contact)?.address;
+            Ok((LiveKey::Presence(contact), EventKind::Presence { contact, presence: *presence }))
+        });
+        all.collect()
+    }
+
+    /// Contacts can be dialled from now on.
+    pub(super) fn go_online(&mut self, now: Now) -> Result<(), StoreError> {
+        self.online = true;
+        for contact in self.store.contacts()? {
+            self.dialling.want(contact.address, wants_session(contact.state), now.instant);
+        }
+        Ok(())
+    }
+
+    /// All links are gone, and nobody is dialled.
+    pub(super) fn go_offline(&mut self, now: Now) {
+        self.online = false;
+        self.dialling.clear();
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            self.drop_link(link, now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let dial = self.online.then(|| self.dialling.next()).flatten();
+        self.links.values().map(Link::deadline).chain(dial).min()
+    }
+
+    /// Ends links that have missed a deadline. Those who are due are dialled when the step is finished.
+    pub(super) fn handle_timeout(&mut self, now: Now) {
+        let late: Vec<LinkId> =
+            self.links.iter().filter(|(_, link)| link.deadline() <= now.instant).map(|(id, _)| *id).collect();
+        for link in late {
+            tracing::debug!("a link has missed its deadline");
+            self.drop_link(link, now);
+        }
+    }
+
+    /// An attempt to dial somebody came to nothing.
+    pub(super) fn dial_failed(&mut self, address: &OnionAddress, now: Now) {
+        if !self.links.values().any(|link| link.peer == *address) {
+            self.dialling.disconnected(address, false, now.instant, &mut self.rng);
+        }
+    }
+
+    pub(super) fn set_name(&mut self, name: &Name) -> Result<(), StoreError> {
+        self.store.set_name(name)
+    }
+
+    pub(super) fn set_availability(&mut self, availability: Availability) {
+        self.availability = availability;
+        self.tell_availability();
+    }
+
+    /// A contact as the application sees it.
+    pub(super) fn contact_view(&self, row: ContactRow) -> Contact {
+        let presence = self.presences.get(&row.id).copied().unwrap_or_default();
+        let ContactRow { address, petname, name, greeting, state, .. } = row;
+        Contact { address, petname, name, greeting, state, presence }
+    }
+
+    /// A message as the application sees it; `None` when the operation is none.
+    pub(super) fn message_view(&self, row: &OperationRow) -> Result<Option<Message>, StoreError> {
+        operations::message(row, self.store.contact_by_id(row.contact)?.address)
+    }
+
+    /// A transfer as the application sees it.
+    pub(super) fn transfer_view(&self, row: TransferRow) -> Result<Transfer, StoreError> {
+        let contact = self.store.contact_by_id(row.contact)?.address;
+        Ok(transfers::view(row, contact))
+    }
+}
+
+/// Whether a contact is dialled.
+fn wants_session(state: ContactState) -> bool {
+    matches!(state, ContactState::RequestQueued | ContactState::RequestSent | ContactState::Accepted)
+}

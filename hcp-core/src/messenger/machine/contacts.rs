@@ -1,0 +1,167 @@
+//! What the user does with contacts.
+
+use super::{Machine, Now, Output};
+use crate::identity::OnionAddress;
+use crate::messenger::contact::{ContactError, ContactState, MAX_CONTACTS};
+use crate::messenger::message::{FailureReason, MessageState};
+use crate::messenger::store::{ContactRow, RowKind};
+use crate::messenger::text::{Name, Text};
+use crate::messenger::transfer::{TransferFailure, TransferState};
+use crate::store::StoreError;
+
+impl Machine {
+    pub(in crate::messenger) fn draft(
+        &mut self,
+        address: OnionAddress,
+        petname: &Name,
+        now: Now,
+    ) -> Result<(), ContactError> {
+        if let Some(row) = self.store.contact(&address)? {
+            return Err(ContactError::State(row.state));
+        }
+        let mut row = self.new_contact(address, ContactState::Draft)?;
+        petname.as_str().clone_into(&mut row.petname);
+        self.write_contact(&row, None, now)
+    }
+
+    pub(in crate::messenger) fn request(
+        &mut self,
+        address: OnionAddress,
+        petname: &Name,
+        greeting: &Text,
+        now: Now,
+    ) -> Result<(), ContactError> {
+        let known = self.store.contact(&address)?;
+        let before = known.as_ref().map(|row| row.state);
+        let state = match before {
+            None
+            | Some(
+                ContactState::Draft | ContactState::Rejected | ContactState::RemovedByPeer | ContactState::Archived,
+            ) => ContactState::RequestQueued,
+            Some(ContactState::Pending | ContactState::Declined) => ContactState::Accepted,
+            Some(
+                state @ (ContactState::RequestQueued
+                | ContactState::RequestSent
+                | ContactState::Accepted
+                | ContactState::Blocked),
+            ) => return Err(ContactError::State(state)),
+        };
+        let mut row = match known {
+            Some(row) => row,
+            None => self.new_contact(address, state)?,
+        };
+        row.state = state;
+        if !petname.as_str().is_empty() {
+            petname.as_str().clone_into(&mut row.petname);
+        }
+        self.outputs.push(Output::Passed("request queued"));
+        if state == ContactState::RequestQueued {
+            greeting.as_str().clone_into(&mut row.greeting);
+        }
+        self.write_contact(&row, before, now)
+    }
+
+    pub(in crate::messenger) fn accept(&mut self, address: OnionAddress, now: Now) -> Result<(), ContactError> {
+        self.move_contact(address, now, |state| match state {
+            ContactState::Pending | ContactState::Declined => Some(ContactState::Accepted),
+            _ => None,
+        })
+    }
+
+    pub(in crate::messenger) fn reject(&mut self, address: OnionAddress, now: Now) -> Result<(), ContactError> {
+        self.move_contact(address, now, |state| (state == ContactState::Pending).then_some(ContactState::Declined))
+    }
+
+    pub(in crate::messenger) fn block(&mut self, address: OnionAddress, now: Now) -> Result<(), ContactError> {
+        let known = self.store.contact(&address)?;
+        let before = known.as_ref().map(|row| row.state);
+        let mut row = match known {
+            Some(row) => row,
+            None => self.new_contact(address, ContactState::Blocked)?,
+        };
+        row.state = ContactState::Blocked;
+        self.write_contact(&row, before, now)
+    }
+
+    pub(in crate::messenger) fn unblock(&mut self, address: OnionAddress, now: Now) -> Result<(), ContactError> {
+        self.move_contact(address, now, |state| (state == ContactState::Blocked).then_some(ContactState::Archived))
+    }
+
+    pub(in crate::messenger) fn archive(&mut self, address: OnionAddress, now: Now) -> Result<(), ContactError> {
+        self.move_contact(address, now, |state| match state {
+            ContactState::Blocked | ContactState::Archived => None,
+            _ => Some(ContactState::Archived),
+        })
+    }
+
+    pub(in crate::messenger) fn rename(
+        &mut self,
+        address: OnionAddress,
+        petname: &Name,
+        now: Now,
+    ) -> Result<(), ContactError> {
+        let mut row = self.store.contact(&address)?.ok_or(ContactError::Unknown)?;
+        petname.as_str().clone_into(&mut row.petname);
+        self.write_contact(&row, Some(row.state), now)
+    }
+
+    pub(in crate::messenger) fn connect_now(&mut self, address: OnionAddress, now: Now) -> Result<(), ContactError> {
+        let row = self.store.contact(&address)?.ok_or(ContactError::Unknown)?;
+        if !super::wants_session(row.state) {
+            return Err(ContactError::State(row.state));
+        }
+        self.dialling.hurry(&address, now.instant);
+        Ok(())
+    }
+
+    /// What follows from a contact's new state for what waits.
+    pub(super) fn contact_moved(&mut self, row: &ContactRow, now: Now) -> Result<(), StoreError> {
+        let ended = match row.state {
+            ContactState::Rejected => (MessageState::Failed(FailureReason::Rejected), TransferFailure::Removed),
+            ContactState::RemovedByPeer => (MessageState::Failed(FailureReason::Removed), TransferFailure::Removed),
+            ContactState::Blocked | ContactState::Archived | ContactState::Declined => {
+                (MessageState::Cancelled, TransferFailure::Removed)
+            }
+            _ => return Ok(()),
+        };
+        for operation in self.store.queued(row.id, usize::MAX)? {
+            self.set_message_state(&operation, ended.0)?;
+        }
+        for transfer in self.store.open_transfers(row.id)? {
+            self.end_transfer(transfer, TransferState::Failed(ended.1), now)?;
+        }
+        Ok(())
+    }
+
+    fn move_contact(
+        &mut self,
+        address: OnionAddress,
+        now: Now,
+        next: impl FnOnce(ContactState) -> Option<ContactState>,
+    ) -> Result<(), ContactError> {
+        let mut row = self.store.contact(&address)?.ok_or(ContactError::Unknown)?;
+        let before = row.state;
+        row.state = next(before).ok_or(ContactError::State(before))?;
+        self.write_contact(&row, Some(before), now)
+    }
+
+    fn new_contact(&mut self, address: OnionAddress, state: ContactState) -> Result<ContactRow, ContactError> {
+        if address == self.me {
+            return Err(ContactError::Own);
+        }
+        if self.store.count_contacts(None)? >= MAX_CONTACTS {
+            return Err(ContactError::Full);
+        }
+        Ok(self.store.insert_contact(&address, state)?)
+    }
+
+    fn write_contact(&mut self, row: &ContactRow, before: Option<ContactState>, now: Now) -> Result<(), ContactError> {
+        self.store.update_contact(row)?;
+        self.store.insert_event(RowKind::Contact, row.id.number(), 0)?;
+        if before != Some(row.state) {
+            self.contact_moved(row, now)?;
+        }
+        self.dirty.insert(row.id);
+        Ok(())
+    }
+}

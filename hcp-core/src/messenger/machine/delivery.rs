@@ -1,0 +1,262 @@
+//! Delivery on a link: what the contact lacks is sent in order, what came is stored and acknowledged, what was lost here is
+//! asked back.
+//!
+//! An operation has a place, an epoch and a sequence number, for ever. An epoch's numbers are given out only by the opening
+//! of the database that began it, so that a folder which is copied back can never give one place to two operations. The
+//! receiver takes each epoch in without gaps and says how far it has it; whatever lies above is sent again on every link,
+//! acknowledged or not. Ids tell what was stored before under another place.
+
+use std::collections::hash_map::Entry;
+
+use super::links::{Broken, MAX_EPOCHS, Sync};
+use super::operations::Arrived;
+use super::{LinkId, Machine, Now, Output};
+use crate::messenger::content::{self, Content, MARK_LEN, array};
+use crate::messenger::fault;
+use crate::messenger::message::{Direction, MessageId, MessageState};
+use crate::messenger::store::{ContactId, Epoch, OperationRow};
+use crate::store::StoreError;
+use crate::wire::messenger_proto::{self as proto, frame::Body};
+
+/// Operations that may be on their way to a contact without an acknowledgement.
+const MAX_IN_FLIGHT: usize = 64;
+/// Their bytes, beyond which no further one is sent.
+const MAX_IN_FLIGHT_BYTES: usize = 256 * 1024;
+/// Operations that one `Returned` brings.
+const RETURN_PAGE: usize = 64;
+/// Their bytes, beyond which no further one is added.
+const RETURN_BYTES: usize = 256 * 1024;
+
+impl Machine {
+    /// The contact says how far it has what was written here.
+    pub(super) fn take_have(&mut self, id: LinkId, have: proto::Have, now: Now) -> Result<(), Broken> {
+        let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) else { return Ok(()) };
+        if sync.knows || sync.sent.len() + have.epochs.len() > MAX_EPOCHS {
+            return Err(Broken::Protocol("more epochs than there can be"));
+        }
+        let contact = sync.contact;
+        let mut delivered = Vec::new();
+        for proto::Epoch { epoch, seq } in have.epochs {
+            let epoch: Epoch = array(&epoch).map_err(|_| Broken::Protocol("an epoch that is none"))?;
+            let own = self.store.epoch(contact, Direction::Outgoing, &epoch)?.unwrap_or(0);
+            let seq = seq.min(MAX_SEQ);
+            match sync.sent.entry(epoch) {
+                Entry::Occupied(_) => return Err(Broken::Protocol("an epoch that was named twice")),
+                Entry::Vacant(entry) => entry.insert(seq.min(own)),
+            };
+            // What it has is acknowledged, even if the acknowledgement was lost.
+            delivered.extend(self.store.written_up_to(contact, &epoch, seq)?);
+            if seq > own {
+                sync.recalls.push_back((epoch, seq));
+            }
+        }
+        if !have.more {
+            sync.knows = true;
+        }
+        self.deliver(delivered)?;
+        if !have.more {
+            self.progress(id, now);
+            self.recall_next(id)?;
+            self.dirty.insert(contact);
+        }
+        Ok(())
+    }
+
+    /// Sends what the contact lacks, then what waits, as far as the limits of what is on its way allow.
+    pub(super) fn pump(&mut self, id: LinkId, contact: ContactId, now: Now) -> Result<(), StoreError> {
+        let opening = self.openings.get(&contact).copied();
+        let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) else { return Ok(()) };
+        let idle = sync.in_flight.is_empty();
+        let mut frames = Vec::new();
+        while sync.knows && sync.has_room() {
+            let Some(epoch) = sync.epochs.front().copied() else { break };
+            let sent = sync.sent.get(&epoch).copied().unwrap_or(0);
+            let rows = self.store.placed(contact, Direction::Outgoing, &epoch, sent, 1)?;
+            match rows.into_iter().next() {
+                Some((seq, row)) if seq == sent + 1 => {
+                    sync.note_sent(epoch, seq, row.content.len());
+                    frames.push(operation(epoch, seq, row));
+                }
+                // The epoch of this opening goes on; of an older one all is sent that there is.
+                _ if opening == Some(epoch) => break,
+                _ => drop(sync.epochs.pop_front()),
+            }
+        }
+        let mut waiting = sync.knows && sync.has_room() && sync.epochs.iter().all(|epoch| opening == Some(*epoch));
+        while waiting {
+            let Some(row) = self.store.queued(contact, 1)?.pop() else { break };
+            let epoch = self.opening(contact);
+            let seq = self.store.epoch(contact, Direction::Outgoing, &epoch)?.unwrap_or(0) + 1;
+            self.store.set_epoch(contact, Direction::Outgoing, &epoch, seq)?;
+            self.store.place_operation(row.position, epoch, seq, MessageState::Written)?;
+            self.tell_state(&row, MessageState::Written)?;
+            let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) else { break };
+            if !sync.epochs.contains(&epoch) {
+                sync.epochs.push_back(epoch);
+            }
+            sync.note_sent(epoch, seq, row.content.len());
+            waiting = sync.has_room();
+            frames.push(operation(epoch, seq, row));
+        }
+        if !frames.is_empty() {
+            fault::point("operations placed, not committed");
+            self.outputs.push(Output::Passed("operations placed, not sent"));
+            if idle {
+                self.progress(id, now);
+            }
+        }
+        for frame in frames {
+            self.send(id, frame);
+        }
+        Ok(())
+    }
+
+    /// An operation of the contact's.
+    pub(super) fn take_operation(
+        &mut self,
+        id: LinkId,
+        contact: ContactId,
+        operation: proto::Operation,
+        now: Now,
+    ) -> Result<(), Broken> {
+        let arrived = check(&operation)?;
+        let epoch: Epoch = array(&operation.epoch).map_err(|_| Broken::Protocol("an epoch that is none"))?;
+        let known = self.store.epoch(contact, Direction::Incoming, &epoch)?;
+        let (seq, has) = (operation.seq, known.unwrap_or(0));
+        if known.is_none() && self.store.count_epochs(contact, Direction::Incoming)? >= MAX_EPOCHS {
+            return Err(Broken::Protocol("more epochs than there can be"));
+        }
+        if seq > has + 1 || seq == 0 {
+            return Err(Broken::Protocol("an operation out of order"));
+        }
+        if seq == has + 1 {
+            let row = self.store.contact_by_id(contact)?;
+            self.store.set_epoch(contact, Direction::Incoming, &epoch, seq)?;
+            self.receive(&row, Direction::Incoming, (epoch, seq), arrived, now)?;
+            fault::point("operation stored, not committed");
+            self.outputs.push(Output::Passed("operation committed, not acknowledged"));
+        }
+        if let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) {
+            sync.acks.insert(epoch, seq.max(has));
+        }
+        Ok(())
+    }
+
+    /// The contact has stored what was sent.
+    pub(super) fn take_ack(&mut self, id: LinkId, ack: &proto::Ack, now: Now) -> Result<(), Broken> {
+        let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) else { return Ok(()) };
+        let contact = sync.contact;
+        let epoch: Epoch = array(&ack.epoch).map_err(|_| Broken::Protocol("an epoch that is none"))?;
+        if sync.sent.get(&epoch).is_none_or(|sent| ack.seq > *sent) {
+            return Err(Broken::Protocol("an acknowledgement of what was not sent"));
+        }
+        sync.in_flight.retain(|(other, seq, _)| *other != epoch || *seq > ack.seq);
+        let delivered = self.store.written_up_to(contact, &epoch, ack.seq)?;
+        self.deliver(delivered)?;
+        fault::point("acknowledgement stored, not committed");
+        self.outputs.push(Output::Passed("acknowledgement committed"));
+        self.progress(id, now);
+        self.dirty.insert(contact);
+        Ok(())
+    }
+
+    /// The contact asks for what it wrote itself, and lost.
+    pub(super) fn take_recall(&mut self, id: LinkId, contact: ContactId, recall: &proto::Recall) -> Result<(), Broken> {
+        let epoch: Epoch = array(&recall.epoch).map_err(|_| Broken::Protocol("an epoch that is none"))?;
+        let after = recall.after.min(MAX_SEQ);
+        let mut bytes = 0;
+        let mut operations = Vec::new();
+        for (seq, row) in self.store.placed(contact, Direction::Incoming, &epoch, after, RETURN_PAGE)? {
+            bytes += row.content.len();
+            if bytes > RETURN_BYTES && !operations.is_empty() {
+                break;
+            }
+            operations.push(encode(epoch, seq, row));
+        }
+        self.send(id, Body::Returned(proto::Returned { epoch: recall.epoch.clone(), operations }));
+        Ok(())
+    }
+
+    /// The contact gives back what was written here once.
+    pub(super) fn take_returned(&mut self, id: LinkId, returned: proto::Returned, now: Now) -> Result<(), Broken> {
+        let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) else { return Ok(()) };
+        let contact = sync.contact;
+        let Some((epoch, until)) = sync.recalls.front().copied().filter(|(epoch, _)| returned.epoch == epoch[..])
+        else {
+            return Err(Broken::Protocol("something given back that was not asked for"));
+        };
+        let row = self.store.contact_by_id(contact)?;
+        let mut has = self.store.epoch(contact, Direction::Outgoing, &epoch)?.unwrap_or(0);
+        let mut honest = !returned.operations.is_empty();
+        for operation in &returned.operations {
+            let arrived = check(operation)?;
+            let mark = content::mark(self.store.marking(), &row.address, arrived.id, arrived.content);
+            // Not from here, whatever the contact says.
+            if operation.seq != has + 1 || arrived.mark != mark {
+                honest = false;
+                break;
+            }
+            has += 1;
+            self.store.set_epoch(contact, Direction::Outgoing, &epoch, has)?;
+            self.receive(&row, Direction::Outgoing, (epoch, has), arrived, now)?;
+        }
+        if let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) {
+            sync.sent.insert(epoch, has);
+            if !honest || has >= until {
+                sync.recalls.pop_front();
+            }
+        }
+        self.progress(id, now);
+        self.recall_next(id)?;
+        Ok(())
+    }
+
+    fn recall_next(&mut self, id: LinkId) -> Result<(), StoreError> {
+        let Some(sync) = self.links.get(&id).and_then(|link| link.sync.as_ref()) else { return Ok(()) };
+        let (contact, Some((epoch, _))) = (sync.contact, sync.recalls.front().copied()) else { return Ok(()) };
+        let after = self.store.epoch(contact, Direction::Outgoing, &epoch)?.unwrap_or(0);
+        self.send(id, Body::Recall(proto::Recall { epoch: epoch.to_vec().into(), after }));
+        Ok(())
+    }
+
+    fn deliver(&mut self, rows: Vec<OperationRow>) -> Result<(), StoreError> {
+        for row in rows {
+            self.set_message_state(&row, MessageState::Delivered)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sync {
+    fn has_room(&self) -> bool {
+        let bytes: usize = self.in_flight.iter().map(|(_, _, bytes)| bytes).sum();
+        self.in_flight.len() < MAX_IN_FLIGHT && bytes < MAX_IN_FLIGHT_BYTES
+    }
+
+    fn note_sent(&mut self, epoch: Epoch, seq: u64, bytes: usize) {
+        self.sent.insert(epoch, seq);
+        self.in_flight.push_back((epoch, seq, bytes));
+    }
+}
+
+/// Checks the parts of an operation, whoever wrote it.
+fn check(operation: &proto::Operation) -> Result<Arrived<'_>, Broken> {
+    let id = MessageId(array(&operation.id).map_err(|_| Broken::Protocol("an id that is none"))?);
+    if operation.mark.len() != MARK_LEN {
+        return Err(Broken::Protocol("a mark that is none"));
+    }
+    let read = Content::decode(&operation.content).map_err(|_| Broken::Protocol("a content that breaks a limit"))?;
+    Ok(Arrived { id, mark: &operation.mark, content: &operation.content, read })
+}
+
+fn operation(epoch: Epoch, seq: u64, row: OperationRow) -> Body {
+    Body::Operation(encode(epoch, seq, row))
+}
+
+fn encode(epoch: Epoch, seq: u64, row: OperationRow) -> proto::Operation {
+    let (epoch, id) = (epoch.to_vec().into(), row.id.0.to_vec().into());
+    proto::Operation { epoch, seq, id, mark: row.mark.into(), content: row.content.into() }
+}
+
+/// Sequence numbers fit the database's.
+const MAX_SEQ: u64 = i64::MAX as u64 - 1;

@@ -1,0 +1,289 @@
+//! Transfers: offers and their ends are operations; the bytes go over streams of their own, which others look after.
+//!
+//! A file is fetched by its receiver while there is a link with the contact; every verified piece is noted here, so that
+//! fetching goes on there after whatever happened.
+
+use std::path::{Path, PathBuf};
+
+use rand::RngExt;
+
+use super::{LinkId, Machine, Now, Output, operations};
+use crate::identity::OnionAddress;
+use crate::messenger::contact::ContactState;
+use crate::messenger::content::{Outcome, What};
+use crate::messenger::event::{EventKind, LiveKey};
+use crate::messenger::message::Direction;
+use crate::messenger::store::{ContactId, ContactRow, NewTransfer, RowKind, TransferRow, transfer_number};
+use crate::messenger::text::FileName;
+use crate::messenger::transfer::{Transfer, TransferError, TransferFailure, TransferId, TransferState};
+use crate::store::StoreError;
+
+/// A file that was measured for an offer.
+#[derive(Debug)]
+pub(in crate::messenger) struct Offer {
+    pub(in crate::messenger) name: FileName,
+    pub(in crate::messenger) size: u64,
+    pub(in crate::messenger) root: [u8; 32],
+    /// The hashes of its pieces.
+    pub(in crate::messenger) pieces: Vec<u8>,
+    pub(in crate::messenger) path: PathBuf,
+}
+
+/// An offer as its operation says it.
+pub(super) struct Offered {
+    pub(super) name: FileName,
+    pub(super) size: u64,
+    pub(super) root: [u8; 32],
+}
+
+/// What a contact may fetch.
+#[derive(Debug)]
+pub(in crate::messenger) struct Served {
+    pub(in crate::messenger) size: u64,
+    pub(in crate::messenger) root: [u8; 32],
+    pub(in crate::messenger) pieces: Vec<u8>,
+    pub(in crate::messenger) path: PathBuf,
+}
+
+impl Machine {
+    pub(in crate::messenger) fn offer_file(
+        &mut self,
+        contact: OnionAddress,
+        offer: &Offer,
+        now: Now,
+    ) -> Result<TransferId, TransferError> {
+        let row = self.writable(contact)?;
+        if self.open_transfer(row.id, Direction::Outgoing)?.is_some() {
+            return Err(TransferError::Busy);
+        }
+        let id = TransferId(self.rng.random());
+        let Offer { name, size, root, pieces, path } = offer;
+        let position = self.store.insert_transfer(&NewTransfer {
+            id,
+            contact: row.id,
+            direction: Direction::Outgoing,
+            name: name.as_str(),
+            size: *size,
+            root,
+            pieces: Some(pieces),
+            path: Some(path),
+            state: TransferState::Offered,
+        })?;
+        self.store.insert_event(RowKind::TransferOffered, operations::position_number(position), 0)?;
+        self.write(&row, What::Offer { transfer: id, name: name.clone(), size: *size, root: *root }, now)?;
+        Ok(id)
+    }
+
+    /// An offered file that this side may accept now.
+    pub(in crate::messenger) fn acceptable(&self, id: TransferId) -> Result<TransferRow, TransferError> {
+        let row = self.incoming(id)?;
+        if row.state != TransferState::Offered {
+            return Err(TransferError::State(row.state));
+        }
+        Ok(row)
+    }
+
+    pub(in crate::messenger) fn accept_file(&mut self, id: TransferId, path: &Path) -> Result<(), TransferError> {
+        let mut row = self.acceptable(id)?;
+        row.path = Some(path.to_owned());
+        self.dirty.insert(row.contact);
+        Ok(self.move_transfer(row, TransferState::Running)?)
+    }
+
+    pub(in crate::messenger) fn decline_file(&mut self, id: TransferId, now: Now) -> Result<(), TransferError> {
+        let row = self.acceptable(id)?;
+        Ok(self.end_here(row, Outcome::Declined, now)?)
+    }
+
+    pub(in crate::messenger) fn cancel_file(&mut self, id: TransferId, now: Now) -> Result<(), TransferError> {
+        let row = self.store.transfer(id)?.ok_or(TransferError::Unknown)?;
+        if !is_open(row.state) {
+            return Err(TransferError::State(row.state));
+        }
+        Ok(self.end_here(row, Outcome::Cancelled, now)?)
+    }
+
+    /// What a contact that asks for a file may have of it; from now on it counts as running.
+    pub(in crate::messenger) fn serve(
+        &mut self,
+        peer: OnionAddress,
+        id: TransferId,
+    ) -> Result<Option<Served>, StoreError> {
+        let Some(contact) = self.store.contact(&peer)?.filter(|row| row.state == ContactState::Accepted) else {
+            return Ok(None);
+        };
+        let Some(row) = self
+            .store
+            .transfer(id)?
+            .filter(|row| row.contact == contact.id && row.direction == Direction::Outgoing && is_open(row.state))
+        else {
+            return Ok(None);
+        };
+        let (Some(path), Some(pieces)) = (row.path.clone(), row.pieces.clone()) else { return Ok(None) };
+        let (size, root) = (row.size, row.root);
+        if row.state == TransferState::Offered {
+            self.move_transfer(row, TransferState::Running)?;
+        }
+        Ok(Some(Served { size, root, pieces, path }))
+    }
+
+    /// A file that was to be served is not the one that was offered any more.
+    pub(in crate::messenger) fn source_changed(&mut self, id: TransferId, now: Now) -> Result<(), StoreError> {
+        match self.store.transfer(id)? {
+            Some(row) if is_open(row.state) && row.direction == Direction::Outgoing => {
+                self.end_here(row, Outcome::Failed(TransferFailure::SourceChanged), now)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes up to here are on the receiver's disk and verified.
+    pub(in crate::messenger) fn transfer_progress(&mut self, id: TransferId, done: u64) -> Result<(), StoreError> {
+        let Some(mut row) = self.store.transfer(id)?.filter(|row| row.state == TransferState::Running) else {
+            return Ok(());
+        };
+        row.done = done.min(row.size);
+        self.store.update_transfer(&row)?;
+        let contact = self.store.contact_by_id(row.contact)?.address;
+        let progress = EventKind::Progress { id, contact, done: row.done, size: row.size };
+        self.outputs.push(Output::Live(LiveKey::Progress(id), progress));
+        Ok(())
+    }
+
+    /// Fetching has ended: with an outcome, or because the contact is gone, to go on with the next link.
+    pub(in crate::messenger) fn fetch_ended(
+        &mut self,
+        id: TransferId,
+        outcome: Option<Outcome>,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        self.fetching.remove(&id);
+        let Some(row) = self.store.transfer(id)?.filter(|row| row.state == TransferState::Running) else {
+            return Ok(());
+        };
+        match outcome {
+            Some(outcome) => self.end_here(row, outcome, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Fetches what was accepted, now that there is a link.
+    pub(super) fn start_fetches(&mut self, link: LinkId, contact: ContactId) -> Result<(), StoreError> {
+        for row in self.store.open_transfers(contact)? {
+            let runs = row.direction == Direction::Incoming && row.state == TransferState::Running;
+            if runs && !self.fetching.contains_key(&row.id) {
+                self.fetching.insert(row.id, link);
+                self.outputs.push(Output::Fetch(row.id, link));
+            }
+        }
+        Ok(())
+    }
+
+    /// The contact offers a file, or this side did so in a life that was lost.
+    pub(super) fn take_offer(
+        &mut self,
+        contact: &ContactRow,
+        direction: Direction,
+        id: TransferId,
+        offered: &Offered,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        // An id that is taken, by whomever, names another transfer already.
+        if self.store.transfer(id)?.is_some() {
+            return Ok(());
+        }
+        let busy = direction == Direction::Incoming && self.open_transfer(contact.id, direction)?.is_some();
+        let position = self.store.insert_transfer(&NewTransfer {
+            id,
+            contact: contact.id,
+            direction,
+            name: offered.name.as_str(),
+            size: offered.size,
+            root: &offered.root,
+            pieces: None,
+            path: None,
+            state: TransferState::Offered,
+        })?;
+        if busy {
+            let row = self.store.transfer_at(position)?;
+            return self.end_here(row, Outcome::Declined, now);
+        }
+        self.store.insert_event(RowKind::TransferOffered, operations::position_number(position), 0)
+    }
+
+    /// One of the two says that a transfer has ended.
+    pub(super) fn take_end(
+        &mut self,
+        contact: &ContactRow,
+        direction: Direction,
+        id: TransferId,
+        outcome: Outcome,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        let Some(row) = self.store.transfer(id)?.filter(|row| row.contact == contact.id && is_open(row.state)) else {
+            return Ok(());
+        };
+        // Whether it was the receiver who said it.
+        let by_receiver = row.direction != direction;
+        let fits = match outcome {
+            Outcome::Done | Outcome::Declined => by_receiver,
+            Outcome::Cancelled => true,
+            Outcome::Failed(TransferFailure::SourceChanged) => !by_receiver,
+            Outcome::Failed(_) => by_receiver,
+        };
+        if fits { self.end_transfer(row, outcome.state(), now) } else { Ok(()) }
+    }
+
+    /// Ends a transfer at this side's word, and tells the contact.
+    fn end_here(&mut self, row: TransferRow, outcome: Outcome, now: Now) -> Result<(), StoreError> {
+        let contact = self.store.contact_by_id(row.contact)?;
+        self.write(&contact, What::End { transfer: row.id, outcome }, now)?;
+        self.end_transfer(row, outcome.state(), now)
+    }
+
+    /// Ends a transfer.
+    pub(super) fn end_transfer(
+        &mut self,
+        mut row: TransferRow,
+        state: TransferState,
+        _now: Now,
+    ) -> Result<(), StoreError> {
+        if state == TransferState::Done {
+            row.done = row.size;
+        } else if row.direction == Direction::Incoming {
+            self.outputs.extend(row.path.clone().map(Output::Discard));
+        }
+        self.fetching.remove(&row.id);
+        self.outputs.push(Output::Abort(row.id));
+        self.move_transfer(row, state)
+    }
+
+    fn move_transfer(&mut self, mut row: TransferRow, state: TransferState) -> Result<(), StoreError> {
+        row.state = state;
+        self.store.update_transfer(&row)?;
+        let subject = operations::position_number(row.position);
+        self.store.insert_event(RowKind::TransferState, subject, transfer_number(state))
+    }
+
+    fn incoming(&self, id: TransferId) -> Result<TransferRow, TransferError> {
+        let row = self.store.transfer(id)?.ok_or(TransferError::Unknown)?;
+        if row.direction == Direction::Outgoing {
+            return Err(TransferError::Direction(row.direction));
+        }
+        Ok(row)
+    }
+
+    fn open_transfer(&self, contact: ContactId, direction: Direction) -> Result<Option<TransferRow>, StoreError> {
+        Ok(self.store.open_transfers(contact)?.into_iter().find(|row| row.direction == direction))
+    }
+}
+
+/// A transfer as the application sees it.
+pub(super) fn view(row: TransferRow, contact: OnionAddress) -> Transfer {
+    let TransferRow { id, direction, name, size, done, state, path, .. } = row;
+    Transfer { id, contact, direction, name, size, done, state, path }
+}
+
+fn is_open(state: TransferState) -> bool {
+    matches!(state, TransferState::Offered | TransferState::Running)
+}
