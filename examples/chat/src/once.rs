@@ -28,7 +28,7 @@ pub(crate) enum By {
 /// Runs one command and prints what came of it.
 pub(crate) async fn run(common: &Common, request: Request) -> Result<(), Failure> {
     let folder = home::profile_folder(common)?;
-    let daemon = socket::connect(&folder).await;
+    let daemon = socket::connect(&folder);
     let daemon = daemon.map_err(|error| Failure::file("use the daemon's socket in", &folder, &error))?;
     let command = show::Command::of(&request);
     let (value, by) = match daemon {

@@ -55,7 +55,7 @@ pub(crate) async fn list(common: &Common) -> Result<(), Failure> {
     let home = home::home(common)?;
     let mut listed = Vec::new();
     for name in home::profiles(&home)? {
-        let running = matches!(socket::connect(&home.join(name.as_str())).await, Ok(Some(_)));
+        let running = matches!(socket::connect(&home.join(name.as_str())), Ok(Some(_)));
         listed.push((name, running));
     }
     if common.json {

@@ -209,7 +209,7 @@ mod tests {
             assert_eq!(refused(line).0, 3, "{line}");
         }
         assert!(refused(r#"{"command":"id","more":1}"#).1.contains("more"));
-        let deep = "[".repeat(100_000);
+        let deep = format!("{{\"id\":{}", "[".repeat(100_000));
         assert!(refused(&deep).1.contains("recursion"));
     }
 

@@ -44,8 +44,8 @@ impl Drop for Socket {
     }
 }
 
-/// Connects to the daemon of the profile in this folder; `None` when there is none.
-pub(crate) async fn connect(folder: &Path) -> io::Result<Option<UnixStream>> {
+/// Connects to the daemon of the profile in this folder; `None` when there is none. Must be called within a runtime.
+pub(crate) fn connect(folder: &Path) -> io::Result<Option<UnixStream>> {
     if !folder.join(SOCKET).exists() {
         return Ok(None);
     }
@@ -92,9 +92,9 @@ mod tests {
             let folder = home.path().join(folder);
             std::fs::create_dir(&folder).unwrap();
             std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-            assert!(connect(&folder).await.unwrap().is_none());
+            assert!(connect(&folder).unwrap().is_none());
             let socket = Socket::bind(&folder).unwrap();
-            assert!(connect(&folder).await.unwrap().is_some());
+            assert!(connect(&folder).unwrap().is_some());
             let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(&folder), mode(&folder.join(SOCKET))), (0o700, 0o600));
             drop(socket);
@@ -107,8 +107,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         drop(std::os::unix::net::UnixListener::bind(home.path().join(SOCKET)).unwrap());
         assert!(home.path().join(SOCKET).exists());
-        assert!(connect(home.path()).await.unwrap().is_none());
+        assert!(connect(home.path()).unwrap().is_none());
         let _socket = Socket::bind(home.path()).unwrap();
-        assert!(connect(home.path()).await.unwrap().is_some());
+        assert!(connect(home.path()).unwrap().is_some());
     }
 }

@@ -53,10 +53,11 @@ impl Acceptor {
     }
 
     async fn contact(&self, contact: &Contact) {
-        if self.contacts && contact.state == ContactState::Pending {
-            if let Err(error) = self.messenger.accept(contact.address).await {
-                tracing::warn!(%error, "cannot accept a contact request");
-            }
+        if self.contacts
+            && contact.state == ContactState::Pending
+            && let Err(error) = self.messenger.accept(contact.address).await
+        {
+            tracing::warn!(%error, "cannot accept a contact request");
         }
     }
 
