@@ -10,7 +10,7 @@ use crate::failure::Failure;
 /// The longest name of a profile, in characters.
 const MAX_PROFILE_NAME: usize = 32;
 /// What every profile's folder holds, by which profiles are found.
-const PROFILE_KEY: &str = "profile.key";
+pub(crate) const PROFILE_KEY: &str = "profile.key";
 /// Where a running daemon listens.
 pub(crate) const SOCKET: &str = "daemon.sock";
 

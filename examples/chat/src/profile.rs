@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use hcp_core::identity::Passphrase;
 use hcp_core::identity::keyfile::Argon2Cost;
 use hcp_core::messenger::{Profile, ProfileError};
 use serde_json::json;
@@ -15,7 +14,7 @@ use crate::{home, passphrase, print, request, socket};
 pub(crate) async fn init(common: &Common, command: Init) -> Result<(), Failure> {
     let folder = home::profile_folder(common)?;
     // Before asking for anything; making it checks again.
-    if folder.join("profile.key").exists() {
+    if folder.join(home::PROFILE_KEY).exists() {
         return Err(refused(common, &folder, &ProfileError::AlreadyExists));
     }
     let passphrase = passphrase::new(common.passphrase_file.as_deref())?;
@@ -36,7 +35,7 @@ pub(crate) async fn init(common: &Common, command: Init) -> Result<(), Failure> 
 
 /// `hcp-chat passphrase`.
 pub(crate) async fn change_passphrase(common: &Common, command: &ChangePassphrase) -> Result<(), Failure> {
-    let folder = home::profile_folder(common)?;
+    let folder = existing(common)?;
     let old = passphrase::existing(common)?;
     let new = passphrase::new(command.new_passphrase_file.as_deref())?;
     let changed = {
@@ -74,18 +73,23 @@ pub(crate) async fn list(common: &Common) -> Result<(), Failure> {
 
 /// Opens the chosen profile with its passphrase.
 pub(crate) async fn open(common: &Common) -> Result<(Profile, PathBuf), Failure> {
-    let folder = home::profile_folder(common)?;
-    // Before the passphrase is asked for.
-    if !folder.join("profile.key").exists() {
-        return Err(refused(common, &folder, &ProfileError::NotFound));
-    }
+    let folder = existing(common)?;
     let passphrase = passphrase::existing(common)?;
-    let opened = open_folder(folder.clone(), passphrase).await?;
+    let opened = {
+        let folder = folder.clone();
+        blocking(move || Profile::open(folder, &passphrase)).await?
+    };
     Ok((opened.map_err(|error| refused(common, &folder, &error))?, folder))
 }
 
-async fn open_folder(folder: PathBuf, passphrase: Passphrase) -> Result<Result<Profile, ProfileError>, Failure> {
-    blocking(move || Profile::open(folder, &passphrase)).await
+/// The folder of the chosen profile, which must be there before anybody is asked for its passphrase.
+fn existing(common: &Common) -> Result<PathBuf, Failure> {
+    let folder = home::profile_folder(common)?;
+    if folder.join(home::PROFILE_KEY).exists() {
+        Ok(folder)
+    } else {
+        Err(refused(common, &folder, &ProfileError::NotFound))
+    }
 }
 
 /// Stretching a passphrase takes a while.
