@@ -3,10 +3,8 @@
 //!
 //! An operation has a place, an epoch and a sequence number, for ever. An epoch's numbers are given out only by the opening
 //! of the database that began it, so that a folder which is copied back can never give one place to two operations. The
-//! receiver takes each epoch in without gaps and says how far it has it; whatever lies above is sent again on every link,
+//! receiver takes each epoch in without gaps, but for those that its sender's history has, and says how far it has it; whatever lies above is sent again on every link,
 //! acknowledged or not. Ids tell what was stored before under another place.
-
-use std::collections::hash_map::Entry;
 
 use super::links::{Broken, MAX_EPOCHS, Sync};
 use super::operations::Arrived;
@@ -28,33 +26,35 @@ const RETURN_PAGE: usize = 64;
 const RETURN_BYTES: usize = 256 * 1024;
 
 impl Machine {
-    /// The contact says how far it has what was written here.
+    /// The contact says how far it has what was written here; later on also what reached it over another link, perhaps from
+    /// a life of this profile that was lost.
     pub(super) fn take_have(&mut self, id: LinkId, have: proto::Have, now: Now) -> Result<(), Broken> {
         let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) else { return Ok(()) };
-        if sync.knows || sync.sent.len() + have.epochs.len() > MAX_EPOCHS {
+        if sync.sent.len() + have.epochs.len() > 2 * MAX_EPOCHS {
             return Err(Broken::Protocol("more epochs than there can be"));
         }
         let contact = sync.contact;
+        let (knew, asking) = (sync.knows, !sync.recalls.is_empty());
         let mut delivered = Vec::new();
         for proto::Epoch { epoch, seq } in have.epochs {
             let epoch: Epoch = array(&epoch).map_err(|_| Broken::Protocol("an epoch that is none"))?;
             let own = self.store.epoch(contact, Direction::Outgoing, &epoch)?.unwrap_or(0);
             let seq = seq.min(MAX_SEQ);
-            match sync.sent.entry(epoch) {
-                Entry::Occupied(_) => return Err(Broken::Protocol("an epoch that was named twice")),
-                Entry::Vacant(entry) => entry.insert(seq.min(own)),
-            };
+            let sent = sync.sent.entry(epoch).or_insert(0);
+            *sent = (*sent).max(seq.min(own));
             // What it has is acknowledged, even if the acknowledgement was lost.
             delivered.extend(self.store.written_up_to(contact, &epoch, seq)?);
             if seq > own {
-                sync.recalls.push_back((epoch, seq));
+                match sync.recalls.iter_mut().find(|(other, _)| *other == epoch) {
+                    Some((_, until)) => *until = seq.max(*until),
+                    None => sync.recalls.push_back((epoch, seq)),
+                }
             }
         }
-        if !have.more {
-            sync.knows = true;
-        }
+        sync.knows |= !have.more;
+        let begins = sync.knows && !(knew && asking);
         self.deliver(delivered)?;
-        if !have.more {
+        if begins {
             self.progress(id, now);
             self.recall_next(id)?;
             self.dirty.insert(contact);
@@ -66,6 +66,10 @@ impl Machine {
     pub(super) fn pump(&mut self, id: LinkId, contact: ContactId, now: Now) -> Result<(), StoreError> {
         let opening = self.openings.get(&contact).copied();
         let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) else { return Ok(()) };
+        // It may have begun on another link.
+        if let Some(opening) = opening.filter(|opening| !sync.epochs.contains(opening)) {
+            sync.epochs.push_back(opening);
+        }
         let idle = sync.in_flight.is_empty();
         let mut frames = Vec::new();
         while sync.knows && sync.has_room() {
@@ -73,13 +77,14 @@ impl Machine {
             let sent = sync.sent.get(&epoch).copied().unwrap_or(0);
             let rows = self.store.placed(contact, Direction::Outgoing, &epoch, sent, 1)?;
             match rows.into_iter().next() {
-                Some((seq, row)) if seq == sent + 1 => {
+                Some((seq, row)) => {
                     sync.note_sent(epoch, seq, row.content.len());
-                    frames.push(operation(epoch, seq, row));
+                    frames.push(operation(epoch, sent, seq, row));
                 }
                 // The epoch of this opening goes on; of an older one all is sent that there is.
-                _ if opening == Some(epoch) => break,
-                _ => drop(sync.epochs.pop_front()),
+                None if opening == Some(epoch) && sync.epochs.len() == 1 => break,
+                None if opening == Some(epoch) => sync.epochs.rotate_left(1),
+                None => drop(sync.epochs.pop_front()),
             }
         }
         let mut waiting = sync.knows && sync.has_room() && sync.epochs.iter().all(|epoch| opening == Some(*epoch));
@@ -96,7 +101,7 @@ impl Machine {
             }
             sync.note_sent(epoch, seq, row.content.len());
             waiting = sync.has_room();
-            frames.push(operation(epoch, seq, row));
+            frames.push(operation(epoch, seq - 1, seq, row));
         }
         if !frames.is_empty() {
             fault::point("operations placed, not committed");
@@ -126,10 +131,10 @@ impl Machine {
         if known.is_none() && self.store.count_epochs(contact, Direction::Incoming)? >= MAX_EPOCHS {
             return Err(Broken::Protocol("more epochs than there can be"));
         }
-        if seq > has + 1 || seq == 0 {
+        if operation.after > has || operation.after >= seq || seq > MAX_SEQ {
             return Err(Broken::Protocol("an operation out of order"));
         }
-        if seq == has + 1 {
+        if seq > has {
             let row = self.store.contact_by_id(contact)?;
             self.store.set_epoch(contact, Direction::Incoming, &epoch, seq)?;
             self.receive(&row, Direction::Incoming, (epoch, seq), arrived, now)?;
@@ -171,7 +176,7 @@ impl Machine {
             if bytes > RETURN_BYTES && !operations.is_empty() {
                 break;
             }
-            operations.push(encode(epoch, seq, row));
+            operations.push(encode(epoch, seq - 1, seq, row));
         }
         self.send(id, Body::Returned(proto::Returned { epoch: recall.epoch.clone(), operations }));
         Ok(())
@@ -192,11 +197,11 @@ impl Machine {
             let arrived = check(operation)?;
             let mark = content::mark(self.store.marking(), &row.address, arrived.id, arrived.content);
             // Not from here, whatever the contact says.
-            if operation.seq != has + 1 || arrived.mark != mark {
+            if operation.seq <= has || operation.seq > until || arrived.mark != mark {
                 honest = false;
                 break;
             }
-            has += 1;
+            has = operation.seq;
             self.store.set_epoch(contact, Direction::Outgoing, &epoch, has)?;
             self.receive(&row, Direction::Outgoing, (epoch, has), arrived, now)?;
         }
@@ -249,13 +254,13 @@ fn check(operation: &proto::Operation) -> Result<Arrived<'_>, Broken> {
     Ok(Arrived { id, mark: &operation.mark, content: &operation.content, read })
 }
 
-fn operation(epoch: Epoch, seq: u64, row: OperationRow) -> Body {
-    Body::Operation(encode(epoch, seq, row))
+fn operation(epoch: Epoch, after: u64, seq: u64, row: OperationRow) -> Body {
+    Body::Operation(encode(epoch, after, seq, row))
 }
 
-fn encode(epoch: Epoch, seq: u64, row: OperationRow) -> proto::Operation {
+fn encode(epoch: Epoch, after: u64, seq: u64, row: OperationRow) -> proto::Operation {
     let (epoch, id) = (epoch.to_vec().into(), row.id.0.to_vec().into());
-    proto::Operation { epoch, seq, id, mark: row.mark.into(), content: row.content.into() }
+    proto::Operation { epoch, seq, id, mark: row.mark.into(), content: row.content.into(), after }
 }
 
 /// Sequence numbers fit the database's.

@@ -405,8 +405,15 @@ impl Machine {
     /// Acknowledges what was taken in, once for everything that came together.
     pub(super) fn send_acks(&mut self) {
         let links = self.links.iter_mut().filter_map(|(id, link)| Some((*id, link.sync.as_mut()?)));
-        let acks: Vec<_> = links.map(|(id, sync)| (id, std::mem::take(&mut sync.acks))).collect();
-        for (id, acks) in acks {
+        let acks: Vec<_> = links.map(|(id, sync)| (id, sync.contact, std::mem::take(&mut sync.acks))).collect();
+        for (id, contact, acks) in acks {
+            // It may come from a life of the contact's profile that was lost, of which the present one should know.
+            let others: Vec<LinkId> = self.synced(contact).filter(|other| *other != id && !acks.is_empty()).collect();
+            for other in others {
+                let epochs = acks.iter().map(|(epoch, seq)| proto::Epoch { epoch: epoch.to_vec().into(), seq: *seq });
+                let have = proto::Have { epochs: epochs.collect(), more: false };
+                self.send(other, Body::Have(have));
+            }
             for (epoch, seq) in acks {
                 self.send(id, Body::Ack(proto::Ack { epoch: epoch.to_vec().into(), seq }));
             }

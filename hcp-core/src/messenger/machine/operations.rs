@@ -96,10 +96,10 @@ impl Machine {
         now: Now,
     ) -> Result<(), StoreError> {
         if let Some(row) = self.store.operation_with(contact.id, direction, arrived.id)? {
-            // An own one that was sent in a life of this profile that was lost.
-            if direction == Direction::Outgoing && matches!(row.state, MessageState::Queued | MessageState::Written) {
-                if row.state == MessageState::Queued {
-                    self.store.place_operation(row.position, place.0, place.1, MessageState::Queued)?;
+            // An own one that was sent in a life of this profile that was lost, whatever has become of it in this one.
+            if direction == Direction::Outgoing && row.state != MessageState::Delivered {
+                if row.state != MessageState::Written {
+                    self.store.place_operation(row.position, place.0, place.1, row.state)?;
                 }
                 self.set_message_state(&row, MessageState::Delivered)?;
             }
