@@ -31,7 +31,6 @@ const NAMES: [&str; 2] = ["alice", "bob"];
 /// One side, over all runs of its daemon.
 struct Side {
     profile: ChatProfile,
-    address: String,
     arguments: Vec<String>,
     daemon: Option<ChatDaemon>,
     /// What earlier runs printed.
@@ -150,8 +149,7 @@ async fn scenario(templates: &Path, addresses: &[String; 2], point: &str, side: 
         if index == BOB {
             arguments.extend(["--save-to".to_owned(), at("saved").display().to_string()]);
         }
-        let address = addresses[index].clone();
-        let mut made = Side { profile, address, arguments, daemon: None, earlier: Vec::new(), fired: false };
+        let mut made = Side { profile, arguments, daemon: None, earlier: Vec::new(), fired: false };
         let fault = format!("{point}:{passage}");
         let variables = [("HCP_FAULT", fault.as_str())];
         made.start(if index == side { &variables } else { &[] })?;
