@@ -47,7 +47,7 @@ async fn start(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Init(command) => profile::init(&common, command).await,
         Command::Passphrase(command) => profile::change_passphrase(&common, &command).await,
-        Command::Profiles => profile::list(&common).await,
+        Command::Profiles => profile::list(&common),
         Command::Daemon(command) => daemon::daemon(&common, command).await,
         Command::File(file) => once::run(&common, FileCommand::from(file).request()?).await,
         Command::Id => once::run(&common, request::Request::Id {}).await,

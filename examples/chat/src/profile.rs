@@ -50,7 +50,7 @@ pub(crate) async fn change_passphrase(common: &Common, command: &ChangePassphras
 }
 
 /// `hcp-chat profiles`.
-pub(crate) async fn list(common: &Common) -> Result<(), Failure> {
+pub(crate) fn list(common: &Common) -> Result<(), Failure> {
     let home = home::home(common)?;
     let mut listed = Vec::new();
     for name in home::profiles(&home)? {

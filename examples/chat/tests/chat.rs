@@ -1,5 +1,7 @@
 //! hcp-chat as its users see it: the real program, on loopback and on a private Tor network.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "chat/contacts.rs"]
 mod contacts;
 #[path = "chat/files.rs"]

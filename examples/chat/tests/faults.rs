@@ -172,10 +172,10 @@ async fn scenario(templates: &Path, addresses: &[String; 2], point: &str, side: 
     pair.until("the answer", |[alice, _]| contact_is(alice, "accepted")).await?;
 
     let texts = NAMES.map(|name| (1..=TEXTS).map(|i| format!("{name} {i}")).collect::<Vec<_>>());
-    for i in 0..TEXTS {
-        for side in [ALICE, BOB] {
+    for both in texts[ALICE].iter().zip(&texts[BOB]) {
+        for (side, text) in [(ALICE, both.0), (BOB, both.1)] {
             let to = &addresses[1 - side];
-            let send = json!({"command": "send", "contact": to, "text": texts[side][i]});
+            let send = json!({"command": "send", "contact": to, "text": text});
             let look = json!({"command": "history", "contact": to});
             let is_written = |_: &Side, command: &Value, found: &Value| {
                 let messages = found["messages"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -51,7 +51,7 @@ async fn whoever_is_rejected_learns_it_and_what_was_queued_fails() {
 #[tokio::test]
 async fn a_blocked_contact_gets_nothing_through_and_sees_nobody() {
     let world = World::local();
-    let (mut alice, mut bob) = world.friends(&["--accept-all"]).await;
+    let (mut alice, mut bob) = world.friends(&[]).await;
     alice.send("bob", "before").await;
     bob.receives(&["before"]).await;
     let seen = bob.ask(json!({"command": "contact_block", "contact": "alice"})).await;
@@ -67,6 +67,11 @@ async fn a_blocked_contact_gets_nothing_through_and_sees_nobody() {
     // Somebody else's message that was written later shows that bob is there and receives.
     let mut carol = world.person("carol", &[]).await;
     carol.ask(json!({"command": "contact_add", "address": bob.address, "petname": "bob"})).await;
+    bob.wait("carol's request", |printed| {
+        printed.events("contact").find(|event| event["contact"]["address"] == carol.address.as_str()).map(drop)
+    })
+    .await;
+    bob.ask(json!({"command": "contact_accept", "contact": carol.address})).await;
     carol.contact("accepted").await;
     carol.send("bob", "from carol").await;
     bob.receives(&["before", "from carol"]).await;

@@ -27,7 +27,13 @@ impl Connection {
     async fn ask(&mut self, line: &str) -> Value {
         self.write.write_all(line.as_bytes()).await.unwrap();
         self.write.write_all(b"\n").await.unwrap();
-        self.next().await.expect("an answer")
+        // Events may come in between.
+        loop {
+            let line = self.next().await.expect("an answer");
+            if line.get("reply").is_some() {
+                return line;
+            }
+        }
     }
 }
 
@@ -122,8 +128,7 @@ async fn the_socket_tells_events_once_they_are_asked_for() {
     assert_eq!(event["message"]["text"], "to all who listen");
     assert!(event["cursor"].as_u64().unwrap() > after);
     // It still answers.
-    connection.write.write_all(b"{\"id\":3,\"command\":\"id\"}\n").await.unwrap();
-    while connection.next().await.expect("an answer")["reply"] != 3 {}
+    assert_eq!(connection.ask(r#"{"id":3,"command":"id"}"#).await["reply"], 3);
 
     let mut from_the_start = Connection::open(&bob.profile).await;
     from_the_start.ask(r#"{"id":1,"command":"events","after":0}"#).await;
