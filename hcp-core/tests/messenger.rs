@@ -1,4 +1,4 @@
-//! Two people on the memory network: contacts, messages, presence, events; and peers that behave badly.
+//! Two people on the memory network: contacts, messages, presence, events.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +6,6 @@ mod messenger {
     mod contacts;
     mod files;
     mod harness;
-    mod hostile;
     mod messages;
     mod profiles;
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use hcp_core::messenger::{
-    ContactState, Cursor, EventKind, EventsError, MAX_TEXT, MessageError, MessageState, TextError,
+    ContactState, Cursor, EventKind, EventsError, MAX_TEXT, MessageError, MessageState, Presence, TextError,
 };
 
 use super::harness::{World, copy};
@@ -36,8 +36,9 @@ async fn what_is_written_to_somebody_offline_waits_also_over_restarts_and_can_be
     let world = World::new();
     let (mut alice, bob) = world.friends().await;
     let (bob_address, cursor) = (bob.address, bob.messenger.cursor().await.unwrap());
+    alice.until_presence(bob_address, Presence::Available).await;
     bob.messenger.shutdown().await;
-    alice.until_presence(bob_address, hcp_core::messenger::Presence::Offline).await;
+    alice.until_presence(bob_address, Presence::Offline).await;
 
     let first = alice.messenger.send(bob_address, "first").await.unwrap();
     let taken_back = alice.messenger.send(bob_address, "not this one").await.unwrap();

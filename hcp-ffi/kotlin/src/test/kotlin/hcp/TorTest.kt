@@ -1,0 +1,98 @@
+package hcp
+
+import kotlinx.coroutines.CoroutineStart
+import kotlinx.coroutines.async
+import kotlinx.coroutines.flow.first
+import kotlinx.coroutines.yield
+import java.time.Duration
+import kotlin.test.Test
+import kotlin.test.assertEquals
+import kotlin.test.assertFailsWith
+import kotlin.test.assertTrue
+import kotlin.test.fail
+import kotlin.time.Duration.Companion.minutes
+
+/** On the private Tor network that `HCP_TESTNET` describes. */
+class TorTest {
+    private fun testnet(): PrivateNetwork = loadPrivateNetwork(
+        System.getenv("HCP_TESTNET")
+            ?: fail("no private Tor network: run the tests as target/debug/hcp-testnet -- hcp-ffi/kotlin/check.sh"),
+    )
+
+    @Test
+    fun `two nodes talk over Tor, and the state directory is free afterwards`() = within(3.minutes) {
+        inTemporaryFolder { folder ->
+            val builder = TorNetworkBuilder("$folder/a/state", "$folder/a/cache").privateNetwork(testnet())
+            val progress = builder.progress()
+            val arti = builder.bootstrap()
+            assertEquals(100.toUByte(), progress.values().first { it.percent == 100.toUByte() }.percent)
+            val other = TorNetworkBuilder("$folder/b/state", "$folder/b/cache").privateNetwork(testnet()).bootstrap()
+
+            val isolated = other.isolated()
+            val server = NodeBuilder(Identity.generate(), Network.Tor(arti))
+                .protocol(ECHO, Access.ANYONE, serve = ::echo)
+                .bind()
+            val client = NodeBuilder(Identity.generate(), Network.Tor(isolated)).bind()
+            assertTrue(server.reachable())
+            val session = client.connectAnonymously(server.address())
+            val stream = session.open(ECHO)
+            stream.send("over Tor".encodeToByteArray())
+            assertEquals("over Tor", text(stream.recv()))
+
+            assertFailsWith<HcpException.InUse> {
+                TorNetworkBuilder("$folder/a/state", "$folder/a/cache").privateNetwork(testnet()).bootstrap()
+            }
+            session.shutdown()
+            server.shutdown()
+            arti.shutdown()
+            assertFailsWith<HcpException.Closed> { arti.isolated() }
+            assertFailsWith<HcpException.Closed> { NodeBuilder(Identity.generate(), Network.Tor(arti)) }
+            rejoin("$folder/a")
+
+            // Closing all handles does the same, on a thread that knows nothing of the runtime.
+            client.shutdown()
+            listOf(stream, session, isolated, other).forEach(AutoCloseable::close)
+            rejoin("$folder/b")
+        }
+    }
+
+    /** Joins once the state directory is free, which takes a moment. */
+    private suspend fun rejoin(folder: String) {
+        while (true) {
+            try {
+                return TorNetworkBuilder("$folder/state", "$folder/cache").privateNetwork(testnet()).bootstrap().shutdown()
+            } catch (inUse: HcpException.InUse) {
+                yield()
+            }
+        }
+    }
+
+    @Test
+    fun `a bootstrap that leads nowhere can be cancelled, and times out by itself`() = within(1.minutes) {
+        inTemporaryFolder { folder ->
+            // Nobody answers at the discard port.
+            val nowhere = PrivateNetwork(testnet().authorities.map { it.copy(orAddress = "127.0.0.1:9") })
+            val cancellation = Cancellation()
+            val builder = TorNetworkBuilder("$folder/state", "$folder/cache").privateNetwork(nowhere)
+            val bootstrap = async(start = CoroutineStart.UNDISPATCHED) { runCatching { builder.bootstrap(cancellation) } }
+            cancellation.cancel()
+            assertTrue(bootstrap.await().exceptionOrNull() is HcpException.Cancelled)
+            // Cancelling gave the state directory up.
+            val again = TorNetworkBuilder("$folder/state", "$folder/cache")
+                .privateNetwork(nowhere)
+                .bootstrapDeadline(Duration.ofMillis(100))
+            assertFailsWith<HcpException.TimedOut> { again.bootstrap() }
+        }
+    }
+
+    @Test
+    fun `a malformed private network is refused`() {
+        val builder = TorNetworkBuilder("state", "cache")
+        val network = testnet()
+        val short = network.authorities.first().copy(v3Identity = ByteArray(19))
+        assertFailsWith<HcpException.InvalidInput> { builder.privateNetwork(PrivateNetwork(listOf(short))) }
+        val nowhere = network.authorities.first().copy(orAddress = "nowhere")
+        assertFailsWith<HcpException.InvalidInput> { builder.privateNetwork(PrivateNetwork(listOf(nowhere))) }
+        assertFailsWith<HcpException.Storage> { loadPrivateNetwork("/nothing/here") }
+    }
+}

@@ -1,0 +1,62 @@
+//! Where streams come from: memory for tests, loopback for development, Tor.
+
+use std::sync::Arc;
+
+use hcp_core::network as core;
+
+use crate::error::HcpError;
+use crate::tor::TorNetwork;
+
+/// A place where onion addresses can be dialled and served.
+#[derive(Clone, Debug, uniffi::Enum)]
+pub enum Network {
+    /// Addresses inside this process, for tests.
+    Memory(Arc<MemoryNetwork>),
+    /// Addresses on this machine, for development. **Not anonymous.**
+    Local(Arc<LocalNetwork>),
+    /// Tor.
+    Tor(Arc<TorNetwork>),
+}
+
+impl Network {
+    pub(crate) fn core(&self) -> Result<Arc<dyn core::Network>, HcpError> {
+        Ok(match self {
+            Self::Memory(memory) => Arc::new(memory.inner.clone()),
+            Self::Local(local) => Arc::new(local.inner.clone()),
+            Self::Tor(tor) => Arc::new(tor.core()?),
+        })
+    }
+}
+
+/// A network inside this process, for tests.
+#[derive(Debug, uniffi::Object)]
+pub struct MemoryNetwork {
+    inner: core::MemoryNetwork,
+}
+
+#[uniffi::export]
+impl MemoryNetwork {
+    /// A network without services.
+    #[uniffi::constructor]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { inner: core::MemoryNetwork::new() })
+    }
+}
+
+/// Addresses on one machine, through a folder that all of its users share. **Not anonymous.**
+#[derive(Debug, uniffi::Object)]
+pub struct LocalNetwork {
+    inner: core::LocalNetwork,
+}
+
+#[uniffi::export]
+impl LocalNetwork {
+    /// A network whose addresses stand in `folder`, which is made when it is missing.
+    ///
+    /// # Errors
+    /// `Storage` when the folder cannot be made.
+    #[uniffi::constructor]
+    pub fn new(folder: String) -> Result<Arc<Self>, HcpError> {
+        Ok(Arc::new(Self { inner: core::LocalNetwork::new(folder)? }))
+    }
+}

@@ -1,0 +1,24 @@
+extension NodeBuilder {
+    /// Serves streams of the protocol with a closure, for peers that `access` admits.
+    ///
+    /// What the closure throws resets the stream; the node goes on. When the session ends, its task is cancelled.
+    public func `protocol`(
+        _ name: String,
+        access: Access,
+        serve: @escaping @Sendable (Stream, Session) async throws -> Void
+    ) -> NodeBuilder {
+        `protocol`(protocol: name, access: access, handler: ClosureHandler(closure: serve))
+    }
+}
+
+private final class ClosureHandler: StreamHandler {
+    let closure: @Sendable (Stream, Session) async throws -> Void
+
+    init(closure: @escaping @Sendable (Stream, Session) async throws -> Void) {
+        self.closure = closure
+    }
+
+    func serve(stream: Stream, session: Session) async throws {
+        try await closure(stream, session)
+    }
+}
