@@ -7,6 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
 help:
 	@echo 'make demo      build, then show one onion address on three nodes and a chat that goes on when one dies'
+	@echo 'make demo-chat build, then show two people who talk and send a file without a server'
 	@echo 'make test      all checks and tests that fit into a coffee break, with a private Tor network'
 	@echo 'make test-all  make test, then what takes longer: Swift, many seeds, demonstrations, the failover measurement'
 	@echo 'make lint      formatting and clippy'
@@ -21,6 +22,12 @@ demo:
 	@echo 'Building; the first time takes about five minutes on two cores.'
 	cargo build --workspace
 	$(TARGET)/hcp-demo run
+
+demo-chat:
+	@scripts/install-deps.sh run
+	@echo 'Building; the first time takes about five minutes on two cores.'
+	cargo build --workspace
+	$(TARGET)/hcp-demo chat
 
 test:
 	@scripts/install-deps.sh all
