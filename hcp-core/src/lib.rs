@@ -41,6 +41,8 @@
 
 pub mod error;
 pub mod identity;
+#[cfg(feature = "messenger")]
+pub mod messenger;
 pub mod network;
 pub mod node;
 #[cfg(feature = "replica")]
