@@ -35,6 +35,12 @@ impl Layout {
         Some(Self { size, piece: size.div_ceil(MAX_PIECES).next_power_of_two().max(MIN_PIECE) })
     }
 
+    /// A layout with pieces of another length than files of that size have.
+    #[cfg(test)]
+    pub(super) fn with_pieces_of(size: u64, piece: u64) -> Self {
+        Self { size, piece }
+    }
+
     /// Bytes of the file.
     pub(in crate::messenger) fn size(self) -> u64 {
         self.size
