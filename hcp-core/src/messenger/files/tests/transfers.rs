@@ -51,6 +51,8 @@ async fn a_transfer_goes_on_whichever_side_was_dropped_at_whatever_time() {
         let size = random.random_range(1..8 * MIB);
         let offered = if round % 2 == 0 { Offered::new(size).await } else { Offered::with_long_pieces(size).await };
         let (path, list) = (offered.path.clone(), offered.list.clone());
+        // Enough for the whole, more often than not.
+        let turns = 2 * size.div_ceil(BATCH) as u32 + 12;
         // How long the server lives in the next attempt.
         let patience = Arc::new(AtomicU64::new(0));
         let server_patience = Arc::clone(&patience);
@@ -63,8 +65,8 @@ async fn a_transfer_goes_on_whichever_side_was_dropped_at_whatever_time() {
         for attempt in 0.. {
             assert!(attempt < 500, "no progress");
             let (mine, its) = match attempt % 2 {
-                0 => (random.random_range(0..400), u32::MAX),
-                _ => (u32::MAX, random.random_range(0..400)),
+                0 => (random.random_range(0..turns), u32::MAX),
+                _ => (u32::MAX, random.random_range(0..turns)),
             };
             patience.store(its.into(), Ordering::SeqCst);
             skipped += u64::from(offered.held.load(Ordering::SeqCst) > 0);
