@@ -45,9 +45,11 @@ pub(in crate::messenger) enum SinkError {
     Io(#[from] io::Error),
 }
 
-/// How many bytes are free where a folder lies.
+/// Says how many bytes are free where a folder lies.
 #[derive(Clone)]
-pub(in crate::messenger) struct Space(Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>);
+pub(in crate::messenger) struct Space(Arc<FreeSpace>);
+
+type FreeSpace = dyn Fn(&Path) -> io::Result<u64> + Send + Sync;
 
 impl Space {
     /// What the operating system says.

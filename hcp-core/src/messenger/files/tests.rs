@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
+use futures::future::BoxFuture;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tempfile::TempDir;
@@ -41,7 +42,7 @@ impl Offered {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("offered");
         let mut bytes = vec![0; size as usize];
-        StdRng::seed_from_u64(size).fill(&mut bytes[..]);
+        blake3::Hasher::new().update(&size.to_be_bytes()).finalize_xof().fill(&mut bytes);
         fs::write(&path, &bytes).unwrap();
         let list = measure(path.clone()).await.unwrap();
         Self { folder, path, bytes, list, held: Arc::default() }
@@ -89,12 +90,14 @@ impl Offered {
     async fn fetch_into(&self, session: &Session, sink: Sink) -> FetchEnd {
         let stream = session.open(PROTOCOL).await.unwrap();
         let size = self.list.layout().size();
-        let end = fetch(stream, ID, sink, |held| {
+        let progress = |held| {
             assert!(held <= size);
             self.held.store(held, Ordering::SeqCst);
             async {}
-        });
-        end.await
+        };
+        // As an application's task would be.
+        let fetching: BoxFuture<'_, FetchEnd> = Box::pin(fetch(stream, ID, sink, progress));
+        fetching.await
     }
 
     fn assert_complete(&self) {

@@ -7,7 +7,7 @@ use super::*;
 
 fn bytes(seed: u64, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
-    StdRng::seed_from_u64(seed).fill(&mut bytes[..]);
+    Hasher::new().update(&seed.to_be_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 

@@ -44,7 +44,10 @@ impl Place {
         match look(&self.part)? {
             Some(found) if found.is_file() && found.len() == 0 => Ok(()),
             Some(_) => Err(SinkError::Exists),
-            None => Ok(drop(self.create_part()?)),
+            None => {
+                self.create_part()?;
+                Ok(())
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::messenger::DISK_RESERVE;
 
 /// Leaves a partial file with so many pieces, as if the process had been killed behind a checkpoint.
-async fn hold(offered: &Offered, pieces: u32) {
+fn hold(offered: &Offered, pieces: u32) {
     let held = offered.list.layout().start(pieces);
     fs::write(offered.part(), &offered.bytes[..held as usize]).unwrap();
     offered.held.store(held, Ordering::SeqCst);
@@ -52,7 +52,7 @@ async fn nothing_at_the_destination_is_overwritten() {
         let error = prepare_here(&offered, Space::of_disk()).await.unwrap_err();
         assert!(matches!(error, SinkError::Exists), "{what}: {error}");
         for pieces in [0, 1, 2] {
-            hold(&offered, pieces).await;
+            hold(&offered, pieces);
             let error = offered.open().await.unwrap_err();
             assert!(matches!(error, SinkError::Exists), "{what}: {error}");
         }
@@ -150,7 +150,7 @@ async fn a_partial_file_that_is_gone_or_too_short_begins_anew() {
 #[tokio::test]
 async fn what_is_behind_the_pieces_held_is_cut_off() {
     let offered = Offered::new(3 * pieces::MIN_PIECE).await;
-    hold(&offered, 1).await;
+    hold(&offered, 1);
     let longer = [fs::read(offered.part()).unwrap(), vec![0xaa; 4 * MIB as usize]].concat();
     fs::write(offered.part(), longer).unwrap();
     let Opened::Ready(sink) = offered.open().await.unwrap() else { panic!("it is not complete") };
@@ -161,7 +161,7 @@ async fn what_is_behind_the_pieces_held_is_cut_off() {
 async fn pieces_that_somebody_changed_are_fetched_again() {
     let offered = Offered::new(4 * pieces::MIN_PIECE - 5).await;
     let (pair, _ends) = Pair::serving(&offered).await;
-    hold(&offered, 3).await;
+    hold(&offered, 3);
     let mut part = fs::read(offered.part()).unwrap();
     part[pieces::MIN_PIECE as usize + 3] ^= 1;
     fs::write(offered.part(), part).unwrap();
@@ -175,7 +175,7 @@ async fn pieces_that_somebody_changed_are_fetched_again() {
     // Nothing seemed to be missing.
     let offered = Offered::new(2 * pieces::MIN_PIECE).await;
     let (pair, _ends) = Pair::serving(&offered).await;
-    hold(&offered, 2).await;
+    hold(&offered, 2);
     fs::write(offered.part(), vec![0; 2 * pieces::MIN_PIECE as usize]).unwrap();
     assert!(matches!(offered.fetch(&pair.session).await, FetchEnd::Complete));
     offered.assert_complete();
@@ -199,7 +199,7 @@ async fn a_partial_file_that_is_replaced_meanwhile_is_not_published() {
 async fn a_process_killed_around_the_move_finds_its_file_complete() {
     // All is synced, nothing moved.
     let offered = Offered::new(2 * pieces::MIN_PIECE + 1).await;
-    hold(&offered, 3).await;
+    hold(&offered, 3);
     assert!(matches!(offered.open().await.unwrap(), Opened::Done));
     offered.assert_complete();
 
@@ -220,7 +220,7 @@ async fn a_process_killed_around_the_move_finds_its_file_complete() {
 
     // The name was reserved where there are no hard links.
     let offered = Offered::new(2 * pieces::MIN_PIECE + 1).await;
-    hold(&offered, 3).await;
+    hold(&offered, 3);
     fs::write(offered.destination(), "").unwrap();
     assert!(matches!(offered.open().await.unwrap(), Opened::Done));
     offered.assert_complete();
@@ -256,7 +256,7 @@ async fn a_transfer_leaves_the_reserve_of_the_disk() {
     let enough = Space::pretended(move || size + DISK_RESERVE);
     prepare_here(&offered, enough).await.unwrap();
     // What is held needs no more space.
-    hold(&offered, 1).await;
+    hold(&offered, 1);
     drop(offered.open_with(full()).await.unwrap());
 
     // Others fill the disk meanwhile.
