@@ -2,9 +2,15 @@
 //!
 //! An exception carries the kind as its class, the name of the core's error as `reason`, and the causes below it as notes.
 
+use std::error::Error;
+use std::fmt::Debug;
+
 use hcp_core::error::ErrorKind;
 use hcp_core::identity::keyfile::{CostError, LoadKeyError, SaveKeyError};
 use hcp_core::identity::{AddressError, EmptyPassphrase, ExpandedKeyError, SignatureError, ctor};
+use hcp_core::messenger::{
+    ContactError, EventsError, GoOnlineError, IdError, MessageError, ProfileError, TransferError,
+};
 use hcp_core::network::tor::BootstrapError;
 use hcp_core::network::{DialError, ListenError, LocalNetworkError};
 use hcp_core::node::{BindError, ConnectError, OpenError, RecvError, SendError};
@@ -55,12 +61,22 @@ impl Failure {
         Self { kind: ErrorKind::Closed, reason: "Shutdown".into(), message: message.into(), causes: Vec::new() }
     }
 
+    /// What can be used once is in use.
+    pub(crate) fn in_use(message: &str) -> Self {
+        Self { kind: ErrorKind::InUse, reason: "InUse".into(), message: message.into(), causes: Vec::new() }
+    }
+
+    /// A value that the core has and this binding does not know yet; its `Debug` form tells no secret.
+    pub(crate) fn unknown(value: &dyn Debug) -> Self {
+        Self::internal(format!("a value that this version does not know: {value:?}"))
+    }
+
     /// A task of the runtime was lost.
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self { kind: ErrorKind::Internal, reason: "Internal".into(), message: message.into(), causes: Vec::new() }
     }
 
-    fn from_core(kind: ErrorKind, error: &(dyn std::error::Error + 'static)) -> Self {
+    fn from_core(kind: ErrorKind, error: &(dyn Error + 'static)) -> Self {
         let mut causes = Vec::new();
         let mut source = error.source();
         while let Some(cause) = source
@@ -107,54 +123,107 @@ macro_rules! from_core {
 
 from_core!(
     AddressError,
+    BindError,
     BootstrapError,
+    ConnectError,
+    ContactError,
     CostError,
     DescriptionError,
     DialError,
     EmptyPassphrase,
+    EventsError,
     ExpandedKeyError,
+    GoOnlineError,
+    IdError,
     ListenError,
     LoadKeyError,
     LocalNetworkError,
+    MessageError,
     OpenError,
+    ProfileError,
     RecvError,
     SaveKeyError,
     SendError,
     SessionError,
     SignatureError,
+    TransferError,
     ctor::ExportKeyError,
     ctor::ImportKeyError,
 );
-
-/// Keeps the outer message, which says at which step it failed, and names the inner error.
-macro_rules! from_core_nested {
-    ($error:ident, $($variant:ident),+) => {
-        impl From<$error> for Failure {
-            fn from(error: $error) -> Self {
-                let mut failure = Self::from_core(error.kind(), &error);
-                match &error {
-                    $($error::$variant(inner) => failure.reason = reason(inner),)+
-                    _ => {}
-                }
-                failure
-            }
-        }
-    };
-}
-
-from_core_nested!(BindError, Listen, Session);
-from_core_nested!(ConnectError, Dial, Session);
 
 /// Whether the error says no more than that the other side, or this one, has ended the stream or session.
 pub(crate) fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<ClosedError>(py)
 }
 
-/// The name of the variant, or of the type of an error that has none: with it derived `Debug` output begins.
-fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+/// The name of the innermost error of the core: of its variant, or of its type when it has none. With it derived `Debug`
+/// output begins.
+fn reason(error: &(dyn Error + 'static)) -> String {
+    if let Some(inner) = wrapped(error) {
+        return reason(inner);
+    }
     let debug = format!("{error:?}");
     let end = debug.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(debug.len());
     debug[..end].to_owned()
+}
+
+/// The error of the core that another one only wraps.
+fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            BindError::Listen(inner) => Some(inner),
+            BindError::Session(inner) => Some(inner),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            ConnectError::Dial(inner) => Some(inner),
+            ConnectError::Session(inner) => Some(inner),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            GoOnlineError::Bind(inner) => Some(inner),
+            GoOnlineError::Store(inner) => Some(inner),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            ContactError::Text(inner) => Some(inner),
+            ContactError::Store(inner) => Some(&**inner),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            MessageError::Text(inner) => Some(inner),
+            MessageError::Store(inner) => Some(&**inner),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            TransferError::Name(inner) => Some(inner),
+            TransferError::Store(inner) => Some(&**inner),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            ProfileError::Name(inner) => Some(inner),
+            ProfileError::LoadKey(inner) => Some(inner),
+            ProfileError::SaveKey(inner) => Some(inner),
+            ProfileError::Store(inner) => Some(inner),
+            _ => None,
+        };
+    }
+    match error.downcast_ref()? {
+        EventsError::Store(inner) => Some(&**inner),
+        _ => None,
+    }
 }
 
 /// Deeper chains say nothing new.

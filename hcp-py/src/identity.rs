@@ -8,7 +8,7 @@ use crate::arguments::array;
 use crate::errors::Failure;
 
 /// A v3 onion address.
-#[pyclass(frozen, eq, ord, hash, module = "hcp")]
+#[pyclass(frozen, eq, ord, hash, from_py_object, module = "hcp")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct OnionAddress(pub(crate) identity::OnionAddress);
 

@@ -54,7 +54,7 @@ impl Protection {
 /// What opening a sealed file costs.
 #[pyclass(frozen, eq, module = "hcp")]
 #[derive(PartialEq, Eq)]
-pub(crate) struct Argon2Cost(keyfile::Argon2Cost);
+pub(crate) struct Argon2Cost(pub(crate) keyfile::Argon2Cost);
 
 #[pymethods]
 impl Argon2Cost {

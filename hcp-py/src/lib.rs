@@ -12,6 +12,7 @@ mod handler;
 mod identity;
 mod keyfile;
 mod lifetime;
+mod messenger;
 mod network;
 mod node;
 mod operation;
@@ -27,6 +28,7 @@ use pyo3::prelude::*;
 fn _hcp(module: &Bound<'_, PyModule>) -> PyResult<()> {
     constants::add(module)?;
     ctor::add(module)?;
+    messenger::add(module)?;
     module.add_class::<identity::OnionAddress>()?;
     module.add_class::<identity::Identity>()?;
     module.add_class::<identity::LogKey>()?;

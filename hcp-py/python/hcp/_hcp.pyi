@@ -1,7 +1,9 @@
 """The extension module; everything public in it is re-exported by `hcp`."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Final, Generic, Self, TypeAlias, TypeVar, final
 
@@ -13,7 +15,17 @@ __all__ = [
     "ACCEPT_QUEUE",
     "Access",
     "Argon2Cost",
+    "Availability",
     "BootstrapProgress",
+    "Contact",
+    "ContactState",
+    "Cursor",
+    "DISK_RESERVE",
+    "Direction",
+    "Event",
+    "EventKind",
+    "Events",
+    "FailureReason",
     "HANDSHAKE_TIMEOUT",
     "HCP_PORT",
     "Identity",
@@ -21,19 +33,35 @@ __all__ = [
     "ListenerStatus",
     "LocalNetwork",
     "LogKey",
+    "MAX_CONTACTS",
+    "MAX_EVENTS",
+    "MAX_FILE",
+    "MAX_FILE_NAME",
+    "MAX_GREETING",
     "MAX_HANDSHAKES",
     "MAX_KEEPALIVE",
     "MAX_MESSAGE",
+    "MAX_NAME",
+    "MAX_PAGE",
+    "MAX_PENDING",
     "MAX_PROTOCOL_NAME",
+    "MAX_QUEUED",
     "MAX_SESSIONS",
     "MAX_STREAMS",
+    "MAX_TEXT",
     "MemoryNetwork",
+    "Message",
+    "MessageId",
+    "MessageState",
+    "Messenger",
     "Network",
     "Node",
     "OnionAddress",
     "Passphrase",
+    "Presence",
     "PrivateAuthority",
     "PrivateNetwork",
+    "Profile",
     "Protection",
     "RESET_ANONYMOUS",
     "RESET_BUSY",
@@ -44,6 +72,10 @@ __all__ = [
     "Stream",
     "StreamSender",
     "TorNetwork",
+    "Transfer",
+    "TransferFailure",
+    "TransferId",
+    "TransferState",
     "Watch",
     "__version__",
     "ctor_decode_secret_key",
@@ -585,3 +617,674 @@ class Watch(Generic[_T_co]):
 
     def __aiter__(self) -> Self: ...
     async def __anext__(self) -> _T_co: ...
+
+MAX_CONTACTS: Final[int]
+"""The most contacts of a profile, in any state."""
+MAX_PENDING: Final[int]
+"""Contact requests that wait for an answer at once; further ones are told to come back later."""
+MAX_EVENTS: Final[int]
+"""Events that are kept; older ones are forgotten, and whoever was that far behind reads the state instead."""
+MAX_PAGE: Final[int]
+"""The most messages or transfers that one call returns."""
+MAX_QUEUED: Final[int]
+"""Messages to one contact that may wait to be sent."""
+MAX_FILE_NAME: Final[int]
+"""The longest name of a file, in bytes of UTF-8."""
+MAX_GREETING: Final[int]
+"""The longest greeting of a contact request, in bytes of UTF-8."""
+MAX_NAME: Final[int]
+"""The longest name, in bytes of UTF-8."""
+MAX_TEXT: Final[int]
+"""The longest text message, in bytes of UTF-8."""
+DISK_RESERVE: Final[int]
+"""Disk space that a transfer leaves free, in bytes, since a full disk would stop the profile's database too."""
+MAX_FILE: Final[int]
+"""The largest file that can be offered or accepted, in bytes."""
+
+@final
+class Profile:
+    """An opened profile: an identity and an encrypted database. Nobody else can open it until it is closed.
+
+    `Messenger` works on it, once; it is closed with the messenger, or when it is forgotten without one.
+    """
+
+    @staticmethod
+    async def create(folder: _Path, passphrase: Passphrase, name: str = "") -> Profile:
+        """Makes a profile with a new identity in `folder`, which is made when it is missing.
+
+        `name` is what the profile calls itself towards contacts. Takes about a second: the passphrase is stretched with
+        Argon2id. A profile that is there already stays as it is. A cancelled call may have made the profile.
+        """
+
+    @staticmethod
+    async def create_for(
+        identity: Identity, folder: _Path, passphrase: Passphrase, name: str = "", cost: Argon2Cost | None = None
+    ) -> Profile:
+        """Like `create`, for an identity that exists already, and at a given cost of opening."""
+
+    @staticmethod
+    async def open(folder: _Path, passphrase: Passphrase) -> Profile:
+        """Opens the profile in `folder`.
+
+        Raises `InUseError` when it is open already, here or in another program, `AuthenticationError` for a wrong
+        passphrase, and `InvalidInputError` when there is none.
+        """
+
+    @staticmethod
+    async def change_passphrase(
+        folder: _Path, old: Passphrase, new: Passphrase, cost: Argon2Cost | None = None
+    ) -> None:
+        """Seals the key of the profile in `folder` with another passphrase, at once and whole."""
+
+    @property
+    def address(self) -> OnionAddress:
+        """The profile's address: what its owner gives to friends."""
+
+@final
+class Messenger:
+    """A profile at work, with or without a network: what is written while somebody is offline waits in the database.
+
+    It works until `shutdown`, the end of `async with`, or the last reference to it and to its `Events`. A cancelled call
+    has changed what it was to change, or nothing.
+    """
+
+    def __new__(cls, profile: Profile) -> Self:
+        """Starts to work on a profile, offline. Raises `InUseError` when a messenger took it already."""
+
+    @property
+    def address(self) -> OnionAddress:
+        """The profile's address: what its owner gives to friends."""
+
+    async def name(self) -> str:
+        """What the profile calls itself towards contacts."""
+
+    async def set_name(self, name: str) -> None:
+        """Changes what the profile calls itself; contacts learn it when they are connected next."""
+
+    async def go_online(self, network: Network) -> None:
+        """Goes online: from now on contacts are dialled and can dial. Does nothing when it is online already.
+
+        Returns when the profile's onion service is launched; `reachable` waits until others can reach it.
+        """
+
+    async def go_offline(self) -> None:
+        """Ends all sessions and withdraws the onion service; what is written waits."""
+
+    def status(self) -> Watch[ListenerStatus]:
+        """Whether others can reach this profile; `ListenerStatus.Stopped` while it is offline."""
+
+    async def reachable(self) -> bool:
+        """Waits until others can reach this profile."""
+
+    async def shutdown(self) -> None:
+        """Closes the profile: when this returns, another program can open it. Further calls raise `ClosedError`."""
+
+    async def contacts(self) -> list[Contact]:
+        """Everybody in the list, in the order in which they came into it."""
+
+    async def contact(self, address: OnionAddress) -> Contact:
+        """One contact; raises `InvalidInputError` when there is none with this address."""
+
+    async def draft(self, address: OnionAddress, petname: str) -> None:
+        """Puts somebody into the list without asking them anything."""
+
+    async def request(self, address: OnionAddress, petname: str, greeting: str) -> None:
+        """Asks somebody to become a contact; the request is delivered when they can be reached.
+
+        `petname` is what the user calls them, and stays here. When they have asked already, this accepts.
+        """
+
+    async def accept(self, address: OnionAddress) -> None:
+        """Says yes to a contact request, also to one that was declined before."""
+
+    async def reject(self, address: OnionAddress) -> None:
+        """Says no to a contact request. Who asked learns it the next time they are connected."""
+
+    async def block(self, address: OnionAddress) -> None:
+        """Treats somebody as a stranger whose requests are not shown; what waits for them is cancelled.
+
+        They cannot tell it from a request that nobody answers. Works for addresses that are not in the list, too.
+        """
+
+    async def unblock(self, address: OnionAddress) -> None:
+        """Ends a block; the contact is archived then, and can be asked anew, or ask."""
+
+    async def archive(self, address: OnionAddress) -> None:
+        """Takes a contact off the list and keeps what was written; what waits for them is cancelled."""
+
+    async def rename(self, address: OnionAddress, petname: str) -> None:
+        """Changes what the user calls a contact."""
+
+    async def set_availability(self, availability: Availability) -> None:
+        """What contacts are told of this user while connected; available after every start."""
+
+    async def connect_now(self, address: OnionAddress) -> None:
+        """Dials a contact now instead of after the pause that follows failed attempts."""
+
+    async def send(self, contact: OnionAddress, text: str) -> MessageId:
+        """Writes a text message, which is on disk when this returns, and delivered when the contact can be reached.
+
+        Works for contacts that are accepted, and for those who were asked and have not answered.
+        """
+
+    async def cancel(self, id: MessageId) -> None:
+        """Takes back a message that is still queued; raises `RefusedError` when it may be on its way."""
+
+    async def messages(self, contact: OnionAddress, before: int | None = None, limit: int = ...) -> list[Message]:
+        """The newest `limit` messages with a contact (at most `MAX_PAGE`), of those before a position, oldest first."""
+
+    async def message(self, id: MessageId) -> Message:
+        """One message."""
+
+    async def offer_file(self, contact: OnionAddress, path: _Path) -> TransferId:
+        """Offers a file to a contact. One file to a contact at a time.
+
+        The file is read once now, for its hash, and again when it is sent; it must stay as it is until then.
+        """
+
+    async def accept_file(self, id: TransferId, path: _Path) -> None:
+        """Accepts an offered file and saves it at `path`; in `path`, under the offered name, when that is a folder.
+
+        Until it is complete and verified, its bytes stand beside it in a file whose name ends in `.part`. Nothing that
+        exists is overwritten.
+        """
+
+    async def decline_file(self, id: TransferId) -> None:
+        """Says no to an offered file."""
+
+    async def cancel_file(self, id: TransferId) -> None:
+        """Ends a transfer from either side; what a receiver has of it so far is deleted."""
+
+    async def transfers(self) -> list[Transfer]:
+        """The newest `MAX_PAGE` transfers, oldest first."""
+
+    async def transfer(self, id: TransferId) -> Transfer:
+        """One transfer."""
+
+    def events(self, after: Cursor) -> Events:
+        """Everything that happened behind a cursor, then everything that happens."""
+
+    async def cursor(self) -> Cursor:
+        """The cursor of the newest event: read from it to learn only what is to come."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@final
+class Contact:
+    """Somebody this profile knows, or who wants to be known; as it was when it was read."""
+
+    @property
+    def address(self) -> OnionAddress:
+        """Who it is."""
+
+    @property
+    def petname(self) -> str:
+        """What the user calls them; empty when the user gave no name."""
+
+    @property
+    def name(self) -> str:
+        """What they call themselves; anybody can claim any name."""
+
+    @property
+    def greeting(self) -> str:
+        """What came, or went, with the contact request."""
+
+    @property
+    def state(self) -> ContactState:
+        """Where the two stand."""
+
+    @property
+    def presence(self) -> Presence:
+        """Whether they are there; never from anything but a recent round trip."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class ContactState:
+    """Where this profile and a contact stand."""
+
+    DRAFT: ClassVar[ContactState]
+    """Kept in the list; nothing was asked."""
+    REQUEST_QUEUED: ClassVar[ContactState]
+    """Asked; the request has not reached them."""
+    REQUEST_SENT: ClassVar[ContactState]
+    """Asked; the request lies in their inbox."""
+    PENDING: ClassVar[ContactState]
+    """They asked; the request lies in the inbox here."""
+    ACCEPTED: ClassVar[ContactState]
+    """Both have agreed."""
+    DECLINED: ClassVar[ContactState]
+    """They asked, and this user said no."""
+    REJECTED: ClassVar[ContactState]
+    """This user asked, and they said no."""
+    BLOCKED: ClassVar[ContactState]
+    """Their sessions get what a stranger's get, and nothing of theirs is shown."""
+    REMOVED_BY_PEER: ClassVar[ContactState]
+    """They took this profile off their list; what was written stays."""
+    ARCHIVED: ClassVar[ContactState]
+    """This user took them off the list; what was written stays."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@final
+class Presence:
+    """Whether a contact is there, and how much."""
+
+    OFFLINE: ClassVar[Presence]
+    """No recent round trip."""
+    AVAILABLE: ClassVar[Presence]
+    """There."""
+    AWAY: ClassVar[Presence]
+    """There, and away from the keyboard."""
+    EXTENDED_AWAY: ClassVar[Presence]
+    """There, and away for longer."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@final
+class Availability:
+    """How this user is, while online."""
+
+    AVAILABLE: ClassVar[Availability]
+    """There."""
+    AWAY: ClassVar[Availability]
+    """Away from the keyboard."""
+    EXTENDED_AWAY: ClassVar[Availability]
+    """Away for longer."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@final
+class MessageId:
+    """Names a message for ever, on both sides; `str` gives 32 hexadecimal digits."""
+
+    def __new__(cls, text: str) -> Self: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __lt__(self, other: MessageId, /) -> bool: ...
+    def __le__(self, other: MessageId, /) -> bool: ...
+    def __gt__(self, other: MessageId, /) -> bool: ...
+    def __ge__(self, other: MessageId, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Direction:
+    """Which way something goes."""
+
+    INCOMING: ClassVar[Direction]
+    """From the contact to this profile."""
+    OUTGOING: ClassVar[Direction]
+    """From this profile to the contact."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@final
+class Message:
+    """A text message, as it was when it was read."""
+
+    @property
+    def id(self) -> MessageId:
+        """Its name."""
+
+    @property
+    def contact(self) -> OnionAddress:
+        """With whom."""
+
+    @property
+    def direction(self) -> Direction:
+        """Which way."""
+
+    @property
+    def text(self) -> str:
+        """What it says, without control characters other than line ends and tabs."""
+
+    @property
+    def state(self) -> MessageState:
+        """What became of it."""
+
+    @property
+    def failure(self) -> FailureReason | None:
+        """Why, when the state is `MessageState.FAILED`."""
+
+    @property
+    def time(self) -> datetime:
+        """When it was written, by the sender's clock, but never later than it arrived; in UTC. For showing only."""
+
+    @property
+    def position(self) -> int:
+        """Its place in the history here, which is the order of arrival; for paging."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class MessageState:
+    """What became of a message."""
+
+    QUEUED: ClassVar[MessageState]
+    """On this disk, waiting for the contact; can be cancelled."""
+    WRITTEN: ClassVar[MessageState]
+    """On its way; it may have arrived."""
+    DELIVERED: ClassVar[MessageState]
+    """On the contact's disk; of an incoming message: on this one."""
+    FAILED: ClassVar[MessageState]
+    """It will never be delivered."""
+    CANCELLED: ClassVar[MessageState]
+    """Taken back before it was on its way."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@final
+class FailureReason:
+    """Why a message will never be delivered."""
+
+    REJECTED: ClassVar[FailureReason]
+    """The contact said no to the contact request."""
+    REMOVED: ClassVar[FailureReason]
+    """The contact took this profile off its list."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@final
+class TransferId:
+    """Names a transfer on both sides; `str` gives 32 hexadecimal digits."""
+
+    def __new__(cls, text: str) -> Self: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __lt__(self, other: TransferId, /) -> bool: ...
+    def __le__(self, other: TransferId, /) -> bool: ...
+    def __gt__(self, other: TransferId, /) -> bool: ...
+    def __ge__(self, other: TransferId, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Transfer:
+    """A file on its way, as it was when it was read."""
+
+    @property
+    def id(self) -> TransferId:
+        """Its name."""
+
+    @property
+    def contact(self) -> OnionAddress:
+        """With whom."""
+
+    @property
+    def direction(self) -> Direction:
+        """Which way."""
+
+    @property
+    def name(self) -> str:
+        """The file's own name, without any folder, made harmless."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+
+    @property
+    def done(self) -> int:
+        """Bytes that are on the receiver's disk and verified, as far as this side knows."""
+
+    @property
+    def state(self) -> TransferState:
+        """Where it stands."""
+
+    @property
+    def failure(self) -> TransferFailure | None:
+        """Why, when the state is `TransferState.FAILED`."""
+
+    @property
+    def path(self) -> Path | None:
+        """Where the file is here: what is offered, or where it is saved once accepted."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class TransferState:
+    """Where a transfer stands."""
+
+    OFFERED: ClassVar[TransferState]
+    """Offered and not answered."""
+    RUNNING: ClassVar[TransferState]
+    """Accepted; bytes flow when both are there."""
+    DONE: ClassVar[TransferState]
+    """All bytes are on the receiver's disk and verified."""
+    DECLINED: ClassVar[TransferState]
+    """The receiver said no."""
+    CANCELLED: ClassVar[TransferState]
+    """One of the two ended it."""
+    FAILED: ClassVar[TransferState]
+    """It cannot be completed."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@final
+class TransferFailure:
+    """Why a transfer cannot be completed."""
+
+    MISMATCH: ClassVar[TransferFailure]
+    """What came is not what was offered."""
+    SOURCE_CHANGED: ClassVar[TransferFailure]
+    """The offered file is gone or was changed."""
+    DISK: ClassVar[TransferFailure]
+    """The receiver could not write, or something else stands where the file belongs."""
+    REMOVED: ClassVar[TransferFailure]
+    """The contact left the list of the other."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@final
+class Cursor:
+    """A place in the stream of events. Keep its `value` to read on there after a restart."""
+
+    START: ClassVar[Cursor]
+    """Before the first event."""
+
+    def __new__(cls, value: int) -> Self: ...
+    @property
+    def value(self) -> int:
+        """The place as a number."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __lt__(self, other: Cursor, /) -> bool: ...
+    def __le__(self, other: Cursor, /) -> bool: ...
+    def __gt__(self, other: Cursor, /) -> bool: ...
+    def __ge__(self, other: Cursor, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class Event:
+    """Something that happened."""
+
+    @property
+    def cursor(self) -> Cursor:
+        """Hand it to `Messenger.events` to read on behind this event."""
+
+    @property
+    def kind(self) -> EventKind:
+        """What happened; for `match`."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+_Contact: TypeAlias = Contact
+_MessageState: TypeAlias = MessageState
+_TransferState: TypeAlias = TransferState
+_Presence: TypeAlias = Presence
+
+@disjoint_base
+class EventKind:
+    """What happened: an object of one of the classes inside, for `match`. Later versions may have further ones."""
+
+    @final
+    class Contact(EventKind):
+        """A contact is new or has changed; as it is now, which later events may repeat."""
+
+        __match_args__: Final = ("contact",)
+        def __new__(cls, contact: _Contact) -> Self: ...
+        @property
+        def contact(self) -> _Contact:
+            """Who."""
+
+    @final
+    class MessageReceived(EventKind):
+        """A message came; told once for each message."""
+
+        __match_args__: Final = ("message",)
+        def __new__(cls, message: Message) -> Self: ...
+        @property
+        def message(self) -> Message:
+            """The message."""
+
+    @final
+    class MessageWritten(EventKind):
+        """A message was written here, or recovered from what the contact still had of it."""
+
+        __match_args__: Final = ("message",)
+        def __new__(cls, message: Message) -> Self: ...
+        @property
+        def message(self) -> Message:
+            """The message."""
+
+    @final
+    class MessageState(EventKind):
+        """A message has moved on."""
+
+        __match_args__: Final = ("id", "contact", "state", "failure")
+        def __new__(
+            cls, id: MessageId, contact: OnionAddress, state: _MessageState, failure: FailureReason | None
+        ) -> Self: ...
+        @property
+        def id(self) -> MessageId:
+            """Which."""
+
+        @property
+        def contact(self) -> OnionAddress:
+            """With whom."""
+
+        @property
+        def state(self) -> _MessageState:
+            """What became of it."""
+
+        @property
+        def failure(self) -> FailureReason | None:
+            """Why, when the state is `MessageState.FAILED`."""
+
+    @final
+    class TransferOffered(EventKind):
+        """A file was offered, by the contact or here; told once for each transfer."""
+
+        __match_args__: Final = ("transfer",)
+        def __new__(cls, transfer: Transfer) -> Self: ...
+        @property
+        def transfer(self) -> Transfer:
+            """The transfer."""
+
+    @final
+    class TransferState(EventKind):
+        """A transfer has moved on."""
+
+        __match_args__: Final = ("id", "contact", "state", "failure")
+        def __new__(
+            cls, id: TransferId, contact: OnionAddress, state: _TransferState, failure: TransferFailure | None
+        ) -> Self: ...
+        @property
+        def id(self) -> TransferId:
+            """Which."""
+
+        @property
+        def contact(self) -> OnionAddress:
+            """With whom."""
+
+        @property
+        def state(self) -> _TransferState:
+            """Where it stands."""
+
+        @property
+        def failure(self) -> TransferFailure | None:
+            """Why, when the state is `TransferState.FAILED`."""
+
+    @final
+    class Presence(EventKind):
+        """A contact came, went or changed its status. Not kept."""
+
+        __match_args__: Final = ("contact", "presence")
+        def __new__(cls, contact: OnionAddress, presence: _Presence) -> Self: ...
+        @property
+        def contact(self) -> OnionAddress:
+            """Who."""
+
+        @property
+        def presence(self) -> _Presence:
+            """How they are now."""
+
+    @final
+    class Progress(EventKind):
+        """Bytes of a transfer have arrived and are verified. Not kept."""
+
+        __match_args__: Final = ("id", "contact", "done", "size")
+        def __new__(cls, id: TransferId, contact: OnionAddress, done: int, size: int) -> Self: ...
+        @property
+        def id(self) -> TransferId:
+            """Which."""
+
+        @property
+        def contact(self) -> OnionAddress:
+            """With whom."""
+
+        @property
+        def done(self) -> int:
+            """Bytes on the receiver's disk, verified."""
+
+        @property
+        def size(self) -> int:
+            """Bytes in all."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Events:
+    """Reads events in order, by `async for`, which ends when the messenger is shut down. Cancelling loses no event.
+
+    A cursor that is not the profile's, or behind which events are forgotten, raises `InvalidInputError`: read the state,
+    then go on from `Messenger.cursor`.
+    """
+
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> Event: ...
