@@ -19,7 +19,7 @@ pub(crate) fn seconds(what: &str, seconds: f64) -> Result<Duration, Failure> {
 }
 
 /// Copies a bytes-like object; one that is too long is not copied, and its length is given back.
-pub(crate) fn bounded(buffer: &PyBuffer<u8>, limit: usize) -> PyResult<Result<Vec<u8>, usize>> {
+pub(crate) fn bounded(py: Python<'_>, buffer: &PyBuffer<u8>, limit: usize) -> PyResult<Result<Vec<u8>, usize>> {
     let length = buffer.item_count();
-    if length > limit { Ok(Err(length)) } else { Python::attach(|py| buffer.to_vec(py)).map(Ok) }
+    if length > limit { Ok(Err(length)) } else { buffer.to_vec(py).map(Ok) }
 }

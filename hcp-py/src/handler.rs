@@ -13,6 +13,7 @@ use pyo3::{PyClass, PyClassInitializer};
 use pyo3_async_runtimes::TaskLocals;
 use tokio::sync::oneshot;
 
+use crate::bridge;
 use crate::errors::is_closed;
 use crate::session::Session;
 use crate::stream::Stream;
@@ -49,13 +50,15 @@ impl PythonHandler {
             ended: Mutex::new(Some(ended)),
         });
         let guard = CancelOnDrop(Arc::clone(&task));
+        let waiting = Arc::clone(&task);
         let start = Start { task, stream: Mutex::new(Some((stream, Session(session)))) };
-        let started = tokio::task::spawn_blocking(move || Python::attach(|py| self.call_soon(py, start)));
-        let outcome = match started.await {
-            Ok(Ok(())) => end.await.unwrap_or(Outcome::Failed),
-            // The event loop is closed: nobody is left to serve anything.
-            _ => Outcome::Failed,
-        };
+        bridge::later(move |py| {
+            if self.call_soon(py, start).is_err() {
+                // The event loop is closed: nobody is left to serve anything.
+                waiting.end(Outcome::Failed);
+            }
+        });
+        let outcome = end.await.unwrap_or(Outcome::Failed);
         drop(guard);
         match outcome {
             Outcome::Returned => flow.finish().await,
@@ -108,12 +111,10 @@ impl Drop for CancelOnDrop {
             return;
         }
         let task = Arc::clone(&self.0);
-        pyo3_async_runtimes::tokio::get_runtime().spawn_blocking(move || {
+        bridge::later(move |py| {
+            let handler = Arc::clone(&task.handler);
             // A closed loop has cancelled its tasks itself.
-            let _ = Python::attach(|py| {
-                let handler = Arc::clone(&task.handler);
-                handler.call_soon(py, Cancel { task })
-            });
+            let _ = handler.call_soon(py, Cancel { task });
         });
     }
 }

@@ -1,10 +1,11 @@
 //! HCP for Python; the package `hcp` in `python/` wraps this module.
 //!
 //! One file per idea, with the names of `hcp_core`. What takes time is an [`operation`], which asyncio awaits; it runs on
-//! tokio threads, and dropping or cancelling it drops the core's future. No tokio thread ever waits for the interpreter:
-//! whatever needs it runs on the event loop or on a thread for blocking work.
+//! tokio threads, and dropping or cancelling it drops the core's future. No tokio thread ever enters the interpreter:
+//! whatever needs it goes over the [`bridge`].
 
 mod arguments;
+mod bridge;
 mod constants;
 mod ctor;
 mod errors;
@@ -26,6 +27,7 @@ use pyo3::prelude::*;
 /// The extension module `hcp._hcp`.
 #[pymodule]
 fn _hcp(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    bridge::add(module)?;
     constants::add(module)?;
     ctor::add(module)?;
     messenger::add(module)?;

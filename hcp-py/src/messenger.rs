@@ -16,6 +16,7 @@ use self::event::{Cursor, Events};
 use self::message::{Message, MessageId};
 use self::profile::Profile;
 use self::transfer::{Transfer, TransferId};
+use crate::bridge;
 use crate::errors::Failure;
 use crate::identity::OnionAddress;
 use crate::network::{ListenerStatus, Network};
@@ -76,7 +77,7 @@ impl Messenger {
 impl Messenger {
     #[new]
     fn new(profile: &Profile) -> Result<Self, Failure> {
-        let _runtime = pyo3_async_runtimes::tokio::get_runtime().enter();
+        let _runtime = bridge::runtime()?.enter();
         Ok(Self(core::Messenger::new(profile.take()?)))
     }
 

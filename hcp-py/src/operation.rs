@@ -11,9 +11,9 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::PyNone;
-use pyo3_async_runtimes::tokio::future_into_py;
 use tokio::sync::oneshot;
 
+use crate::bridge;
 use crate::errors::Failure;
 
 /// The steps of an operation, all of them on the event loop's thread.
@@ -53,7 +53,7 @@ impl Operation {
         T: for<'py> IntoPyObject<'py> + Send + 'static,
         E: Into<Failure>,
     {
-        Self::from_steps(Once { future: Some(async move { future.await.map_err(|error| error.into().into()) }) })
+        Self::from_steps(Once { future: Some(async move { future.await.map_err(Into::into) }) })
     }
 
     /// Awaits a future of the core that has no result but that it is done; Python gets `None`.
@@ -191,12 +191,12 @@ struct Once<F> {
 
 impl<F, T> Steps for Once<F>
 where
-    F: Future<Output = PyResult<T>> + Send + 'static,
+    F: Future<Output = Result<T, Failure>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
     fn begin<'py>(&mut self, py: Python<'py>, abandoned: oneshot::Receiver<()>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.future.take().ok_or_else(|| PyRuntimeError::new_err("the operation has begun already"))?;
-        future_into_py(py, unless_abandoned(future, abandoned))
+        bridge::spawn(py, future, abandoned)
     }
 
     fn end<'py>(&mut self, result: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -217,7 +217,7 @@ where
 {
     fn begin<'py>(&mut self, py: Python<'py>, abandoned: oneshot::Receiver<()>) -> PyResult<Bound<'py, PyAny>> {
         let wait = (self.wait)();
-        future_into_py(py, unless_abandoned(async move { wait.await.map_err(PyErr::from) }, abandoned))
+        bridge::spawn(py, async move { wait.await.map(|()| Nothing) }, abandoned)
     }
 
     fn end<'py>(&mut self, result: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -238,17 +238,6 @@ impl Steps for Ready {
 
     fn end<'py>(&mut self, result: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(Some(result))
-    }
-}
-
-/// Ends with nothing when the operation is gone: an error then would be reported as one that nobody looked at.
-async fn unless_abandoned<T>(
-    future: impl Future<Output = PyResult<T>>,
-    abandoned: oneshot::Receiver<()>,
-) -> PyResult<Option<T>> {
-    tokio::select! {
-        result = future => result.map(Some),
-        _ = abandoned => Ok(None),
     }
 }
 

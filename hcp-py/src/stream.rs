@@ -94,8 +94,8 @@ impl Stream {
 
 #[pymethods]
 impl Stream {
-    fn send(&self, message: PyBuffer<u8>) -> PyResult<Operation> {
-        let message = bounded(&message, MAX_MESSAGE)?;
+    fn send(&self, py: Python<'_>, message: PyBuffer<u8>) -> PyResult<Operation> {
+        let message = bounded(py, &message, MAX_MESSAGE)?;
         Ok(Operation::unit(self.flow.0.run(|halves| send(halves.sender, message))))
     }
 
@@ -148,8 +148,8 @@ impl Stream {
 
 #[pymethods]
 impl StreamSender {
-    fn send(&self, message: PyBuffer<u8>) -> PyResult<Operation> {
-        let message = bounded(&message, MAX_MESSAGE)?;
+    fn send(&self, py: Python<'_>, message: PyBuffer<u8>) -> PyResult<Operation> {
+        let message = bounded(py, &message, MAX_MESSAGE)?;
         Ok(Operation::unit(send(Arc::clone(&self.0), message)))
     }
 

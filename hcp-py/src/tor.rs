@@ -1,5 +1,6 @@
 //! The Tor network: Arti in this process.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3_async_runtimes::TaskLocals;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::arguments::{array, seconds};
+use crate::bridge;
 use crate::errors::Failure;
 use crate::lifetime::Lifetime;
 use crate::network::Network;
@@ -246,20 +248,19 @@ impl Report {
         Ok(Self { callback: callback.clone().unbind(), locals })
     }
 
-    async fn run(self, mut progress: watch::Receiver<tor::BootstrapProgress>) -> std::convert::Infallible {
+    async fn run(self, mut progress: watch::Receiver<tor::BootstrapProgress>) -> Infallible {
         let this = Arc::new(self);
         progress.mark_changed();
         while progress.changed().await.is_ok() {
             let value = BootstrapProgress::from_core(&progress.borrow_and_update());
             let this = Arc::clone(&this);
-            // The loop reports what the callback raises; a closed loop has nobody who waits for progress.
-            let called = tokio::task::spawn_blocking(move || {
-                Python::attach(|py| {
-                    let event_loop = this.locals.event_loop(py);
-                    event_loop.call_method1("call_soon_threadsafe", (&this.callback, value)).map(drop)
-                })
+            let (done, called) = oneshot::channel();
+            bridge::later(move |py| {
+                let event_loop = this.locals.event_loop(py);
+                // The loop reports what the callback raises; a closed loop has nobody who waits for progress.
+                let _ = done.send(event_loop.call_method1("call_soon_threadsafe", (&this.callback, value)).is_ok());
             });
-            if !matches!(called.await, Ok(Ok(()))) {
+            if called.await != Ok(true) {
                 break;
             }
         }

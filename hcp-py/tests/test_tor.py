@@ -16,7 +16,7 @@ PEER = Path(__file__).with_name("tor_peer.py")
 
 
 @asynccontextmanager
-async def peer_process(testnet: Path, folder: Path) -> AsyncGenerator[hcp.OnionAddress]:
+async def peer_process(testnet: Path, folder: Path) -> AsyncGenerator[hcp.OnionAddress, None]:
     """Runs an echo service in another process; gives its address once it can be reached."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, PEER, testnet, folder, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE

@@ -649,16 +649,16 @@ class Profile:
     """
 
     @staticmethod
-    async def create(folder: _Path, passphrase: Passphrase, name: str = "") -> Profile:
+    async def create(folder: _Path, passphrase: Passphrase, name: str) -> Profile:
         """Makes a profile with a new identity in `folder`, which is made when it is missing.
 
-        `name` is what the profile calls itself towards contacts. Takes about a second: the passphrase is stretched with
+        `name` is what the profile calls itself towards contacts; it may be empty. Takes about a second: the passphrase is stretched with
         Argon2id. A profile that is there already stays as it is. A cancelled call may have made the profile.
         """
 
     @staticmethod
     async def create_for(
-        identity: Identity, folder: _Path, passphrase: Passphrase, name: str = "", cost: Argon2Cost | None = None
+        identity: Identity, folder: _Path, passphrase: Passphrase, name: str, cost: Argon2Cost | None = None
     ) -> Profile:
         """Like `create`, for an identity that exists already, and at a given cost of opening."""
 

@@ -37,14 +37,13 @@ impl Profile {
 #[pymethods]
 impl Profile {
     #[staticmethod]
-    #[pyo3(signature = (folder, passphrase, name = String::new()))]
     fn create(folder: PathBuf, passphrase: &Passphrase, name: String) -> Operation {
         let passphrase = passphrase.0.clone();
         blocking(move || Ok(Self::new(core::Profile::create(folder, &passphrase, &name)?)))
     }
 
     #[staticmethod]
-    #[pyo3(signature = (identity, folder, passphrase, name = String::new(), cost = None))]
+    #[pyo3(signature = (identity, folder, passphrase, name, cost = None))]
     fn create_for(
         identity: &Identity,
         folder: PathBuf,
