@@ -278,7 +278,8 @@ impl Sim {
             return;
         }
         self.counts.frames += frames.len() as u64;
-        let returned = |frame: &Bytes| matches!(proto::Frame::decode(&frame[..]).unwrap().body, Some(Body::Returned(_)));
+        let returned =
+            |frame: &Bytes| matches!(proto::Frame::decode(&frame[..]).unwrap().body, Some(Body::Returned(_)));
         self.counts.recalled += frames.iter().filter(|frame| returned(frame)).count() as u64;
         self.step(to, fate, |machine, now| {
             for frame in frames {
@@ -443,7 +444,9 @@ impl Sim {
             let texts = machine.store().texts(contact.id, None, usize::MAX >> 1).unwrap();
             let waits = |state| matches!(state, MessageState::Queued | MessageState::Written);
             let links = machine.links.values().filter(|link| link.sync.is_some()).count();
-            contact.state == ContactState::Accepted && links == 1 && !texts.iter().any(|row| waits(row.state))
+            contact.state == ContactState::Accepted
+                && links == 1
+                && !texts.iter().any(|row| waits(row.state))
                 && machine.links.values().all(|link| link.sync.as_ref().is_none_or(|sync| sync.recalls.is_empty()))
         };
         self.nodes.iter().all(quiet)
@@ -455,7 +458,8 @@ impl Sim {
             let store = self.nodes[node].machine.as_ref().unwrap().store();
             let contact = store.contact(&self.nodes[1 - node].address).unwrap().unwrap().id;
             let rows = store.texts(contact, None, usize::MAX >> 1).unwrap();
-            let rows = rows.into_iter().filter(move |row| row.direction == direction && row.state == MessageState::Delivered);
+            let rows =
+                rows.into_iter().filter(move |row| row.direction == direction && row.state == MessageState::Delivered);
             rows.map(|row| row.id).collect::<Vec<_>>()
         };
         for node in 0..2 {
@@ -628,4 +632,3 @@ impl Counts {
         self.sent += other.sent;
     }
 }
-
