@@ -46,6 +46,7 @@ mod content;
 mod engine;
 mod event;
 pub(crate) mod fault;
+mod files;
 mod link;
 mod machine;
 mod message;
@@ -77,7 +78,7 @@ use crate::error::ErrorKind;
 use crate::identity::OnionAddress;
 use crate::network::{ListenerStatus, Network};
 use crate::node::BindError;
-use crate::store::StoreError;
+pub use crate::store::StoreError;
 
 /// A profile at work. Cheap to clone; when the last clone and the last [`Events`] are dropped, the profile is closed.
 #[derive(Clone)]
@@ -192,7 +193,7 @@ impl Messenger {
     /// [`ContactError::State`] when they are in the list already.
     pub async fn draft(&self, address: OnionAddress, petname: &str) -> Result<(), ContactError> {
         let petname = text::Name::new(petname)?;
-        self.change(move |machine, now| machine.draft(address, &petname, now)).await
+        self.change(move |machine, _| machine.draft(address, &petname)).await
     }
 
     /// Asks somebody to become a contact; the request is delivered when they can be reached. `petname` is what the user
@@ -204,7 +205,7 @@ impl Messenger {
     /// [`ContactError`]; [`ContactError::State`] when there is a request, or an accepted contact, already.
     pub async fn request(&self, address: OnionAddress, petname: &str, greeting: &str) -> Result<(), ContactError> {
         let (petname, greeting) = (text::Name::new(petname)?, text::Text::greeting(greeting)?);
-        self.change(move |machine, now| machine.request(address, &petname, &greeting, now)).await
+        self.change(move |machine, _| machine.request(address, &petname, &greeting)).await
     }
 
     /// Says yes to a contact request, also to one that was declined before.
@@ -212,7 +213,7 @@ impl Messenger {
     /// # Errors
     /// [`ContactError`].
     pub async fn accept(&self, address: OnionAddress) -> Result<(), ContactError> {
-        self.change(move |machine, now| machine.accept(address, now)).await
+        self.change(move |machine, _| machine.accept(address)).await
     }
 
     /// Says no to a contact request. Who asked learns it the next time they are connected.
@@ -220,7 +221,7 @@ impl Messenger {
     /// # Errors
     /// [`ContactError`].
     pub async fn reject(&self, address: OnionAddress) -> Result<(), ContactError> {
-        self.change(move |machine, now| machine.reject(address, now)).await
+        self.change(move |machine, _| machine.reject(address)).await
     }
 
     /// Treats somebody as a stranger whose requests are not shown; what waits for them is cancelled. They cannot tell it
@@ -229,7 +230,7 @@ impl Messenger {
     /// # Errors
     /// [`ContactError`].
     pub async fn block(&self, address: OnionAddress) -> Result<(), ContactError> {
-        self.change(move |machine, now| machine.block(address, now)).await
+        self.change(move |machine, _| machine.block(address)).await
     }
 
     /// Ends a block; the contact is archived then, and can be asked anew, or ask.
@@ -237,7 +238,7 @@ impl Messenger {
     /// # Errors
     /// [`ContactError`].
     pub async fn unblock(&self, address: OnionAddress) -> Result<(), ContactError> {
-        self.change(move |machine, now| machine.unblock(address, now)).await
+        self.change(move |machine, _| machine.unblock(address)).await
     }
 
     /// Takes a contact off the list and keeps what was written; what waits for them is cancelled. They learn it when they
@@ -246,7 +247,7 @@ impl Messenger {
     /// # Errors
     /// [`ContactError`].
     pub async fn archive(&self, address: OnionAddress) -> Result<(), ContactError> {
-        self.change(move |machine, now| machine.archive(address, now)).await
+        self.change(move |machine, _| machine.archive(address)).await
     }
 
     /// Changes what the user calls a contact.
@@ -255,7 +256,7 @@ impl Messenger {
     /// [`ContactError`].
     pub async fn rename(&self, address: OnionAddress, petname: &str) -> Result<(), ContactError> {
         let petname = text::Name::new(petname)?;
-        self.change(move |machine, now| machine.rename(address, &petname, now)).await
+        self.change(move |machine, _| machine.rename(address, &petname)).await
     }
 
     /// What contacts are told of this user while connected; available after every start.
@@ -338,7 +339,7 @@ impl Messenger {
         contact: OnionAddress,
         path: impl Into<PathBuf>,
     ) -> Result<TransferId, TransferError> {
-        moving::offer(self, contact, path.into()).await
+        moving::offer(self, contact, &path.into()).await
     }
 
     /// Accepts an offered file and saves it at `path`; in `path`, under the offered name, when that is a folder.
@@ -349,7 +350,7 @@ impl Messenger {
     /// # Errors
     /// [`TransferError`].
     pub async fn accept_file(&self, id: TransferId, path: impl Into<PathBuf>) -> Result<(), TransferError> {
-        moving::accept(self, id, path.into()).await
+        moving::accept(self, id, &path.into()).await
     }
 
     /// Says no to an offered file.

@@ -8,6 +8,8 @@ mod proto;
 pub use self::frame::FrameError;
 pub(crate) use self::frame::{Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, HEADER_LEN, MAX_PAYLOAD};
 #[cfg(feature = "messenger")]
+pub(crate) use self::proto::file as file_proto;
+#[cfg(feature = "messenger")]
 pub(crate) use self::proto::messenger as messenger_proto;
 #[cfg(feature = "replica")]
 pub(crate) use self::proto::replica as replica_proto;

@@ -10,10 +10,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::event::{Cursor, Event, EventKind, EventsError, Live};
 use super::fault;
-use super::machine::{LinkId, Machine, Now, Output};
+use super::files;
+use super::machine::{LinkId, Machine, Now, Output, Served};
 use super::online::Errand;
 use super::profile::Profile;
 use super::store::{ContactId, EventRow, RowKind, message_state, transfer_state};
+use super::transfer::TransferId;
 use crate::identity::OnionAddress;
 use crate::node::Session;
 use crate::store::StoreError;
@@ -53,6 +55,8 @@ pub(super) struct Engine {
     machine: Machine,
     links: HashMap<LinkId, LinkHandle>,
     readers: Vec<Weak<Live>>,
+    /// Ends the serving of a file when it is dropped.
+    serving: HashMap<TransferId, oneshot::Sender<()>>,
     /// While online: who dials and fetches.
     errands: Option<mpsc::UnboundedSender<Errand>>,
     timeout: watch::Sender<Option<Instant>>,
@@ -82,6 +86,7 @@ impl Inputs {
             machine: Machine::new(identity.address(), store, rand::random()),
             links: HashMap::new(),
             readers: Vec::new(),
+            serving: HashMap::new(),
             errands: None,
             timeout: timeout_tx,
         };
@@ -201,8 +206,21 @@ impl Engine {
         })
     }
 
-    /// A link's session, for a file.
-    pub(super) fn session(&self, id: LinkId) -> Option<Session> {
+    /// What a contact may fetch; with something that ends when it may not any more. Whoever was served before ends.
+    pub(super) fn serve(
+        &mut self,
+        peer: OnionAddress,
+        id: TransferId,
+    ) -> Result<Option<(Served, oneshot::Receiver<()>)>, StoreError> {
+        let served = self.change(|machine, now| machine.serve(peer, id, now))?;
+        Ok(served.map(|served| {
+            let (serving, ended) = oneshot::channel();
+            self.serving.insert(id, serving);
+            (served, ended)
+        }))
+    }
+
+    fn session(&self, id: LinkId) -> Option<Session> {
         self.links.get(&id).map(|link| link.session.clone())
     }
 
@@ -350,20 +368,23 @@ impl Engine {
                     Some(session) => self.run_errand(Errand::Fetch(id, session)),
                     None => tracing::debug!("the link for a file is gone"),
                 },
-                Output::Abort(id) => self.run_errand(Errand::Abort(id)),
-                Output::Discard(path) => self.run_errand(Errand::Discard(path)),
+                Output::Abort(id) => {
+                    self.serving.remove(&id);
+                    self.run_errand(Errand::Abort(id));
+                }
+                Output::Discard(path) => {
+                    if let Err(error) = files::discard_now(&path) {
+                        tracing::warn!(%error, "cannot delete an incomplete file");
+                    }
+                }
             }
         }
     }
 
     fn run_errand(&self, errand: Errand) {
-        match (&self.errands, errand) {
-            (Some(errands), errand) => {
-                // Whoever ran errands goes offline just now.
-                let _ = errands.send(errand);
-            }
-            (None, Errand::Discard(path)) => super::online::discard(&path),
-            (None, _) => {}
+        if let Some(errands) = &self.errands {
+            // Whoever ran errands goes offline just now.
+            let _ = errands.send(errand);
         }
     }
 

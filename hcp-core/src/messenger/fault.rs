@@ -1,6 +1,6 @@
 //! Places at which a test can end the process, as if somebody had pulled the plug.
 //!
-//! The environment variable `HCP_FAULT` names one, and at the how manyeth passage: `operation stored, not committed:3`.
+//! The environment variable `HCP_FAULT` names one, and at which passage: `operation stored, not committed:3`.
 //! Without the feature `testing` nothing of this is compiled.
 
 /// Every place, so that a test can try each and see that each was reached.
@@ -17,6 +17,13 @@ pub const POINTS: &[&str] = &[
     "operation committed, not acknowledged",
     "acknowledgement stored, not committed",
     "acknowledgement committed",
+    "piece written, not synced",
+    "piece synced, not committed",
+    "piece committed",
+    "file complete, not moved",
+    "file moved, not committed",
+    "file complete, not noted",
+    "transfer ended",
 ];
 
 /// A place that the process passes.

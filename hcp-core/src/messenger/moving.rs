@@ -1,13 +1,188 @@
-//! Files between the disk, the engine and a stream.
-use super::*;
-pub(super) async fn offer(_m: &Messenger, _c: OnionAddress, _p: PathBuf) -> Result<TransferId, TransferError> {
-    unimplemented!()
+//! Files between the user's disk, the engine and a peer's stream.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::content::Outcome;
+use super::engine::Inputs;
+use super::files::{self, FetchEnd, Layout, Opened, PieceList, ServeEnd, Sink, SinkError, SourceError, Space};
+use super::machine::Offer;
+use super::online::FILE_PROTOCOL;
+use super::store::TransferRow;
+use super::text::FileName;
+use super::transfer::{TransferError, TransferFailure, TransferId, TransferState};
+use super::{Messenger, fault};
+use crate::identity::OnionAddress;
+use crate::node::{Session, Stream};
+use crate::store::StoreError;
+
+/// When fetching is tried again after the other side ended it and is still there.
+const RETRY: Duration = Duration::from_secs(5);
+/// How often a partial file that is still being written by what was ended before is tried again.
+const BUSY_POLL: Duration = Duration::from_millis(100);
+
+/// Offers a file.
+pub(super) async fn offer(
+    messenger: &Messenger,
+    contact: OnionAddress,
+    path: &Path,
+) -> Result<TransferId, TransferError> {
+    let path = std::path::absolute(path).map_err(io)?;
+    let name = FileName::new(&path.file_name().unwrap_or_default().to_string_lossy())?;
+    // Before a large file is read for nothing.
+    messenger.read(move |machine| machine.may_offer(contact)).await?;
+    let list = files::measure(path.clone()).await.map_err(|error| match error {
+        SourceError::TooLarge { size } => TransferError::TooLarge { size },
+        SourceError::Io(error) => io(error),
+        error @ (SourceError::NotAFile | SourceError::Changed) => io(std::io::Error::other(error)),
+    })?;
+    let size = list.layout().size();
+    let offer = Offer { name, size, root: list.root(), pieces: list.to_bytes(), path };
+    messenger.change(move |machine, now| machine.offer_file(contact, &offer, now)).await
 }
-pub(super) async fn accept(_m: &Messenger, _id: TransferId, _p: PathBuf) -> Result<(), TransferError> {
-    unimplemented!()
+
+/// Accepts a file.
+pub(super) async fn accept(messenger: &Messenger, id: TransferId, path: &Path) -> Result<(), TransferError> {
+    let row = messenger.read(move |machine| machine.acceptable(id)).await?;
+    let path = if path.is_dir() { path.join(&row.name) } else { path.to_owned() };
+    let path = std::path::absolute(path).map_err(io)?;
+    let layout = Layout::new(row.size).ok_or(TransferError::TooLarge { size: row.size })?;
+    files::prepare(path.clone(), layout, Space::of_disk()).await.map_err(|error| match error {
+        SinkError::Exists => TransferError::Exists,
+        SinkError::NoSpace { needed, available } => TransferError::NoSpace { needed, available },
+        SinkError::Io(error) => io(error),
+        error => io(std::io::Error::other(error)),
+    })?;
+    let save_to = path.clone();
+    let accepted = messenger.change(move |machine, _| machine.accept_file(id, &save_to)).await;
+    if accepted.is_err()
+        && let Err(error) = files::discard_now(&path)
+    {
+        tracing::warn!(%error, "cannot delete an incomplete file");
+    }
+    accepted
 }
-pub(super) async fn serve(_i: engine::Inputs, _s: crate::node::Stream, _se: crate::node::Session) {}
-pub(super) async fn fetch(_i: engine::Inputs, _id: TransferId, _se: crate::node::Session) {}
-pub(super) fn discard(_p: &std::path::Path) -> std::io::Result<()> {
-    Ok(())
+
+/// Fetches an accepted file over a session, until it is complete, cannot be, or the session ends.
+pub(super) async fn fetch(inputs: Inputs, id: TransferId, session: Session) {
+    let outcome = loop {
+        match attempt(&inputs, id, &session).await {
+            Attempt::Ended(outcome) => break Some(outcome),
+            Attempt::Later(pause) => {
+                tokio::select! {
+                    _ = session.closed() => break None,
+                    () = sleep(pause) => {}
+                }
+            }
+            Attempt::NoMore => return,
+        }
+    };
+    let ended = inputs.call(move |engine| {
+        if outcome == Some(Outcome::Done) {
+            fault::point("file complete, not noted");
+        }
+        engine.change(|machine, now| machine.fetch_ended(id, outcome, now))
+    });
+    report(ended.await);
+}
+
+/// What came of an attempt to fetch a file.
+enum Attempt {
+    Ended(Outcome),
+    Later(Duration),
+    /// It is not wanted any more, or the profile is closed.
+    NoMore,
+}
+
+async fn attempt(inputs: &Inputs, id: TransferId, session: &Session) -> Attempt {
+    let row = inputs.call(move |engine| engine.machine().store().transfer(id)).await;
+    let Ok(Ok(Some(TransferRow { path: Some(path), size, root, done, state: TransferState::Running, .. }))) = row
+    else {
+        return Attempt::NoMore;
+    };
+    let Some(layout) = Layout::new(size) else {
+        return Attempt::Ended(Outcome::Failed(TransferFailure::Mismatch));
+    };
+    let sink = match Sink::open(path, layout, root, done, Space::of_disk()).await {
+        Ok(Opened::Done) => return Attempt::Ended(Outcome::Done),
+        Ok(Opened::Ready(sink)) => sink,
+        Err(SinkError::Busy) => return Attempt::Later(BUSY_POLL),
+        Err(error) => return unwritable(&error),
+    };
+    let stream = match session.open(FILE_PROTOCOL).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "cannot open a stream for a file");
+            return Attempt::Later(RETRY);
+        }
+    };
+    let progress = |held| {
+        let noted =
+            inputs.call(move |engine| engine.change::<_, StoreError>(|machine, _| machine.transfer_progress(id, held)));
+        async move { report(noted.await) }
+    };
+    match files::fetch(stream, id.0, sink, progress).await {
+        FetchEnd::Complete => Attempt::Ended(Outcome::Done),
+        FetchEnd::PeerGone => Attempt::Later(RETRY),
+        FetchEnd::Damaged => Attempt::Later(Duration::ZERO),
+        FetchEnd::SourceChanged | FetchEnd::Refused => Attempt::Ended(Outcome::Failed(TransferFailure::SourceChanged)),
+        FetchEnd::Mismatch(reason) => {
+            tracing::warn!(reason, "a contact sends another file than it offered");
+            Attempt::Ended(Outcome::Failed(TransferFailure::Mismatch))
+        }
+        FetchEnd::Disk(error) => unwritable(&error),
+    }
+}
+
+fn unwritable(error: &SinkError) -> Attempt {
+    tracing::warn!(%error, "an accepted file cannot be written");
+    Attempt::Ended(Outcome::Failed(TransferFailure::Disk))
+}
+
+/// Serves a stream on which a peer asks for a file.
+pub(super) async fn serve(inputs: Inputs, stream: Stream, session: Session) {
+    let Some(peer) = session.peer().address() else { return };
+    let asked = match files::asked(stream).await {
+        Ok(asked) => asked,
+        Err(end) => return tracing::debug!(%end, "a peer asked for no file"),
+    };
+    let id = TransferId(asked.transfer());
+    let Ok(served) = inputs.call(move |engine| engine.serve(peer, id)).await else { return };
+    let (served, ended) = match served {
+        Ok(Some(served)) => served,
+        Ok(None) => return asked.refuse().await,
+        Err(error) => return tracing::error!(%error, "the profile's database failed"),
+    };
+    let list = Layout::new(served.size).and_then(|layout| PieceList::verify(layout, &served.root, &served.pieces));
+    let Some(list) = list else { return asked.refuse().await };
+    let progress = |held| {
+        let noted =
+            inputs.call(move |engine| engine.change::<_, StoreError>(|machine, _| machine.transfer_progress(id, held)));
+        async move { report(noted.await) }
+    };
+    let end = tokio::select! {
+        end = asked.serve(served.path, list, progress) => end,
+        // Taken back, or asked for anew.
+        _ = ended => return,
+    };
+    match end {
+        ServeEnd::SourceChanged => {
+            let ended = inputs.call(move |engine| engine.change(|machine, now| machine.source_changed(id, now)));
+            report(ended.await);
+        }
+        end => tracing::debug!(%end, "serving a file has ended"),
+    }
+}
+
+fn report<E>(result: Result<Result<(), StoreError>, E>) {
+    if let Ok(Err(error)) = result {
+        tracing::error!(%error, "the profile's database failed");
+    }
+}
+
+fn io(error: std::io::Error) -> TransferError {
+    TransferError::Io(Arc::new(error))
 }

@@ -1,7 +1,6 @@
 //! The messenger's side of the network: its node, and the errands that the engine sends out.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,8 +36,6 @@ pub(super) enum Errand {
     Fetch(TransferId, Session),
     /// Stop fetching a file.
     Abort(TransferId),
-    /// Delete what there is of a file that is saved at this path.
-    Discard(PathBuf),
 }
 
 /// A messenger's share of a process: its engine, and its node while it is online.
@@ -184,7 +181,6 @@ async fn run_errands(inputs: Inputs, node: Node, mut queue: mpsc::UnboundedRecei
                     fetch.abort();
                 }
             }
-            Errand::Discard(path) => discard(&path),
         }
     }
 }
@@ -202,12 +198,5 @@ async fn dial(inputs: Inputs, node: Node, address: OnionAddress, dials: Arc<toki
             tracing::debug!(error, "a contact cannot be reached");
             inputs.send(Input::DialFailed(address)).await;
         }
-    }
-}
-
-/// Deletes what there is of a file that will never be complete.
-pub(super) fn discard(path: &Path) {
-    if let Err(error) = moving::discard(path) {
-        tracing::warn!(%error, "cannot delete an incomplete file");
     }
 }

@@ -162,7 +162,6 @@ CREATE TABLE transfers (
   root BLOB NOT NULL,
   pieces BLOB,
   path BLOB,
-  modified INTEGER,
   done INTEGER NOT NULL,
   state INTEGER NOT NULL
 );

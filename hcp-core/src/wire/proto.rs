@@ -7,6 +7,11 @@ pub(crate) mod session {
 }
 
 #[cfg(feature = "messenger")]
+pub(crate) mod file {
+    include!(concat!(env!("OUT_DIR"), "/hcp.file.rs"));
+}
+
+#[cfg(feature = "messenger")]
 pub(crate) mod messenger {
     include!(concat!(env!("OUT_DIR"), "/hcp.messenger.rs"));
 }

@@ -10,18 +10,13 @@ use crate::messenger::transfer::{TransferFailure, TransferState};
 use crate::store::StoreError;
 
 impl Machine {
-    pub(in crate::messenger) fn draft(
-        &mut self,
-        address: OnionAddress,
-        petname: &Name,
-        now: Now,
-    ) -> Result<(), ContactError> {
+    pub(in crate::messenger) fn draft(&mut self, address: OnionAddress, petname: &Name) -> Result<(), ContactError> {
         if let Some(row) = self.store.contact(&address)? {
             return Err(ContactError::State(row.state));
         }
         let mut row = self.new_contact(address, ContactState::Draft)?;
         petname.as_str().clone_into(&mut row.petname);
-        self.write_contact(&row, None, now)
+        self.write_contact(&row, None)
     }
 
     pub(in crate::messenger) fn request(
@@ -29,7 +24,6 @@ impl Machine {
         address: OnionAddress,
         petname: &Name,
         greeting: &Text,
-        now: Now,
     ) -> Result<(), ContactError> {
         let known = self.store.contact(&address)?;
         let before = known.as_ref().map(|row| row.state);
@@ -58,21 +52,21 @@ impl Machine {
         if state == ContactState::RequestQueued {
             greeting.as_str().clone_into(&mut row.greeting);
         }
-        self.write_contact(&row, before, now)
+        self.write_contact(&row, before)
     }
 
-    pub(in crate::messenger) fn accept(&mut self, address: OnionAddress, now: Now) -> Result<(), ContactError> {
-        self.move_contact(address, now, |state| match state {
+    pub(in crate::messenger) fn accept(&mut self, address: OnionAddress) -> Result<(), ContactError> {
+        self.move_contact(address, |state| match state {
             ContactState::Pending | ContactState::Declined => Some(ContactState::Accepted),
             _ => None,
         })
     }
 
-    pub(in crate::messenger) fn reject(&mut self, address: OnionAddress, now: Now) -> Result<(), ContactError> {
-        self.move_contact(address, now, |state| (state == ContactState::Pending).then_some(ContactState::Declined))
+    pub(in crate::messenger) fn reject(&mut self, address: OnionAddress) -> Result<(), ContactError> {
+        self.move_contact(address, |state| (state == ContactState::Pending).then_some(ContactState::Declined))
     }
 
-    pub(in crate::messenger) fn block(&mut self, address: OnionAddress, now: Now) -> Result<(), ContactError> {
+    pub(in crate::messenger) fn block(&mut self, address: OnionAddress) -> Result<(), ContactError> {
         let known = self.store.contact(&address)?;
         let before = known.as_ref().map(|row| row.state);
         let mut row = match known {
@@ -80,29 +74,24 @@ impl Machine {
             None => self.new_contact(address, ContactState::Blocked)?,
         };
         row.state = ContactState::Blocked;
-        self.write_contact(&row, before, now)
+        self.write_contact(&row, before)
     }
 
-    pub(in crate::messenger) fn unblock(&mut self, address: OnionAddress, now: Now) -> Result<(), ContactError> {
-        self.move_contact(address, now, |state| (state == ContactState::Blocked).then_some(ContactState::Archived))
+    pub(in crate::messenger) fn unblock(&mut self, address: OnionAddress) -> Result<(), ContactError> {
+        self.move_contact(address, |state| (state == ContactState::Blocked).then_some(ContactState::Archived))
     }
 
-    pub(in crate::messenger) fn archive(&mut self, address: OnionAddress, now: Now) -> Result<(), ContactError> {
-        self.move_contact(address, now, |state| match state {
+    pub(in crate::messenger) fn archive(&mut self, address: OnionAddress) -> Result<(), ContactError> {
+        self.move_contact(address, |state| match state {
             ContactState::Blocked | ContactState::Archived => None,
             _ => Some(ContactState::Archived),
         })
     }
 
-    pub(in crate::messenger) fn rename(
-        &mut self,
-        address: OnionAddress,
-        petname: &Name,
-        now: Now,
-    ) -> Result<(), ContactError> {
+    pub(in crate::messenger) fn rename(&mut self, address: OnionAddress, petname: &Name) -> Result<(), ContactError> {
         let mut row = self.store.contact(&address)?.ok_or(ContactError::Unknown)?;
         petname.as_str().clone_into(&mut row.petname);
-        self.write_contact(&row, Some(row.state), now)
+        self.write_contact(&row, Some(row.state))
     }
 
     pub(in crate::messenger) fn connect_now(&mut self, address: OnionAddress, now: Now) -> Result<(), ContactError> {
@@ -115,7 +104,7 @@ impl Machine {
     }
 
     /// What follows from a contact's new state for what waits.
-    pub(super) fn contact_moved(&mut self, row: &ContactRow, now: Now) -> Result<(), StoreError> {
+    pub(super) fn contact_moved(&mut self, row: &ContactRow) -> Result<(), StoreError> {
         let ended = match row.state {
             ContactState::Rejected => (MessageState::Failed(FailureReason::Rejected), TransferFailure::Removed),
             ContactState::RemovedByPeer => (MessageState::Failed(FailureReason::Removed), TransferFailure::Removed),
@@ -128,7 +117,7 @@ impl Machine {
             self.set_message_state(&operation, ended.0)?;
         }
         for transfer in self.store.open_transfers(row.id)? {
-            self.end_transfer(transfer, TransferState::Failed(ended.1), now)?;
+            self.end_transfer(transfer, TransferState::Failed(ended.1))?;
         }
         Ok(())
     }
@@ -136,13 +125,12 @@ impl Machine {
     fn move_contact(
         &mut self,
         address: OnionAddress,
-        now: Now,
         next: impl FnOnce(ContactState) -> Option<ContactState>,
     ) -> Result<(), ContactError> {
         let mut row = self.store.contact(&address)?.ok_or(ContactError::Unknown)?;
         let before = row.state;
         row.state = next(before).ok_or(ContactError::State(before))?;
-        self.write_contact(&row, Some(before), now)
+        self.write_contact(&row, Some(before))
     }
 
     fn new_contact(&mut self, address: OnionAddress, state: ContactState) -> Result<ContactRow, ContactError> {
@@ -155,11 +143,11 @@ impl Machine {
         Ok(self.store.insert_contact(&address, state)?)
     }
 
-    fn write_contact(&mut self, row: &ContactRow, before: Option<ContactState>, now: Now) -> Result<(), ContactError> {
+    fn write_contact(&mut self, row: &ContactRow, before: Option<ContactState>) -> Result<(), ContactError> {
         self.store.update_contact(row)?;
         self.store.insert_event(RowKind::Contact, row.id.number(), 0)?;
         if before != Some(row.state) {
-            self.contact_moved(row, now)?;
+            self.contact_moved(row)?;
         }
         self.dirty.insert(row.id);
         Ok(())

@@ -220,7 +220,7 @@ impl Machine {
                 self.store.insert_event(RowKind::Contact, row.id.number(), 0)?;
             }
             if before.0 != row.state {
-                self.contact_moved(&row, now)?;
+                self.contact_moved(&row)?;
                 fault::point("standing taken, not committed");
                 self.outputs.push(Output::Passed("standing committed, not sent"));
             }

@@ -130,7 +130,7 @@ impl Machine {
             Some(What::Offer { transfer, name, size, root }) => {
                 self.take_offer(contact, direction, transfer, &transfers::Offered { name, size, root }, now)
             }
-            Some(What::End { transfer, outcome }) => self.take_end(contact, direction, transfer, outcome, now),
+            Some(What::End { transfer, outcome }) => self.take_end(contact, direction, transfer, outcome),
         }
     }
 

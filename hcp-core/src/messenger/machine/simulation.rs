@@ -521,10 +521,10 @@ fn run(seed: u64, defect: Defect) -> (Result<(), String>, Counts) {
     let mut sim = Sim::new(seed, defect);
     let (alice, bob) = (sim.nodes[0].address, sim.nodes[1].address);
     let (nobody, greeting) = (Name::new("").unwrap(), Text::greeting("hello").unwrap());
-    sim.step(0, Fate::Good, |machine, now| machine.request(bob, &nobody, &greeting, now).unwrap());
+    sim.step(0, Fate::Good, |machine, _| machine.request(bob, &nobody, &greeting).unwrap());
     if seed.is_multiple_of(2) {
         // Both ask; otherwise one asks and the other accepts.
-        sim.step(1, Fate::Good, |machine, now| machine.request(alice, &nobody, &greeting, now).unwrap());
+        sim.step(1, Fate::Good, |machine, _| machine.request(alice, &nobody, &greeting).unwrap());
     }
     let mut accepted = seed.is_multiple_of(2);
     let restorable = (seed / 2 % 2) as usize;
@@ -545,7 +545,7 @@ fn run(seed: u64, defect: Defect) -> (Result<(), String>, Counts) {
         sim.tick(Duration::from_secs(1));
         let pending = sim.nodes[1].machine.as_ref().unwrap().store().contact(&alice).unwrap();
         if pending.is_some_and(|row| row.state == ContactState::Pending) {
-            sim.step(1, Fate::Good, |machine, now| machine.accept(alice, now).unwrap());
+            sim.step(1, Fate::Good, |machine, _| machine.accept(alice).unwrap());
             accepted = true;
         }
     }

@@ -46,16 +46,22 @@ pub(in crate::messenger) struct Served {
 }
 
 impl Machine {
+    /// Whether a file can be offered now.
+    pub(in crate::messenger) fn may_offer(&self, contact: OnionAddress) -> Result<ContactRow, TransferError> {
+        let row = self.writable(contact)?;
+        match self.open_transfer(row.id, Direction::Outgoing)? {
+            None => Ok(row),
+            Some(_) => Err(TransferError::Busy),
+        }
+    }
+
     pub(in crate::messenger) fn offer_file(
         &mut self,
         contact: OnionAddress,
         offer: &Offer,
         now: Now,
     ) -> Result<TransferId, TransferError> {
-        let row = self.writable(contact)?;
-        if self.open_transfer(row.id, Direction::Outgoing)?.is_some() {
-            return Err(TransferError::Busy);
-        }
+        let row = self.may_offer(contact)?;
         let id = TransferId(self.rng.random());
         let Offer { name, size, root, pieces, path } = offer;
         let position = self.store.insert_transfer(&NewTransfer {
@@ -108,18 +114,20 @@ impl Machine {
         &mut self,
         peer: OnionAddress,
         id: TransferId,
+        now: Now,
     ) -> Result<Option<Served>, StoreError> {
         let Some(contact) = self.store.contact(&peer)?.filter(|row| row.state == ContactState::Accepted) else {
             return Ok(None);
         };
-        let Some(row) = self
-            .store
-            .transfer(id)?
-            .filter(|row| row.contact == contact.id && row.direction == Direction::Outgoing && is_open(row.state))
-        else {
+        let own = |row: &TransferRow| row.contact == contact.id && row.direction == Direction::Outgoing;
+        let Some(row) = self.store.transfer(id)?.filter(|row| own(row) && is_open(row.state)) else {
             return Ok(None);
         };
-        let (Some(path), Some(pieces)) = (row.path.clone(), row.pieces.clone()) else { return Ok(None) };
+        let (Some(path), Some(pieces)) = (row.path.clone(), row.pieces.clone()) else {
+            // Offered in a life of this profile that was lost; where the file is, is lost with it.
+            self.end_here(row, Outcome::Failed(TransferFailure::SourceChanged), now)?;
+            return Ok(None);
+        };
         let (size, root) = (row.size, row.root);
         if row.state == TransferState::Offered {
             self.move_transfer(row, TransferState::Running)?;
@@ -144,6 +152,7 @@ impl Machine {
         };
         row.done = done.min(row.size);
         self.store.update_transfer(&row)?;
+        self.outputs.push(Output::Passed("piece committed"));
         let contact = self.store.contact_by_id(row.contact)?.address;
         let progress = EventKind::Progress { id, contact, done: row.done, size: row.size };
         self.outputs.push(Output::Live(LiveKey::Progress(id), progress));
@@ -162,7 +171,10 @@ impl Machine {
             return Ok(());
         };
         match outcome {
-            Some(outcome) => self.end_here(row, outcome, now),
+            Some(outcome) => {
+                self.outputs.push(Output::Passed("transfer ended"));
+                self.end_here(row, outcome, now)
+            }
             None => Ok(()),
         }
     }
@@ -218,7 +230,6 @@ impl Machine {
         direction: Direction,
         id: TransferId,
         outcome: Outcome,
-        now: Now,
     ) -> Result<(), StoreError> {
         let Some(row) = self.store.transfer(id)?.filter(|row| row.contact == contact.id && is_open(row.state)) else {
             return Ok(());
@@ -231,23 +242,18 @@ impl Machine {
             Outcome::Failed(TransferFailure::SourceChanged) => !by_receiver,
             Outcome::Failed(_) => by_receiver,
         };
-        if fits { self.end_transfer(row, outcome.state(), now) } else { Ok(()) }
+        if fits { self.end_transfer(row, outcome.state()) } else { Ok(()) }
     }
 
     /// Ends a transfer at this side's word, and tells the contact.
     fn end_here(&mut self, row: TransferRow, outcome: Outcome, now: Now) -> Result<(), StoreError> {
         let contact = self.store.contact_by_id(row.contact)?;
         self.write(&contact, What::End { transfer: row.id, outcome }, now)?;
-        self.end_transfer(row, outcome.state(), now)
+        self.end_transfer(row, outcome.state())
     }
 
     /// Ends a transfer.
-    pub(super) fn end_transfer(
-        &mut self,
-        mut row: TransferRow,
-        state: TransferState,
-        _now: Now,
-    ) -> Result<(), StoreError> {
+    pub(super) fn end_transfer(&mut self, mut row: TransferRow, state: TransferState) -> Result<(), StoreError> {
         if state == TransferState::Done {
             row.done = row.size;
         } else if row.direction == Direction::Incoming {

@@ -1,0 +1,171 @@
+//! Files between contacts.
+
+use std::path::Path;
+
+use hcp_core::messenger::{Direction, EventKind, Transfer, TransferError, TransferFailure, TransferId, TransferState};
+
+use super::harness::{Person, World};
+
+/// So many bytes that no two pieces are alike.
+fn write_file(path: &Path, length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    })
+    .take(length)
+    .collect();
+    std::fs::write(path, &bytes).unwrap();
+    bytes
+}
+
+impl Person {
+    async fn until_offer(&mut self) -> Transfer {
+        self.until("an offer", |event| match &event.kind {
+            EventKind::TransferOffered(transfer) if transfer.direction == Direction::Incoming => Some(transfer.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    async fn until_transfer(&mut self, wanted: TransferId, state: TransferState) {
+        self.until(&format!("a transfer that is {state:?}"), |event| match event.kind {
+            EventKind::TransferState { id, state: now, .. } if id == wanted && now == state => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    async fn until_progress(&mut self, wanted: TransferId) -> u64 {
+        self.until("progress", |event| match event.kind {
+            EventKind::Progress { id, done, .. } if id == wanted && done > 0 => Some(done),
+            _ => None,
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn files_of_several_sizes_arrive_whole_in_both_directions() {
+    let world = World::new();
+    let (mut alice, mut bob) = world.friends().await;
+    for (index, size) in [0, 1, 256 * 1024, 256 * 1024 + 1, 3_000_000].into_iter().enumerate() {
+        let (from, to) = if index % 2 == 0 { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
+        let source = world.path(&format!("source-{index}"));
+        let bytes = write_file(&source, size);
+        let id = from.messenger.offer_file(to.address, &source).await.unwrap();
+        let offer = to.until_offer().await;
+        assert_eq!((offer.id, offer.size, offer.name), (id, size as u64, format!("source-{index}")));
+        let saved = world.path(&format!("saved-{index}"));
+        to.messenger.accept_file(id, &saved).await.unwrap();
+        to.until_transfer(id, TransferState::Done).await;
+        from.until_transfer(id, TransferState::Done).await;
+        assert_eq!(std::fs::read(&saved).unwrap(), bytes);
+        let (here, there) = (to.messenger.transfer(id).await.unwrap(), from.messenger.transfer(id).await.unwrap());
+        assert_eq!((here.done, there.done), (size as u64, size as u64));
+        assert!(!world.path(&format!("saved-{index}.part")).exists());
+    }
+    assert_eq!(alice.messenger.transfers().await.unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn a_file_goes_on_where_it_was_after_either_side_restarts_and_messages_pass_it() {
+    let world = World::new();
+    let (mut alice, mut bob) = world.friends().await;
+    let source = world.path("source");
+    let bytes = write_file(&source, 24_000_000);
+    let saved = world.path("saved");
+    let id = alice.messenger.offer_file(bob.address, &source).await.unwrap();
+    bob.until_offer().await;
+    bob.messenger.accept_file(id, &saved).await.unwrap();
+    bob.until_progress(id).await;
+    alice.say(bob.address, "while the file is on its way").await;
+
+    let before = bob.messenger.transfer(id).await.unwrap().done;
+    bob.messenger.shutdown().await;
+    let mut bob = world.again("bob", bob.cursor).await;
+    assert!(bob.messenger.transfer(id).await.unwrap().done >= before);
+    bob.go_online(&world).await;
+    bob.until_progress(id).await;
+
+    alice.messenger.shutdown().await;
+    let mut alice = world.again("alice", alice.cursor).await;
+    alice.go_online(&world).await;
+    bob.until_transfer(id, TransferState::Done).await;
+    alice.until_transfer(id, TransferState::Done).await;
+    assert_eq!(std::fs::read(&saved).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn either_side_can_end_a_transfer_and_nothing_of_it_is_left() {
+    let world = World::new();
+    let (mut alice, mut bob) = world.friends().await;
+    let source = world.path("source");
+    write_file(&source, 24_000_000);
+    let saved = world.path("saved");
+
+    let declined = alice.messenger.offer_file(bob.address, &source).await.unwrap();
+    assert!(matches!(alice.messenger.offer_file(bob.address, &source).await, Err(TransferError::Busy)));
+    bob.until_offer().await;
+    bob.messenger.decline_file(declined).await.unwrap();
+    alice.until_transfer(declined, TransferState::Declined).await;
+
+    for by_sender in [true, false] {
+        let id = alice.messenger.offer_file(bob.address, &source).await.unwrap();
+        bob.until_offer().await;
+        bob.messenger.accept_file(id, &saved).await.unwrap();
+        bob.until_progress(id).await;
+        let (ends, hears) = if by_sender { (&mut alice, &mut bob) } else { (&mut bob, &mut alice) };
+        ends.messenger.cancel_file(id).await.unwrap();
+        hears.until_transfer(id, TransferState::Cancelled).await;
+        assert!(matches!(ends.messenger.cancel_file(id).await, Err(TransferError::State(TransferState::Cancelled))));
+        // Once the receiver has heard of it, and what follows from that was carried out.
+        bob.messenger.cursor().await.unwrap();
+        assert!(!saved.exists() && !world.path("saved.part").exists());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_saved_or_is_no_file_is_refused_at_once() {
+    let world = World::new();
+    let (alice, mut bob) = world.friends().await;
+    let source =
+        world.path("../source\u{202e}txt.exe").file_name().map(|name| world.path(&name.to_string_lossy())).unwrap();
+    write_file(&source, 10);
+    assert!(matches!(alice.messenger.offer_file(bob.address, world.path("missing")).await, Err(TransferError::Io(_))));
+    assert!(matches!(alice.messenger.offer_file(bob.address, world.path("")).await, Err(TransferError::Io(_))));
+    let id = alice.messenger.offer_file(bob.address, &source).await.unwrap();
+    let offer = bob.until_offer().await;
+    assert_eq!(offer.name, "sourcetxt.exe");
+    assert!(matches!(bob.messenger.accept_file(id, &source).await, Err(TransferError::Exists)));
+    assert!(matches!(bob.messenger.accept_file(id, world.path("no/such/folder")).await, Err(TransferError::Io(_))));
+    assert!(matches!(
+        alice.messenger.accept_file(id, world.path("x")).await,
+        Err(TransferError::Direction(Direction::Outgoing))
+    ));
+    let folder = world.path("downloads");
+    std::fs::create_dir(&folder).unwrap();
+    bob.messenger.accept_file(id, &folder).await.unwrap();
+    bob.until_transfer(id, TransferState::Done).await;
+    assert_eq!(std::fs::read(folder.join("sourcetxt.exe")).unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn a_file_that_was_changed_after_the_offer_is_not_taken() {
+    let world = World::new();
+    let (mut alice, mut bob) = world.friends().await;
+    let source = world.path("source");
+    write_file(&source, 1_000_000);
+    let id = alice.messenger.offer_file(bob.address, &source).await.unwrap();
+    bob.until_offer().await;
+    let mut bytes = std::fs::read(&source).unwrap();
+    bytes[600_000] ^= 1;
+    std::fs::write(&source, &bytes).unwrap();
+    bob.messenger.accept_file(id, world.path("saved")).await.unwrap();
+    let failed = TransferState::Failed(TransferFailure::SourceChanged);
+    bob.until_transfer(id, failed).await;
+    alice.until_transfer(id, failed).await;
+    assert!(!world.path("saved").exists());
+}

@@ -1,0 +1,53 @@
+//! Profiles on disk.
+
+use hcp_core::error::ErrorKind;
+use hcp_core::identity::{Identity, Passphrase};
+use hcp_core::messenger::{Messenger, Profile, ProfileError};
+
+use super::harness::{World, cheap, passphrase};
+
+#[tokio::test]
+async fn a_profile_is_opened_by_its_passphrase_and_by_one_program_at_a_time() {
+    let world = World::new();
+    let path = world.path("profile");
+    assert!(matches!(Profile::open(&path, &passphrase()), Err(ProfileError::NotFound)));
+    let identity = Identity::generate();
+    let profile = Profile::create_for(identity.clone(), &path, &passphrase(), "me", cheap()).unwrap();
+    assert!(matches!(Profile::create(&path, &passphrase(), ""), Err(ProfileError::AlreadyExists)));
+    let in_use = Profile::open(&path, &passphrase()).unwrap_err();
+    assert_eq!((in_use.kind(), matches!(in_use, ProfileError::InUse)), (ErrorKind::InUse, true));
+    let messenger = Messenger::new(profile);
+    assert!(Profile::open(&path, &passphrase()).is_err());
+    messenger.shutdown().await;
+
+    let wrong = Passphrase::new("wrong").unwrap();
+    assert!(matches!(Profile::open(&path, &wrong), Err(ProfileError::WrongPassphrase)));
+    let new = Passphrase::new("battery staple").unwrap();
+    assert!(matches!(Profile::change_passphrase(&path, &wrong, &new, cheap()), Err(ProfileError::WrongPassphrase)));
+    Profile::change_passphrase(&path, &passphrase(), &new, cheap()).unwrap();
+    assert!(matches!(Profile::open(&path, &passphrase()), Err(ProfileError::WrongPassphrase)));
+    assert_eq!(Profile::open(&path, &new).unwrap().address(), identity.address());
+}
+
+#[test]
+fn a_profile_of_which_a_part_is_missing_is_named_so() {
+    let world = World::new();
+    for missing in ["profile.key", "profile.db"] {
+        let path = world.path(missing);
+        drop(Profile::create_for(Identity::generate(), &path, &passphrase(), "", cheap()).unwrap());
+        std::fs::remove_file(path.join(missing)).unwrap();
+        assert!(matches!(Profile::create(&path, &passphrase(), ""), Err(ProfileError::Incomplete)));
+        assert!(Profile::open(&path, &passphrase()).is_err());
+    }
+}
+
+#[test]
+fn another_database_under_the_same_key_is_not_opened() {
+    let world = World::new();
+    for name in ["a", "b"] {
+        drop(Profile::create_for(Identity::generate(), world.path(name), &passphrase(), "", cheap()).unwrap());
+    }
+    std::fs::copy(world.path("a").join("profile.db"), world.path("b").join("profile.db")).unwrap();
+    let error = Profile::open(world.path("b"), &passphrase()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Storage);
+}

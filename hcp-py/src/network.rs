@@ -1,0 +1,74 @@
+//! Where streams come from: the base class, and the networks without Tor.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hcp_core::network;
+use pyo3::PyClassInitializer;
+use pyo3::prelude::*;
+
+use crate::errors::Failure;
+use crate::lifetime::Lifetime;
+
+/// A place where onion addresses can be dialled and served.
+#[pyclass(frozen, subclass, module = "hcp")]
+pub(crate) struct Network(pub(crate) Arc<Lifetime<Arc<dyn network::Network>>>);
+
+impl Network {
+    pub(crate) fn new(network: impl network::Network) -> Self {
+        Self(Arc::new(Lifetime::new(Arc::new(network), "the network was shut down")))
+    }
+}
+
+/// A network inside this process.
+#[pyclass(frozen, extends = Network, module = "hcp")]
+pub(crate) struct MemoryNetwork;
+
+#[pymethods]
+impl MemoryNetwork {
+    #[new]
+    fn new() -> PyClassInitializer<Self> {
+        PyClassInitializer::from(Network::new(network::MemoryNetwork::new())).add_subclass(Self)
+    }
+}
+
+/// Addresses on one machine, through a folder. Not anonymous.
+#[pyclass(frozen, extends = Network, module = "hcp")]
+pub(crate) struct LocalNetwork;
+
+#[pymethods]
+impl LocalNetwork {
+    #[new]
+    fn new(folder: PathBuf) -> Result<PyClassInitializer<Self>, Failure> {
+        Ok(PyClassInitializer::from(Network::new(network::LocalNetwork::new(folder)?)).add_subclass(Self))
+    }
+}
+
+/// Whether strangers can reach a node.
+#[pyclass(frozen, eq, module = "hcp")]
+#[derive(PartialEq, Eq)]
+pub(crate) enum ListenerStatus {
+    /// Launched, not yet announced.
+    Starting(),
+    /// The address can be dialled.
+    Reachable(),
+    /// The network reports a problem.
+    Broken {
+        /// Which one, without addresses.
+        problem: String,
+    },
+    /// Gone for good.
+    Stopped(),
+}
+
+impl ListenerStatus {
+    pub(crate) fn from_core(status: &network::ListenerStatus) -> Self {
+        match status {
+            network::ListenerStatus::Starting => Self::Starting(),
+            network::ListenerStatus::Reachable => Self::Reachable(),
+            network::ListenerStatus::Broken(problem) => Self::Broken { problem: problem.clone() },
+            network::ListenerStatus::Stopped => Self::Stopped(),
+            other => Self::Broken { problem: format!("a status that this version does not know: {other:?}") },
+        }
+    }
+}
