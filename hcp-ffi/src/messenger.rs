@@ -322,7 +322,8 @@ impl Messenger {
     /// go on from [`cursor`](Self::cursor). `Storage`, `Closed`.
     #[uniffi::method(default(after = None))]
     pub async fn events(&self, after: Option<Cursor>) -> Result<Arc<Events>, HcpError> {
-        Ok(Events::shared(self.core()?.events(after.unwrap_or(Cursor::START)).await?))
+        let events = self.core()?.events(after.unwrap_or(Cursor::START)).await?;
+        Ok(Events::shared(Arc::clone(&self.inner), events))
     }
 
     /// The cursor of the newest event: read from it to learn only what is to come.
@@ -336,6 +337,10 @@ impl Messenger {
 
 impl Messenger {
     fn core(&self) -> Result<core::Messenger, HcpError> {
-        self.inner.value().ok_or_else(|| HcpError::closed("the messenger is shut down"))
+        self.inner.value().ok_or_else(shut_down)
     }
+}
+
+fn shut_down() -> HcpError {
+    HcpError::closed("the messenger is shut down")
 }

@@ -8,10 +8,12 @@ use tokio::sync::Mutex;
 
 use super::contact::{Contact, Presence};
 use super::message::{Message, MessageState};
+use super::shut_down;
 use super::transfer::{Transfer, TransferState};
 use crate::cancellation::{Cancellation, unless_cancelled};
 use crate::error::HcpError;
 use crate::identity::OnionAddress;
+use crate::running::Running;
 
 // A place in the stream of events: a number, to be kept by whoever wants to read on there.
 uniffi::custom_type!(Cursor, u64, {
@@ -120,6 +122,7 @@ impl EventKind {
 /// Reads events in order.
 #[derive(Debug, uniffi::Object)]
 pub struct Events {
+    messenger: Arc<Running<core::Messenger>>,
     inner: Mutex<core::Events>,
 }
 
@@ -132,7 +135,7 @@ impl Events {
     /// cursor is forgotten: read the state instead; `Storage`; `Cancelled`, and then no event is lost.
     #[uniffi::method(default(cancellation = None))]
     pub async fn next(&self, cancellation: Option<Arc<Cancellation>>) -> Result<Event, HcpError> {
-        unless_cancelled(cancellation, async {
+        let next = async {
             let mut events = self.inner.lock().await;
             loop {
                 let event = events.next().await?;
@@ -140,13 +143,13 @@ impl Events {
                     return Ok(Event { cursor: event.cursor, kind });
                 }
             }
-        })
-        .await?
+        };
+        unless_cancelled(cancellation, self.messenger.unless_ended(next)).await?.ok_or_else(shut_down)?
     }
 }
 
 impl Events {
-    pub(super) fn shared(inner: core::Events) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::new(inner) })
+    pub(super) fn shared(messenger: Arc<Running<core::Messenger>>, inner: core::Events) -> Arc<Self> {
+        Arc::new(Self { messenger, inner: Mutex::new(inner) })
     }
 }
