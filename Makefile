@@ -3,12 +3,13 @@
 SHELL := bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: help demo test test-all lint docs bench audit deps
+.PHONY: help demo demo-chat test test-all lint docs bench audit deps
 
 help:
 	@echo 'make demo      build, then show one onion address on three nodes and a chat that goes on when one dies'
+	@echo 'make demo-chat build, then show two people who talk and send a file without a server'
 	@echo 'make test      all checks and tests that fit into a coffee break, with a private Tor network'
-	@echo 'make test-all  make test, then the failover measurement'
+	@echo 'make test-all  make test, then what takes longer: Swift, many seeds, demonstrations, the failover measurement'
 	@echo 'make lint      formatting and clippy'
 	@echo 'make docs      the API documentation, in target/doc'
 	@echo 'make bench     the failover measurement alone'
@@ -22,11 +23,21 @@ demo:
 	cargo build --workspace
 	$(TARGET)/hcp-demo run
 
+demo-chat:
+	@scripts/install-deps.sh run
+	@echo 'Building; the first time takes about five minutes on two cores.'
+	cargo build --workspace
+	$(TARGET)/hcp-demo chat
+
 test:
 	@scripts/install-deps.sh all
 	@scripts/test.sh
 
 test-all: test
+	HCP_SEEDS=5000 cargo test --workspace --lib -- messenger::machine::simulation
+	$(TARGET)/hcp-demo chat
+	hcp-py/install-check.sh
+	hcp-ffi/swift/check.sh
 	$(TARGET)/hcp-demo failover --kills 20
 
 lint:

@@ -24,6 +24,9 @@ missing_packages() {
   [ "$1" = build ] && return
   command -v tor >/dev/null && command -v tor-gencert >/dev/null || echo tor
   [ "$1" = run ] && return
+  python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || echo python3-venv
+  command -v javac >/dev/null || echo openjdk-17-jdk-headless
+  command -v mvn >/dev/null || echo maven
   command -v weechat >/dev/null || echo weechat-curses
   command -v tmux >/dev/null || echo tmux
 }

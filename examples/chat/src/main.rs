@@ -1,3 +1,10 @@
-//! hcp-chat: talk and send files from person to person over Tor, without a server.
+//! `hcp-chat`, the program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    hcp_chat::run(hcp_chat::Cli::parse()).await
+}

@@ -1,5 +1,7 @@
-//! Runs `hcp-irc` nodes as processes and scripted people who talk through them: for the demo, and for the tests that kill.
+//! Runs `hcp-irc` nodes and `hcp-chat` daemons as processes, and scripted people who talk through them: for the demos, and
+//! for the tests that kill.
 
+pub mod chat;
 mod cluster;
 pub mod failover;
 mod node;

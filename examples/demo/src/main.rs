@@ -1,4 +1,5 @@
-//! `hcp-demo run` shows the main job end to end; `hcp-demo failover` measures it.
+//! `hcp-demo run` shows a service on many nodes end to end; `hcp-demo failover` measures it; `hcp-demo chat` shows two
+//! people who talk without any server.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,13 +7,16 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// One onion address, three nodes, a chat that goes on when one dies; all on a private Tor network on this machine.
+/// What HCP does, on a private Tor network on this machine.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
     /// The program that the nodes run; by default the `hcp-irc` beside this program.
     #[arg(long, global = true)]
     irc: Option<PathBuf>,
+    /// The program that two people run; by default the `hcp-chat` beside this program.
+    #[arg(long, global = true)]
+    chat: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -27,15 +31,21 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         kills: usize,
     },
+    /// Shows two people who meet, talk, queue while one is away, and send a file through a kill.
+    Chat,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let end = async {
-        let program = match arguments.irc {
+        let (named, usual) = match arguments.command {
+            Command::Chat => (arguments.chat, "hcp-chat"),
+            Command::Run | Command::Failover { .. } => (arguments.irc, "hcp-irc"),
+        };
+        let program = match named {
             Some(program) => program,
-            None => std::env::current_exe()?.with_file_name("hcp-irc"),
+            None => std::env::current_exe()?.with_file_name(usual),
         };
         if !program.is_file() {
             return Err(format!("{} is missing: run `cargo build --workspace` first", program.display()).into());
@@ -46,6 +56,7 @@ async fn main() -> ExitCode {
                 hcp_demo::run::run(&program, stay).await
             }
             Command::Failover { kills } => hcp_demo::failover::run(&program, kills).await,
+            Command::Chat => hcp_demo::chat::demo::run(&program).await,
         }
     };
     // The flow owns its nodes, and the folder with their keys for longer; dropping it ends the ones and removes the other.

@@ -373,7 +373,7 @@ impl Engine {
                     self.run_errand(Errand::Abort(id));
                 }
                 Output::Discard(path) => {
-                    if let Err(error) = files::discard_now(&path) {
+                    if let Err(error) = files::discard(&path) {
                         tracing::warn!(%error, "cannot delete an incomplete file");
                     }
                 }

@@ -8,8 +8,7 @@
 //! - the sender checks each piece while it reads it, and never sends the end of one that is not the offered one.
 //!
 //! An offer begins with [`measure`]. The receiver calls [`prepare`] when its user accepts, then for each attempt
-//! [`Sink::open`] and [`fetch`]. The sender's protocol handler calls [`asked`] and then [`serve::Asked::serve`] or
-//! [`serve::Asked::refuse`].
+//! [`Sink::open`] and [`fetch`]. The sender's protocol handler calls [`asked`], and answers what it gets from that.
 
 mod blocking;
 mod fetch;
@@ -26,7 +25,7 @@ use std::time::Duration;
 pub(in crate::messenger) use self::fetch::{FetchEnd, fetch};
 pub(in crate::messenger) use self::pieces::{Layout, PieceList};
 pub(in crate::messenger) use self::serve::{ServeEnd, asked};
-pub(in crate::messenger) use self::sink::{Opened, Sink, SinkError, Space, discard_now, prepare};
+pub(in crate::messenger) use self::sink::{Opened, Sink, SinkError, Space, discard, prepare};
 pub(in crate::messenger) use self::source::{SourceError, measure};
 
 /// Bytes of the file in one message; few enough that a chat message waits for little of it.

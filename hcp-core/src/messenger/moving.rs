@@ -59,7 +59,7 @@ pub(super) async fn accept(messenger: &Messenger, id: TransferId, path: &Path) -
     let save_to = path.clone();
     let accepted = messenger.change(move |machine, _| machine.accept_file(id, &save_to)).await;
     if accepted.is_err()
-        && let Err(error) = files::discard_now(&path)
+        && let Err(error) = files::discard(&path)
     {
         tracing::warn!(%error, "cannot delete an incomplete file");
     }

@@ -35,6 +35,12 @@ impl Layout {
         Some(Self { size, piece: size.div_ceil(MAX_PIECES).next_power_of_two().max(MIN_PIECE) })
     }
 
+    /// A layout with pieces of another length than files of that size have.
+    #[cfg(test)]
+    pub(super) fn with_pieces_of(size: u64, piece: u64) -> Self {
+        Self { size, piece }
+    }
+
     /// Bytes of the file.
     pub(in crate::messenger) fn size(self) -> u64 {
         self.size
@@ -107,7 +113,8 @@ impl PieceList {
 /// Hashes one piece as its bytes come.
 #[derive(Clone, Debug)]
 pub(super) struct PieceHasher {
-    hasher: Hasher,
+    /// Two kilobytes that are not to be moved about.
+    hasher: Box<Hasher>,
     kind: Kind,
     rest: u64,
 }
@@ -122,7 +129,7 @@ enum Kind {
 impl PieceHasher {
     /// For a piece, or for what comes behind the last one, which takes nothing and has no hash.
     pub(super) fn new(layout: Layout, piece: u32) -> Self {
-        let mut hasher = Hasher::new();
+        let mut hasher = Box::new(Hasher::new());
         if piece >= layout.count() {
             return Self { hasher, kind: Kind::BehindTheLast, rest: 0 };
         }

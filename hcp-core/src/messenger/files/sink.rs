@@ -45,9 +45,11 @@ pub(in crate::messenger) enum SinkError {
     Io(#[from] io::Error),
 }
 
-/// How many bytes are free where a folder lies.
+/// Says how many bytes are free where a folder lies.
 #[derive(Clone)]
-pub(in crate::messenger) struct Space(Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>);
+pub(in crate::messenger) struct Space(Arc<FreeSpace>);
+
+type FreeSpace = dyn Fn(&Path) -> io::Result<u64> + Send + Sync;
 
 impl Space {
     /// What the operating system says.
@@ -99,7 +101,7 @@ pub(in crate::messenger) async fn prepare(destination: PathBuf, layout: Layout, 
 ///
 /// # Errors
 /// The file system's.
-pub(in crate::messenger) fn discard_now(destination: &Path) -> io::Result<()> {
+pub(in crate::messenger) fn discard(destination: &Path) -> io::Result<()> {
     Place::new(destination.to_owned())?.remove_part()
 }
 

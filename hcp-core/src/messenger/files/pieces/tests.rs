@@ -7,7 +7,7 @@ use super::*;
 
 fn bytes(seed: u64, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
-    StdRng::seed_from_u64(seed).fill(&mut bytes[..]);
+    Hasher::new().update(&seed.to_be_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
@@ -18,8 +18,7 @@ fn list_of(bytes: &[u8]) -> PieceList {
 
 /// Cuts `bytes` into pieces of another length than a real file of that size would have.
 fn cut(bytes: &[u8], piece: u64) -> PieceList {
-    let layout = Layout { size: bytes.len() as u64, piece };
-    measure(layout, &mut &bytes[..], &Waiting::default()).unwrap()
+    measure(Layout::with_pieces_of(bytes.len() as u64, piece), &mut &bytes[..], &Waiting::default()).unwrap()
 }
 
 #[test]
@@ -129,7 +128,7 @@ fn refuses_lists_that_were_tampered_with() {
         assert_eq!(verify(&[&good[..], &[0; 32]].concat()), None);
         assert_eq!(PieceList::verify(layout, &[0; 32], &good), None);
     }
-    // Two pieces' order matters, and a subtree's hash is not a file's.
+    // The order matters.
     let list = list_of(&bytes(seed, 2 * MIN_PIECE as usize));
     let swapped = [list.hashes[1], list.hashes[0]].concat();
     assert_eq!(PieceList::verify(list.layout, &list.root, &swapped), None);

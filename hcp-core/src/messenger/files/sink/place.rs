@@ -44,7 +44,10 @@ impl Place {
         match look(&self.part)? {
             Some(found) if found.is_file() && found.len() == 0 => Ok(()),
             Some(_) => Err(SinkError::Exists),
-            None => Ok(drop(self.create_part()?)),
+            None => {
+                self.create_part()?;
+                Ok(())
+            }
         }
     }
 
@@ -171,5 +174,29 @@ fn lock(file: &File, deadline: Instant, waiting: &Waiting) -> io::Result<bool> {
                 thread::sleep(LOCK_RETRY);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publishes_where_there_are_no_hard_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let destination = folder.path().join("saved");
+        let place = Place::new(destination.clone()).unwrap();
+        fs::write(&place.part, b"bytes").unwrap();
+        fs::write(&destination, b"mine").unwrap();
+        assert!(matches!(place.publish_by_rename(), Err(SinkError::Exists)));
+        assert_eq!(fs::read(&destination).unwrap(), b"mine");
+        fs::remove_file(&destination).unwrap();
+        place.publish_by_rename().unwrap();
+        assert_eq!(fs::read(&destination).unwrap(), b"bytes");
+        assert!(!place.part.exists());
+
+        fs::remove_file(&destination).unwrap();
+        assert!(matches!(place.publish_by_rename(), Err(SinkError::Io(_))), "there is nothing to move");
+        assert!(!destination.exists(), "the reserved name is given back");
     }
 }
