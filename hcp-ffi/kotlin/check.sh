@@ -16,8 +16,8 @@ readonly bin=$(realpath "${CARGO_TARGET_DIR:-$root/target}/debug")
   exit 1
 }
 
-# What was generated for an older library must not linger; what Maven has compiled may stay.
-rm -rf target/generated target/native target/surefire-reports
+# Neither what was generated for an older library nor classes whose source is gone may linger.
+rm -rf target
 mkdir -p target/generated target/native/linux-x86-64
 "$bin/uniffi-bindgen" kotlin "$bin/libhcp_ffi.so" "$root/hcp-ffi/uniffi.toml" target/generated
 strip --strip-debug -o target/native/linux-x86-64/libhcp_ffi.so "$bin/libhcp_ffi.so"

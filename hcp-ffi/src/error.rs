@@ -4,6 +4,8 @@ use std::error::Error;
 
 use hcp_core::error::ErrorKind as CoreKind;
 
+use crate::mirror::mirror;
+
 /// Why something failed; each case says what a caller can do about it.
 #[derive(Debug, thiserror::Error, uniffi::Error)]
 #[uniffi(flat_error)]
@@ -143,23 +145,10 @@ pub enum ErrorKind {
     Internal,
 }
 
-impl From<CoreKind> for ErrorKind {
-    fn from(kind: CoreKind) -> Self {
-        match kind {
-            CoreKind::InvalidInput => Self::InvalidInput,
-            CoreKind::ProtocolViolation => Self::ProtocolViolation,
-            CoreKind::Authentication => Self::Authentication,
-            CoreKind::Refused => Self::Refused,
-            CoreKind::Unreachable => Self::Unreachable,
-            CoreKind::TimedOut => Self::TimedOut,
-            CoreKind::LimitExceeded => Self::LimitExceeded,
-            CoreKind::InUse => Self::InUse,
-            CoreKind::Storage => Self::Storage,
-            CoreKind::Closed => Self::Closed,
-            _ => Self::Internal,
-        }
-    }
-}
+mirror!(CoreKind => ErrorKind {
+    InvalidInput, ProtocolViolation, Authentication, Refused, Unreachable, TimedOut, LimitExceeded, InUse, Storage, Closed,
+    Internal; else Internal
+});
 
 /// The message of an error with those of its causes, as far as they add something.
 pub(crate) fn message(error: &dyn Error) -> String {
@@ -196,6 +185,13 @@ from_core!(
     hcp_core::identity::keyfile::CostError,
     hcp_core::identity::keyfile::LoadKeyError,
     hcp_core::identity::keyfile::SaveKeyError,
+    hcp_core::messenger::ContactError,
+    hcp_core::messenger::EventsError,
+    hcp_core::messenger::GoOnlineError,
+    hcp_core::messenger::IdError,
+    hcp_core::messenger::MessageError,
+    hcp_core::messenger::ProfileError,
+    hcp_core::messenger::TransferError,
     hcp_core::network::LocalNetworkError,
     hcp_core::network::tor::BootstrapError,
     hcp_core::node::BindError,

@@ -29,7 +29,7 @@ impl From<Protection> for core::Protection {
 /// What opening a sealed file costs, for its owner and for whoever guesses passphrases.
 #[derive(Debug, uniffi::Object)]
 pub struct Argon2Cost {
-    inner: core::Argon2Cost,
+    pub(crate) inner: core::Argon2Cost,
 }
 
 #[uniffi::export]

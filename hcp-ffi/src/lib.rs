@@ -16,6 +16,8 @@ pub mod handler;
 pub mod identity;
 pub mod keyfile;
 pub mod limits;
+pub mod messenger;
+mod mirror;
 pub mod network;
 pub mod node;
 pub mod onion_service;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hcp_core::{network, node, session};
+use hcp_core::{messenger, network, node, session};
 
 /// The virtual port on which HCP listens at an onion address.
 #[uniffi::export]
@@ -62,4 +62,70 @@ pub fn handshake_timeout() -> Duration {
 #[uniffi::export]
 pub fn max_protocol_name() -> u64 {
     session::MAX_PROTOCOL_NAME as u64
+}
+
+/// The most contacts of a profile, in any state.
+#[uniffi::export]
+pub fn max_contacts() -> u64 {
+    messenger::MAX_CONTACTS as u64
+}
+
+/// Contact requests that wait for an answer at once.
+#[uniffi::export]
+pub fn max_pending() -> u64 {
+    messenger::MAX_PENDING as u64
+}
+
+/// Messages to one contact that may wait to be sent.
+#[uniffi::export]
+pub fn max_queued() -> u64 {
+    messenger::MAX_QUEUED as u64
+}
+
+/// The most messages, or transfers, that one call returns.
+#[uniffi::export]
+pub fn max_page() -> u32 {
+    u32::try_from(messenger::MAX_PAGE).unwrap_or(u32::MAX)
+}
+
+/// Events that are kept.
+#[uniffi::export]
+pub fn max_events() -> u64 {
+    messenger::MAX_EVENTS
+}
+
+/// The longest name of a person, in bytes of UTF-8.
+#[uniffi::export]
+pub fn max_name() -> u64 {
+    messenger::MAX_NAME as u64
+}
+
+/// The longest greeting of a contact request, in bytes of UTF-8.
+#[uniffi::export]
+pub fn max_greeting() -> u64 {
+    messenger::MAX_GREETING as u64
+}
+
+/// The longest text message, in bytes of UTF-8.
+#[uniffi::export]
+pub fn max_text() -> u64 {
+    messenger::MAX_TEXT as u64
+}
+
+/// The longest name of a file, in bytes of UTF-8.
+#[uniffi::export]
+pub fn max_file_name() -> u64 {
+    messenger::MAX_FILE_NAME as u64
+}
+
+/// The largest file that can be offered or accepted, in bytes.
+#[uniffi::export]
+pub fn max_file() -> u64 {
+    messenger::MAX_FILE
+}
+
+/// Disk space that a transfer leaves free, in bytes.
+#[uniffi::export]
+pub fn disk_reserve() -> u64 {
+    messenger::DISK_RESERVE
 }

@@ -22,3 +22,20 @@ fun StatusWatch.values(): Flow<ListenerStatus> = flow {
 fun ProgressWatch.values(): Flow<BootstrapProgress> = flow {
     while (true) emit(next() ?: break)
 }
+
+/**
+ * The events in order, until the messenger is shut down.
+ *
+ * An event that happens at the moment in which the collecting coroutine is cancelled may be passed over; whoever reads on
+ * hands the cursor of the last event that was collected to [Messenger.events].
+ */
+fun Events.values(): Flow<Event> = flow {
+    while (true) {
+        val event = try {
+            next()
+        } catch (closed: HcpException.Closed) {
+            break
+        }
+        emit(event)
+    }
+}

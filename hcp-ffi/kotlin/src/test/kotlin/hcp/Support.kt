@@ -35,9 +35,9 @@ suspend fun echo(stream: Stream, @Suppress("UNUSED_PARAMETER") session: Session)
 }
 
 /** A node that answers each message with itself, and one that knows nothing. */
-class Pair(val server: Node, val client: Node)
+class EchoPair(val server: Node, val client: Node)
 
-suspend fun echoPair(network: Network, access: Access = Access.ANYONE): Pair {
+suspend fun echoPair(network: Network, access: Access = Access.ANYONE): EchoPair {
     val server = NodeBuilder(Identity.generate(), network).protocol(ECHO, access, serve = ::echo).bind()
-    return Pair(server, NodeBuilder(Identity.generate(), network).bind())
+    return EchoPair(server, NodeBuilder(Identity.generate(), network).bind())
 }

@@ -68,6 +68,32 @@ class TorTest {
     }
 
     @Test
+    fun `two people get acquainted and talk over Tor`() = within(3.minutes) {
+        inTemporaryFolder { folder ->
+            suspend fun online(name: String): Pair<TorNetwork, Messenger> {
+                val tor = TorNetworkBuilder("$folder/$name/state", "$folder/$name/cache").privateNetwork(testnet())
+                val network = tor.bootstrap()
+                val messenger = Messenger(profile(folder, "$name/profile"))
+                messenger.goOnline(Network.Tor(network))
+                assertTrue(messenger.reachable())
+                return network to messenger
+            }
+            val (first, alice) = online("alice")
+            val (second, bob) = online("bob")
+            befriend(alice, bob)
+            alice.send(bob.address(), "over Tor")
+            bob.awaitMessage("over Tor")
+            bob.send(alice.address(), "and back")
+            alice.awaitMessage("and back")
+            alice.shutdown()
+            bob.shutdown()
+            first.shutdown()
+            second.shutdown()
+            rejoin("$folder/alice")
+        }
+    }
+
+    @Test
     fun `a bootstrap that leads nowhere can be cancelled, and times out by itself`() = within(1.minutes) {
         inTemporaryFolder { folder ->
             // Nobody answers at the discard port.
