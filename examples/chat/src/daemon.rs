@@ -54,6 +54,8 @@ pub(crate) async fn daemon(common: &Common, command: Daemon) -> Result<(), Failu
     };
     let closing = async {
         messenger.shutdown().await;
+        // Tor ends when nobody holds it any more.
+        drop(messenger);
         if let Some(joined) = joined {
             Joined::leave(joined).await;
         }

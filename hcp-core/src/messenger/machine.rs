@@ -91,6 +91,8 @@ pub(super) struct Machine {
     requests: Bucket,
     /// Incoming files that are being fetched, and over which link.
     fetching: BTreeMap<TransferId, LinkId>,
+    /// How much of outgoing files the contacts have, as they say.
+    served: BTreeMap<TransferId, u64>,
     /// Contacts that may have something to be sent or told.
     dirty: BTreeSet<ContactId>,
     outputs: Vec<Output>,
@@ -111,6 +113,7 @@ impl Machine {
             dialling: Dialling::default(),
             requests: Bucket::default(),
             fetching: BTreeMap::new(),
+            served: BTreeMap::new(),
             dirty: BTreeSet::new(),
             outputs: Vec::new(),
             me,
@@ -236,7 +239,8 @@ impl Machine {
     }
 
     /// A transfer as the application sees it.
-    pub(super) fn transfer_view(&self, row: TransferRow) -> Result<Transfer, StoreError> {
+    pub(super) fn transfer_view(&self, mut row: TransferRow) -> Result<Transfer, StoreError> {
+        row.done = self.served.get(&row.id).copied().unwrap_or(row.done);
         let contact = self.store.contact_by_id(row.contact)?.address;
         Ok(transfers::view(row, contact))
     }

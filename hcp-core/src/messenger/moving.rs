@@ -58,7 +58,8 @@ pub(super) async fn accept(messenger: &Messenger, id: TransferId, path: &Path) -
     })?;
     let save_to = path.clone();
     let accepted = messenger.change(move |machine, _| machine.accept_file(id, &save_to)).await;
-    if accepted.is_err()
+    // Another transfer's partial file stays.
+    if matches!(&accepted, Err(error) if !matches!(error, TransferError::Exists))
         && let Err(error) = files::discard(&path)
     {
         tracing::warn!(%error, "cannot delete an incomplete file");

@@ -14,8 +14,8 @@ pub const MAX_NAME: usize = 128;
 pub const MAX_GREETING: usize = 1024;
 /// The longest text message, in bytes of UTF-8.
 pub const MAX_TEXT: usize = 32 * 1024;
-/// The longest name of a file, in bytes of UTF-8, as on common file systems.
-pub const MAX_FILE_NAME: usize = 255;
+/// The longest name of a file, in bytes of UTF-8: what common file systems take, with room for a suffix.
+pub const MAX_FILE_NAME: usize = 240;
 
 /// Why a name, greeting or text is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -182,7 +182,7 @@ mod tests {
         ] {
             assert_eq!(FileName::new(offered).unwrap().as_str(), kept, "{offered:?}");
         }
-        assert!(FileName::new(&"x".repeat(256)).is_err());
+        assert!(FileName::new(&"x".repeat(MAX_FILE_NAME + 1)).is_err());
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use hcp_core::messenger::{Direction, EventKind, Transfer, TransferError, TransferFailure, TransferId, TransferState};
+use hcp_core::messenger::{
+    ContactState, Direction, EventKind, Transfer, TransferError, TransferFailure, TransferId, TransferState,
+};
 
 use super::harness::{Person, World};
 
@@ -145,6 +147,18 @@ async fn what_cannot_be_saved_or_is_no_file_is_refused_at_once() {
         alice.messenger.accept_file(id, world.path("x")).await,
         Err(TransferError::Direction(Direction::Outgoing))
     ));
+    let (bob_address, mut carol) = (bob.address, world.online("carol").await);
+    carol.messenger.request(bob_address, "", "").await.unwrap();
+    bob.until_state(carol.address, ContactState::Pending).await;
+    bob.messenger.accept(carol.address).await.unwrap();
+    carol.until_state(bob_address, ContactState::Accepted).await;
+    let other = carol.messenger.offer_file(bob_address, &source).await.unwrap();
+    bob.until_offer().await;
+    carol.messenger.go_offline().await;
+    let same = world.path("same");
+    bob.messenger.accept_file(other, &same).await.unwrap();
+    assert!(matches!(bob.messenger.accept_file(id, &same).await, Err(TransferError::Exists)));
+    assert!(world.path("same.part").exists());
     let folder = world.path("downloads");
     std::fs::create_dir(&folder).unwrap();
     bob.messenger.accept_file(id, &folder).await.unwrap();

@@ -165,6 +165,8 @@ impl Sink {
             if held == layout.size() {
                 match sink.complete(None, waiting) {
                     Ok(()) => return Ok(Opened::Done),
+                    // Then whose the empty file at the destination is cannot be told.
+                    Err(SinkError::Damaged { .. }) if sink.reserved => return Err(SinkError::Exists),
                     Err(SinkError::Damaged { .. }) => {}
                     Err(error) => return Err(error),
                 }

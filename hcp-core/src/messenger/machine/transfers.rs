@@ -91,6 +91,9 @@ impl Machine {
 
     pub(in crate::messenger) fn accept_file(&mut self, id: TransferId, path: &Path) -> Result<(), TransferError> {
         let mut row = self.acceptable(id)?;
+        if self.store.is_saving_to(path)? {
+            return Err(TransferError::Exists);
+        }
         row.path = Some(path.to_owned());
         self.dirty.insert(row.contact);
         Ok(self.move_transfer(row, TransferState::Running)?)
@@ -151,8 +154,13 @@ impl Machine {
             return Ok(());
         };
         row.done = done.min(row.size);
-        self.store.update_transfer(&row)?;
-        self.outputs.push(Output::Passed("piece committed"));
+        if row.direction == Direction::Incoming {
+            self.store.update_transfer(&row)?;
+            self.outputs.push(Output::Passed("piece committed"));
+        } else {
+            // The contact says so, as often as it likes, and says it again after a restart.
+            self.served.insert(id, row.done);
+        }
         let contact = self.store.contact_by_id(row.contact)?.address;
         let progress = EventKind::Progress { id, contact, done: row.done, size: row.size };
         self.outputs.push(Output::Live(LiveKey::Progress(id), progress));
@@ -260,6 +268,7 @@ impl Machine {
             self.outputs.extend(row.path.clone().map(Output::Discard));
         }
         self.fetching.remove(&row.id);
+        self.served.remove(&row.id);
         self.outputs.push(Output::Abort(row.id));
         self.move_transfer(row, state)
     }

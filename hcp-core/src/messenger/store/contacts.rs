@@ -35,8 +35,7 @@ pub(in crate::messenger) struct ContactRow {
 impl Store {
     pub(in crate::messenger) fn contacts(&self) -> Result<Vec<ContactRow>, StoreError> {
         let mut statement = self.connection().prepare_cached(&format!("{SELECT} ORDER BY contact"))?;
-        let rows = statement.query_map([], read)?.collect::<Result<Result<Vec<_>, _>, _>>()?;
-        rows
+        statement.query_map([], read)?.collect::<Result<Result<Vec<_>, _>, _>>()?
     }
 
     pub(in crate::messenger) fn contact(&self, address: &OnionAddress) -> Result<Option<ContactRow>, StoreError> {

@@ -81,6 +81,13 @@ impl Store {
         Ok(rows)
     }
 
+    /// Whether a file is on its way to a path.
+    pub(in crate::messenger) fn is_saving_to(&self, path: &Path) -> Result<bool, StoreError> {
+        let sql = "SELECT count(*) FROM transfers WHERE state = 1 AND NOT outgoing AND path = ?1";
+        let count: i64 = self.connection().prepare_cached(sql)?.query_row([path_bytes(path)], |row| row.get(0))?;
+        Ok(count > 0)
+    }
+
     /// The transfers with a contact that have not ended.
     pub(in crate::messenger) fn open_transfers(&self, contact: ContactId) -> Result<Vec<TransferRow>, StoreError> {
         let mut statement = self

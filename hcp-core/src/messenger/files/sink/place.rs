@@ -108,9 +108,9 @@ impl Place {
         Ok(look(&self.part)?.is_some_and(|found| found.is_file() && platform::same_file(&open, &found)))
     }
 
-    /// Moves the partial file to the destination, durably; over an empty file there if that is known to be reserved.
+    /// Moves the partial file to the destination, durably; over an empty file if the name is known to be reserved by it.
     pub(super) fn publish(&self, reserved: bool) -> Result<(), SinkError> {
-        if reserved {
+        if reserved && self.destination()?.is_some_and(|found| found.is_file() && found.len() == 0) {
             fs::rename(&self.part, &self.destination)?;
         } else {
             match fs::hard_link(&self.part, &self.destination) {

@@ -62,6 +62,29 @@ async fn nothing_at_the_destination_is_overwritten() {
 }
 
 #[tokio::test]
+async fn an_empty_file_at_the_destination_is_only_replaced_by_a_whole_one() {
+    let offered = Offered::new(2 * pieces::MIN_PIECE).await;
+    fs::write(offered.destination(), "").unwrap();
+    let refused = async |why: &str| {
+        let error = offered.open().await.unwrap_err();
+        assert!(matches!(error, SinkError::Exists), "{why}: {error}");
+        assert_eq!(fs::read(offered.destination()).unwrap(), b"", "{why}");
+    };
+    refused("nothing is held").await;
+    assert!(!offered.part().exists());
+    hold(&offered, 1);
+    refused("a piece is missing").await;
+    hold(&offered, 2);
+    let mut wrong = offered.bytes.clone();
+    wrong[0] ^= 1;
+    fs::write(offered.part(), wrong).unwrap();
+    refused("a piece is wrong").await;
+    hold(&offered, 2);
+    assert!(matches!(offered.open().await.unwrap(), Opened::Done));
+    offered.assert_complete();
+}
+
+#[tokio::test]
 async fn what_appears_at_the_destination_meanwhile_is_not_overwritten() {
     for what in THINGS {
         let offered = Offered::new(2 * pieces::MIN_PIECE).await;
@@ -95,6 +118,9 @@ async fn a_partial_file_that_is_none_is_neither_followed_nor_touched() {
         }
         discard(&offered.destination()).unwrap();
         assert_unharmed(&offered.part(), what);
+        // Also if it is put there at the last moment.
+        assert!(platform::open_to_write(&offered.part()).is_err(), "{what}");
+        assert!(platform::create_private(&offered.part()).is_err(), "{what}");
     }
     // A file that somebody else has begun there.
     let offered = Offered::new(1000).await;
