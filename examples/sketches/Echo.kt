@@ -5,8 +5,10 @@
  * `local:OTHER` as a second argument it stays on this machine, where whoever names the same folder OTHER can reach it.
  */
 import hcp.*
+import kotlinx.coroutines.runBlocking
 
-suspend fun main(arguments: Array<String>) {
+// A suspend fun main would have no dispatcher, and so run on threads of Rust.
+fun main(arguments: Array<String>) = runBlocking {
     val folder = arguments.firstOrNull() ?: error("usage: HCP_PASSPHRASE=… java -cp … EchoKt FOLDER [local:FOLDER]")
     val passphrase = Passphrase(System.getenv("HCP_PASSPHRASE") ?: error("set HCP_PASSPHRASE"))
     val profile = try {

@@ -17,7 +17,8 @@ pub trait StreamHandler: Send + Sync {
     /// Serves one stream that the peer opened in `session`, in which the handler may open streams of its own.
     ///
     /// The stream ends when this returns: what was sent before `finish` still goes out, else the peer sees it reset, as it
-    /// does when this throws. It is cancelled when the session ends.
+    /// does when this throws. It is cancelled when the session has ended and a few seconds have passed. In Kotlin, an `Error`
+    /// that leaves this is not noticed; the `protocol` that takes a function sees to them too.
     async fn serve(&self, stream: Arc<Stream>, session: Arc<Session>) -> Result<(), HandlerError>;
 }
 

@@ -1,7 +1,8 @@
 extension NodeBuilder {
     /// Serves streams of the protocol with a closure, for peers that `access` admits.
     ///
-    /// What the closure throws resets the stream; the node goes on. When the session ends, its task is cancelled.
+    /// What the closure throws resets the stream; the node goes on. When the session ends, the closure finds its stream
+    /// closed, and its task is cancelled a few seconds later.
     public func `protocol`(
         _ name: String,
         access: Access,

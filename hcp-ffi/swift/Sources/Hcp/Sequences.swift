@@ -20,3 +20,16 @@ extension ProgressWatch {
         AsyncThrowingStream { try await cancellable { try await self.next(cancellation: $0) } }
     }
 }
+
+extension Events {
+    /// The events in order, until the messenger is shut down. Cancelling the task that reads them loses none.
+    public var values: AsyncThrowingStream<Event, Error> {
+        AsyncThrowingStream {
+            do {
+                return try await cancellable { try await self.next(cancellation: $0) }
+            } catch HcpError.Closed {
+                return nil
+            }
+        }
+    }
+}

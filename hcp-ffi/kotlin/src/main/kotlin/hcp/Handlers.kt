@@ -6,8 +6,8 @@ import kotlinx.coroutines.CancellationException
  * Serves streams of [protocol] with [serve], for peers that [access] admits.
  *
  * What [serve] throws resets the stream and is handed to [onFailure], by default the thread's handler of uncaught
- * exceptions; the node goes on. When the session ends, [serve] is cancelled, or finds its stream closed: neither is a
- * failure.
+ * exceptions; the node goes on. When the session ends, [serve] finds its stream closed, and is cancelled a few seconds
+ * later: neither is a failure.
  */
 fun NodeBuilder.protocol(
     protocol: String,

@@ -1,9 +1,5 @@
 package hcp
 
-import kotlinx.coroutines.CoroutineStart
-import kotlinx.coroutines.async
-import kotlinx.coroutines.flow.first
-import kotlinx.coroutines.yield
 import java.time.Duration
 import kotlin.test.Test
 import kotlin.test.assertEquals
@@ -11,6 +7,10 @@ import kotlin.test.assertFailsWith
 import kotlin.test.assertTrue
 import kotlin.test.fail
 import kotlin.time.Duration.Companion.minutes
+import kotlinx.coroutines.CoroutineStart
+import kotlinx.coroutines.async
+import kotlinx.coroutines.delay
+import kotlinx.coroutines.flow.first
 
 /** On the private Tor network that `HCP_TESTNET` describes. */
 class TorTest {
@@ -62,7 +62,7 @@ class TorTest {
             try {
                 return TorNetworkBuilder("$folder/state", "$folder/cache").privateNetwork(testnet()).bootstrap().shutdown()
             } catch (inUse: HcpException.InUse) {
-                yield()
+                delay(50)
             }
         }
     }
