@@ -22,6 +22,8 @@ const PARALLEL: usize = 4;
 const DEADLINE: Duration = Duration::from_secs(180);
 /// At which passage of a point the process dies.
 const PASSAGES: [u64; 2] = [1, 2];
+/// How long after its pipes have broken a process may be seen to live.
+const AT_ONCE: Duration = Duration::from_secs(10);
 const TEXTS: usize = 3;
 const FILE: usize = 2 * 1024 * 1024;
 const ALICE: usize = 0;
@@ -65,6 +67,14 @@ impl Side {
         self.daemon.as_ref().is_none_or(|daemon| daemon.printed().ended)
     }
 
+    /// Whether it ends now: its pipes break before the end of what it printed is seen.
+    async fn ends_now(&self) -> bool {
+        match &self.daemon {
+            Some(daemon) => daemon.wait("its end", AT_ONCE, |printed| printed.ended.then_some(())).await.is_ok(),
+            None => true,
+        }
+    }
+
     /// Starts it again, if it has ended, without the fault.
     async fn revive(&mut self) -> Result<()> {
         if !self.has_ended() {
@@ -88,7 +98,7 @@ impl Side {
             let daemon = self.daemon.as_mut().ok_or("no daemon")?;
             match daemon.ask(command.clone()).await {
                 Ok(_) => return Ok(()),
-                Err(error) if !self.has_ended() => return Err(error),
+                Err(error) if !self.ends_now().await => return Err(error),
                 Err(_) => {}
             }
             // It died with the answer: what is on disk says whether it did what it was asked.
@@ -96,7 +106,7 @@ impl Side {
             let daemon = self.daemon.as_mut().ok_or("no daemon")?;
             match daemon.ask(look.clone()).await {
                 Ok(found) if done(self, command, &found) => return Ok(()),
-                Err(error) if !self.has_ended() => return Err(error),
+                Err(error) if !self.ends_now().await => return Err(error),
                 _ => {}
             }
         }
