@@ -153,7 +153,7 @@ class Chat:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"id": command, "command": command, **arguments}).encode() + b"\n")
         await self.process.stdin.drain()
-        return (await self.tells(id=command))["ok"]
+        return (await self.tells(reply=command))["ok"]
 
 
 @asynccontextmanager
