@@ -76,7 +76,8 @@ impl Joined {
     /// Leaves the network.
     pub(crate) async fn leave(self) {
         if let Self::Tor(network) = self {
-            network.shutdown().await;
+            // The process ends, and with it the lock on Tor's folder, for which `shutdown` would wait.
+            drop(network);
         }
     }
 }
