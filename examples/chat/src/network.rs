@@ -72,14 +72,6 @@ impl Joined {
             Self::Local(network) => Arc::new(network.clone()),
         }
     }
-
-    /// Leaves the network.
-    pub(crate) async fn leave(self) {
-        if let Self::Tor(network) = self {
-            // The process ends, and with it the lock on Tor's folder, for which `shutdown` would wait.
-            drop(network);
-        }
-    }
 }
 
 /// A first start on a slow line takes minutes; somebody who looks at a terminal should see that it goes on.
