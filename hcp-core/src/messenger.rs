@@ -152,7 +152,10 @@ impl Messenger {
     /// Cancel-safe.
     pub async fn reachable(&self) -> bool {
         let mut status = self.status();
-        status.wait_for(|status| *status == ListenerStatus::Reachable).await.is_ok()
+        tokio::select! {
+            reachable = status.wait_for(|status| *status == ListenerStatus::Reachable) => reachable.is_ok(),
+            () = self.handle.stopped() => false,
+        }
     }
 
     /// Closes the profile: when this returns, another program can open it. Further calls fail.

@@ -124,6 +124,11 @@ impl Inputs {
     /// Closes the profile, and waits until it is closed.
     pub(super) async fn stop(&self) {
         let _ = self.queue.send(Input::Stop).await;
+        self.stopped().await;
+    }
+
+    /// Waits until the profile is closed.
+    pub(super) async fn stopped(&self) {
         let mut running = self.running.clone();
         while running.changed().await.is_ok() {}
     }
@@ -391,6 +396,15 @@ impl Engine {
     fn set_timeout(&self) {
         let next = self.machine.poll_timeout();
         self.timeout.send_if_modified(|current| std::mem::replace(current, next) != next);
+    }
+}
+
+impl Drop for Engine {
+    /// Whoever waits for events learns that none will come.
+    fn drop(&mut self) {
+        for live in self.readers.iter().filter_map(Weak::upgrade) {
+            live.wake();
+        }
     }
 }
 

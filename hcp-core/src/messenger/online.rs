@@ -118,6 +118,11 @@ impl Handle {
         }
     }
 
+    /// Waits until the profile is closed.
+    pub(super) async fn stopped(&self) {
+        self.inputs.stopped().await;
+    }
+
     pub(super) async fn shutdown(&self) {
         self.go_offline().await;
         self.inputs.stop().await;
