@@ -11,7 +11,7 @@ use hcp_core::network::{MemoryNetwork, Network};
 use tempfile::TempDir;
 
 /// How long anything may take.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) fn passphrase() -> Passphrase {
     Passphrase::new("correct horse").unwrap()

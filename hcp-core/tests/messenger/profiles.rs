@@ -2,9 +2,9 @@
 
 use hcp_core::error::ErrorKind;
 use hcp_core::identity::{Identity, Passphrase};
-use hcp_core::messenger::{Messenger, Profile, ProfileError};
+use hcp_core::messenger::{EventsError, Messenger, Profile, ProfileError};
 
-use super::harness::{World, cheap, passphrase};
+use super::harness::{DEADLINE, World, cheap, passphrase};
 
 #[tokio::test]
 async fn a_profile_is_opened_by_its_passphrase_and_by_one_program_at_a_time() {
@@ -50,4 +50,24 @@ fn another_database_under_the_same_key_is_not_opened() {
     std::fs::copy(world.path("a").join("profile.db"), world.path("b").join("profile.db")).unwrap();
     let error = Profile::open(world.path("b"), &passphrase()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Storage);
+}
+
+#[tokio::test]
+async fn whoever_waits_learns_of_the_shutdown() {
+    let world = World::new();
+    let mut person = world.person("alice").await;
+    let messenger = person.messenger.clone();
+    let (event, reachable, ()) = tokio::time::timeout(DEADLINE, async {
+        tokio::join!(person.events.next(), messenger.reachable(), async {
+            // Long enough that both wait; when it is not, the test proves less and does not fail.
+            for _ in 0..100 {
+                messenger.cursor().await.unwrap();
+            }
+            messenger.shutdown().await;
+        })
+    })
+    .await
+    .unwrap();
+    assert!(matches!(event, Err(EventsError::Closed)));
+    assert!(!reachable);
 }
