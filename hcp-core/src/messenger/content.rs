@@ -25,17 +25,21 @@ pub(super) struct Content {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum What {
     Text(Text),
-    Offer {
-        transfer: TransferId,
-        name: FileName,
-        size: u64,
-        root: [u8; 32],
-    },
+    Offer(Offered),
     /// A transfer ended at its maker's side.
     End {
         transfer: TransferId,
         outcome: Outcome,
     },
+}
+
+/// A file that is offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Offered {
+    pub(super) transfer: TransferId,
+    pub(super) name: FileName,
+    pub(super) size: u64,
+    pub(super) root: [u8; 32],
 }
 
 /// How a transfer ended.
@@ -62,7 +66,7 @@ impl Content {
     pub(super) fn encode(&self) -> Vec<u8> {
         let what = match &self.what {
             What::Text(text) => proto::content::What::Text(text.as_str().to_owned()),
-            What::Offer { transfer, name, size, root } => proto::content::What::Offer(proto::FileOffer {
+            What::Offer(Offered { transfer, name, size, root }) => proto::content::What::Offer(proto::FileOffer {
                 transfer: transfer.0.to_vec().into(),
                 name: name.as_str().to_owned(),
                 size: *size,
@@ -90,12 +94,12 @@ impl Content {
                 if offer.size > MAX_FILE {
                     return Err(Malformed);
                 }
-                What::Offer {
+                What::Offer(Offered {
                     transfer: TransferId(array(&offer.transfer)?),
                     name: FileName::new(&offer.name).map_err(|_| Malformed)?,
                     size: offer.size,
                     root: array(&offer.root)?,
-                }
+                })
             }
             Some(proto::content::What::End(end)) => match decode_outcome(end.outcome()) {
                 Some(outcome) => What::End { transfer: TransferId(array(&end.transfer)?), outcome },
@@ -159,7 +163,8 @@ mod tests {
     #[test]
     fn every_kind_comes_back_as_it_was() {
         let transfer = TransferId([3; 16]);
-        let offer = What::Offer { transfer, name: FileName::new("a.txt").unwrap(), size: MAX_FILE, root: [9; 32] };
+        let name = FileName::new("a.txt").unwrap();
+        let offer = What::Offer(Offered { transfer, name, size: MAX_FILE, root: [9; 32] });
         let outcomes = [
             Outcome::Done,
             Outcome::Declined,

@@ -14,7 +14,6 @@ use super::event::{Cursor, Event, EventKind, EventsError, Live};
 use super::fault;
 use super::files;
 use super::machine::{LinkId, Machine, Now, Output, Served};
-use super::online::Errand;
 use super::profile::Profile;
 use super::store::{ContactId, EventRow, RowKind, message_state, transfer_state};
 use super::transfer::TransferId;
@@ -54,6 +53,19 @@ pub(super) struct LinkHandle {
     /// Bytes in the outbox.
     pub(super) waiting: Arc<AtomicUsize>,
     pub(super) session: Session,
+}
+
+/// What the engine has others do.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// Dial a contact.
+    Dial(OnionAddress),
+    /// Stop dialling a contact with whom there is no link.
+    StopDial(OnionAddress),
+    /// Fetch a file over a session.
+    Fetch(TransferId, Session),
+    /// Stop fetching a file.
+    Abort(TransferId),
 }
 
 /// Works on one profile.

@@ -28,6 +28,8 @@ pub(in crate::messenger) use self::serve::{ServeEnd, asked};
 pub(in crate::messenger) use self::sink::{Opened, Sink, SinkError, Space, discard, prepare};
 pub(in crate::messenger) use self::source::{SourceError, measure};
 
+/// The protocol of a file's bytes.
+pub(in crate::messenger) const FILE_PROTOCOL: &str = "hcp/file/1";
 /// Bytes of the file in one message; few enough that a chat message waits for little of it.
 const CHUNK: u64 = 32 * 1024;
 /// Bytes that are read or written in one go. Not more than the smallest piece, so that what has come of a whole piece never

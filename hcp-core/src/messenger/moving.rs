@@ -8,9 +8,10 @@ use tokio::time::sleep;
 
 use super::content::Outcome;
 use super::engine::Inputs;
-use super::files::{self, FetchEnd, Layout, Opened, PieceList, ServeEnd, Sink, SinkError, SourceError, Space};
+use super::files::{
+    self, FILE_PROTOCOL, FetchEnd, Layout, Opened, PieceList, ServeEnd, Sink, SinkError, SourceError, Space,
+};
 use super::machine::Offer;
-use super::online::FILE_PROTOCOL;
 use super::store::TransferRow;
 use super::text::FileName;
 use super::transfer::{TransferError, TransferFailure, TransferId, TransferState};

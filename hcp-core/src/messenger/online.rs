@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::engine::{Engine, Input, Inputs, Stopped};
+use super::engine::{Engine, Errand, Input, Inputs, Stopped};
+use super::files::FILE_PROTOCOL;
 use super::link;
 use super::profile::Profile;
 use super::transfer::TransferId;
@@ -18,27 +19,12 @@ use crate::node::{Access, Node, Session, Stream};
 
 /// The protocol of contacts and messages.
 pub(super) const PROTOCOL: &str = "hcp/messenger/1";
-/// The protocol of a file's bytes.
-pub(super) const FILE_PROTOCOL: &str = "hcp/file/1";
 /// When a silent session is probed: a mobile's radio is woken this often.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// When a silent session is given up; until then a contact that has vanished is shown as there.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Contacts that are dialled at once; each takes a circuit to be built.
 const MAX_DIALS: usize = 8;
-
-/// What the engine has others do.
-#[derive(Debug)]
-pub(super) enum Errand {
-    /// Dial a contact.
-    Dial(OnionAddress),
-    /// Stop dialling a contact with whom there is no link.
-    StopDial(OnionAddress),
-    /// Fetch a file over a session.
-    Fetch(TransferId, Session),
-    /// Stop fetching a file.
-    Abort(TransferId),
-}
 
 /// A messenger's share of a process: its engine, and its node while it is online.
 pub(super) struct Handle {

@@ -13,7 +13,7 @@ use std::path::Path;
 use rusqlite::{Connection, params};
 
 pub(super) use self::contacts::{ContactId, ContactRow};
-pub(super) use self::events::{EventRow, RowKind};
+pub(super) use self::events::{EventRow, RowKind, subject};
 pub(super) use self::operations::{Epoch, OperationRow, Written, message_state, number as message_number};
 pub(super) use self::transfers::{NewTransfer, TransferRow, number as transfer_number, transfer_state};
 use super::text::Name;

@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use rand::RngExt;
 
-use super::{Machine, Now, Output, transfers};
+use super::{Machine, Now, Output};
 use crate::identity::OnionAddress;
 use crate::messenger::contact::ContactState;
 use crate::messenger::content::{self, Content, What};
 use crate::messenger::fault;
 use crate::messenger::message::{Direction, MAX_QUEUED, Message, MessageError, MessageId, MessageState};
-use crate::messenger::store::{ContactId, ContactRow, Epoch, OperationRow, RowKind, Written, message_number};
+use crate::messenger::store::{ContactId, ContactRow, Epoch, OperationRow, RowKind, Written, message_number, subject};
 use crate::messenger::text::Text;
 use crate::store::StoreError;
 
@@ -38,7 +38,7 @@ impl Machine {
     ) -> Result<MessageId, MessageError> {
         let row = self.writable(contact)?;
         let (id, position) = self.write(&row, What::Text(text.clone()), now)?;
-        self.store.insert_event(RowKind::MessageWritten, position_number(position), 0)?;
+        self.store.insert_event(RowKind::MessageWritten, subject(position), 0)?;
         fault::point("message queued, not committed");
         self.outputs.push(Output::Passed("message queued"));
         Ok(id)
@@ -125,11 +125,9 @@ impl Machine {
                     Direction::Incoming => RowKind::MessageReceived,
                     Direction::Outgoing => RowKind::MessageWritten,
                 };
-                self.store.insert_event(kind, position_number(position), message_number(MessageState::Delivered))
+                self.store.insert_event(kind, subject(position), message_number(MessageState::Delivered))
             }
-            Some(What::Offer { transfer, name, size, root }) => {
-                self.take_offer(contact, direction, transfer, &transfers::Offered { name, size, root }, now)
-            }
+            Some(What::Offer(offered)) => self.take_offer(contact, direction, &offered, now),
             Some(What::End { transfer, outcome }) => self.take_end(contact, direction, transfer, outcome),
         }
     }
@@ -142,7 +140,7 @@ impl Machine {
 
     pub(super) fn tell_state(&mut self, row: &OperationRow, state: MessageState) -> Result<(), StoreError> {
         if row.is_text {
-            let subject = position_number(row.position);
+            let subject = subject(row.position);
             self.store.insert_event(RowKind::MessageState, subject, message_number(state))?;
         }
         Ok(())
@@ -177,9 +175,4 @@ pub(super) fn message(row: &OperationRow, contact: OnionAddress) -> Result<Optio
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(row.millis),
         position: row.position,
     }))
-}
-
-/// Row numbers are small.
-pub(super) fn position_number(position: u64) -> i64 {
-    i64::try_from(position).unwrap_or(i64::MAX)
 }

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 
-use super::{LinkId, Machine, Now, Output, operations};
+use super::{LinkId, Machine, Now, Output};
 use crate::identity::OnionAddress;
 use crate::messenger::contact::ContactState;
-use crate::messenger::content::{Outcome, What};
+use crate::messenger::content::{Offered, Outcome, What};
 use crate::messenger::event::{EventKind, LiveKey};
 use crate::messenger::message::{Direction, MAX_QUEUED};
-use crate::messenger::store::{ContactId, ContactRow, NewTransfer, RowKind, TransferRow, transfer_number};
+use crate::messenger::store::{ContactId, ContactRow, NewTransfer, RowKind, TransferRow, subject, transfer_number};
 use crate::messenger::text::FileName;
 use crate::messenger::transfer::{Transfer, TransferError, TransferFailure, TransferId, TransferState};
 use crate::store::StoreError;
@@ -27,13 +27,6 @@ pub(in crate::messenger) struct Offer {
     /// The hashes of its pieces.
     pub(in crate::messenger) pieces: Vec<u8>,
     pub(in crate::messenger) path: PathBuf,
-}
-
-/// An offer as its operation says it.
-pub(super) struct Offered {
-    pub(super) name: FileName,
-    pub(super) size: u64,
-    pub(super) root: [u8; 32],
 }
 
 /// What a contact may fetch.
@@ -86,8 +79,8 @@ impl Machine {
             path: Some(path),
             state: TransferState::Offered,
         })?;
-        self.store.insert_event(RowKind::TransferOffered, operations::position_number(position), 0)?;
-        self.write(&row, What::Offer { transfer: id, name: name.clone(), size: *size, root: *root }, now)?;
+        self.store.insert_event(RowKind::TransferOffered, subject(position), 0)?;
+        self.write(&row, What::Offer(Offered { transfer: id, name: name.clone(), size: *size, root: *root }), now)?;
         Ok(id)
     }
 
@@ -215,10 +208,10 @@ impl Machine {
         &mut self,
         contact: &ContactRow,
         direction: Direction,
-        id: TransferId,
         offered: &Offered,
         now: Now,
     ) -> Result<(), StoreError> {
+        let id = offered.transfer;
         // An id that is taken, by whomever, names another transfer already.
         if self.store.transfer(id)?.is_some() {
             return Ok(());
@@ -244,7 +237,7 @@ impl Machine {
                 self.end_transfer(row, TransferState::Declined)
             };
         }
-        self.store.insert_event(RowKind::TransferOffered, operations::position_number(position), 0)
+        self.store.insert_event(RowKind::TransferOffered, subject(position), 0)
     }
 
     /// One of the two says that a transfer has ended.
@@ -292,7 +285,7 @@ impl Machine {
     fn move_transfer(&mut self, mut row: TransferRow, state: TransferState) -> Result<(), StoreError> {
         row.state = state;
         self.store.update_transfer(&row)?;
-        let subject = operations::position_number(row.position);
+        let subject = subject(row.position);
         self.store.insert_event(RowKind::TransferState, subject, transfer_number(state))
     }
 

@@ -28,6 +28,11 @@ pub(in crate::messenger) struct EventRow {
     pub(in crate::messenger) state: u8,
 }
 
+/// A row's number as the subject of an event; row numbers are small.
+pub(in crate::messenger) fn subject(position: u64) -> i64 {
+    i64::try_from(position).unwrap_or(i64::MAX)
+}
+
 impl Store {
     pub(in crate::messenger) fn insert_event(&self, kind: RowKind, subject: i64, state: u8) -> Result<(), StoreError> {
         let sql = "INSERT INTO events (kind, subject, state) VALUES (?1, ?2, ?3)";
