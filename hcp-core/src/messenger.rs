@@ -128,7 +128,7 @@ impl Messenger {
     /// [`GoOnlineError`].
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the messenger offline, or online.
+    /// Cancel-safe; it goes online all the same.
     pub async fn go_online(&self, network: Arc<dyn Network>) -> Result<(), GoOnlineError> {
         self.handle.go_online(network).await
     }
@@ -151,11 +151,7 @@ impl Messenger {
     /// # Cancel safety
     /// Cancel-safe.
     pub async fn reachable(&self) -> bool {
-        let mut status = self.status();
-        tokio::select! {
-            reachable = status.wait_for(|status| *status == ListenerStatus::Reachable) => reachable.is_ok(),
-            () = self.handle.stopped() => false,
-        }
+        self.handle.reachable().await
     }
 
     /// Closes the profile: when this returns, another program can open it. Further calls fail.
@@ -398,6 +394,8 @@ impl Messenger {
     }
 
     /// Everything that happened behind a cursor, then everything that happens.
+    ///
+    /// Who is there now is told as well, so that whoever reads misses nobody.
     ///
     /// # Errors
     /// [`EventsError`].

@@ -37,6 +37,8 @@ impl Database {
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
         let lock = lock(Path::new(&lock_path))?;
+        // SQLite gives its other files the mode of this one.
+        drop(private().open(path)?);
         let mut connection = Connection::open(path)?;
         if let Some(key) = key {
             // A raw key, which SQLCipher takes as it is; the passphrase was stretched when its key file was opened.
@@ -88,8 +90,17 @@ fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Store
     Ok(())
 }
 
+/// Opens or makes a file that only its owner can read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
 fn lock(path: &Path) -> Result<File, StoreError> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    let file = private().open(path)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse),

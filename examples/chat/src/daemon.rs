@@ -52,17 +52,11 @@ pub(crate) async fn daemon(common: &Common, command: Daemon) -> Result<(), Failu
         end = end => end,
         () = stop => Ok(()),
     };
-    let closing = async {
-        messenger.shutdown().await;
-        // Tor ends when nobody holds it any more.
-        drop(messenger);
-        if let Some(joined) = joined {
-            Joined::leave(joined).await;
-        }
-    };
-    if tokio::time::timeout(END_DEADLINE, closing).await.is_err() {
+    if tokio::time::timeout(END_DEADLINE, messenger.shutdown()).await.is_err() {
         tracing::warn!("closing took too long");
     }
+    // The lock on Tor's folder goes with the process, so nobody waits for it here.
+    drop(joined);
     drop(output);
     written.finish().await;
     end

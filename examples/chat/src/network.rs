@@ -72,13 +72,6 @@ impl Joined {
             Self::Local(network) => Arc::new(network.clone()),
         }
     }
-
-    /// Leaves the network.
-    pub(crate) async fn leave(self) {
-        if let Self::Tor(network) = self {
-            network.shutdown().await;
-        }
-    }
 }
 
 /// A first start on a slow line takes minutes; somebody who looks at a terminal should see that it goes on.

@@ -2,10 +2,12 @@
 //! the other, and carries out what follows once it is on disk.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::event::{Cursor, Event, EventKind, EventsError, Live};
@@ -22,6 +24,8 @@ use crate::store::StoreError;
 
 /// Inputs that may wait for the engine; whoever brings more waits. With the longest frame this is 20 MiB.
 const INPUT_QUEUE: usize = 64;
+/// Bytes of frames that may wait for a slow peer: what can be on its way, and one answer to what a contact asks back.
+const OUTBOX_BYTES: usize = 1024 * 1024;
 /// Frames that are taken in with one transaction.
 const BATCH: usize = 64;
 
@@ -47,6 +51,8 @@ pub(super) enum Input {
 pub(super) struct LinkHandle {
     /// What it sends; dropping it ends the link once that has gone out.
     pub(super) outbox: mpsc::Sender<Bytes>,
+    /// Bytes in the outbox.
+    pub(super) waiting: Arc<AtomicUsize>,
     pub(super) session: Session,
 }
 
@@ -133,6 +139,16 @@ impl Inputs {
         while running.changed().await.is_ok() {}
     }
 
+    /// Tells that a stream is gone, from wherever that is noticed.
+    pub(super) fn tell_down(&self, id: LinkId) {
+        let Err(TrySendError::Full(input)) = self.queue.try_send(Input::LinkDown { id }) else { return };
+        // Without a runtime there is no network, and so no link, either.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let queue = self.queue.clone();
+            runtime.spawn(async move { queue.send(input).await });
+        }
+    }
+
     /// When the engine has to be told that a deadline has passed.
     pub(super) fn timeout(&self) -> watch::Receiver<Option<Instant>> {
         self.timeout.clone()
@@ -199,16 +215,13 @@ impl Engine {
 
     /// Goes online with somebody who runs errands, or offline.
     pub(super) fn set_online(&mut self, errands: Option<mpsc::UnboundedSender<Errand>>) -> Result<(), StoreError> {
+        // Whatever was left of an earlier time.
+        let now = now();
+        self.machine.go_offline(now);
+        self.carry_out(now);
+        self.links.clear();
         self.errands = errands;
-        let online = self.errands.is_some();
-        self.change(|machine, now| {
-            if online {
-                machine.go_online(now)
-            } else {
-                machine.go_offline(now);
-                Ok(())
-            }
-        })
+        if self.errands.is_some() { self.change(|machine, now| machine.go_online(now)) } else { Ok(()) }
     }
 
     /// What a contact may fetch; with something that ends when it may not any more. Whoever was served before ends.
@@ -273,8 +286,8 @@ impl Engine {
         let message = |machine: &Machine| machine.message_view(&machine.store().operation(position)?);
         Ok(match row.kind {
             RowKind::Contact => {
-                let contact = store.contact_by_id(ContactId::from_number(row.subject))?;
-                Some(EventKind::Contact(self.machine.contact_view(contact)))
+                let contact = store.known_contact(ContactId::from_number(row.subject))?;
+                contact.map(|contact| EventKind::Contact(self.machine.contact_view(contact)))
             }
             RowKind::MessageReceived => message(&self.machine)?.map(EventKind::MessageReceived),
             RowKind::MessageWritten => message(&self.machine)?.map(EventKind::MessageWritten),
@@ -333,6 +346,7 @@ impl Engine {
         tracing::error!(%error, "the profile's database failed; all links are closed and will be made anew");
         self.machine.store().rollback();
         self.machine.forget(now);
+        self.links.clear();
         self.carry_out(now);
     }
 
@@ -354,8 +368,10 @@ impl Engine {
             match output {
                 Output::Passed(_) => {}
                 Output::Send(id, frame) => {
+                    let length = frame.len();
                     if let Some(link) = self.links.get(&id)
-                        && link.outbox.try_send(frame).is_err()
+                        && (link.waiting.fetch_add(length, Ordering::AcqRel) > OUTBOX_BYTES
+                            || link.outbox.try_send(frame).is_err())
                     {
                         // A peer that does not read; its end of the link is noticed by the link itself.
                         tracing::debug!("a link takes no more frames");
@@ -369,6 +385,7 @@ impl Engine {
                     }
                 }
                 Output::Dial(address) => self.run_errand(Errand::Dial(address)),
+                Output::StopDial(address) => self.run_errand(Errand::StopDial(address)),
                 Output::Fetch(id, link) => match self.session(link) {
                     Some(session) => self.run_errand(Errand::Fetch(id, session)),
                     None => tracing::debug!("the link for a file is gone"),
@@ -394,17 +411,8 @@ impl Engine {
     }
 
     fn set_timeout(&self) {
-        let next = self.machine.poll_timeout();
-        self.timeout.send_if_modified(|current| std::mem::replace(current, next) != next);
-    }
-}
-
-impl Drop for Engine {
-    /// Whoever waits for events learns that none will come.
-    fn drop(&mut self) {
-        for live in self.readers.iter().filter_map(Weak::upgrade) {
-            live.wake();
-        }
+        // Also when it is the same: whoever keeps the time waits for a word after each deadline.
+        self.timeout.send_replace(self.machine.poll_timeout());
     }
 }
 

@@ -145,7 +145,10 @@ impl Events {
             if let Some(kind) = self.live.take() {
                 return Ok(Event { cursor: self.after, kind });
             }
-            woken.await;
+            tokio::select! {
+                () = woken => {}
+                () = self.messenger.handle.stopped() => return Err(EventsError::Closed),
+            }
         }
     }
 }

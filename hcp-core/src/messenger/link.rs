@@ -1,8 +1,10 @@
 //! Moves a link's frames between its stream and the engine.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -28,11 +30,14 @@ pub(super) async fn run(inputs: Inputs, mut stream: Stream, session: Session, pe
 
     let id = LinkId(NEXT.fetch_add(1, Ordering::Relaxed));
     let (outbox, queue) = mpsc::channel(OUTBOX);
-    let link = LinkHandle { outbox, session };
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let link = LinkHandle { outbox, waiting: Arc::clone(&waiting), session };
     if !inputs.send(Input::LinkUp { id, peer, dialled, link }).await {
         return;
     }
-    let sending = send(stream.sender(), queue);
+    // The engine must hear of the end also when this task is aborted with its session.
+    let down = Down { inputs: inputs.clone(), id };
+    let sending = send(stream.sender(), queue, waiting);
     tokio::pin!(sending);
     let mut pace = Pace { tokens: BURST, since: Instant::now() };
     let ended_here = loop {
@@ -51,7 +56,7 @@ pub(super) async fn run(inputs: Inputs, mut stream: Stream, session: Session, pe
             }
         }
     };
-    inputs.send(Input::LinkDown { id }).await;
+    drop(down);
     if ended_here {
         // What was sent last is read by a peer that answers with its own end.
         let _ = tokio::time::timeout(LINGER, async { while let Ok(Some(_)) = stream.recv().await {} }).await;
@@ -59,14 +64,28 @@ pub(super) async fn run(inputs: Inputs, mut stream: Stream, session: Session, pe
 }
 
 /// Sends until the engine lets go of the link.
-async fn send(mut sender: StreamSender, mut queue: mpsc::Receiver<bytes::Bytes>) {
+async fn send(mut sender: StreamSender, mut queue: mpsc::Receiver<Bytes>, waiting: Arc<AtomicUsize>) {
     while let Some(frame) = queue.recv().await {
+        let length = frame.len();
         // A peer that does not read for so long has missed every other deadline, too.
         if !matches!(tokio::time::timeout(STUCK, sender.send(frame)).await, Ok(Ok(()))) {
             return;
         }
+        waiting.fetch_sub(length, Ordering::AcqRel);
     }
     sender.finish().await;
+}
+
+/// Tells the engine of a link's end when it is dropped.
+struct Down {
+    inputs: Inputs,
+    id: LinkId,
+}
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        self.inputs.tell_down(self.id);
+    }
 }
 
 /// How fast a peer's frames are read.

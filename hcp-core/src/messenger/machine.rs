@@ -19,8 +19,9 @@ mod simulation;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::SeedableRng;
@@ -55,7 +56,6 @@ pub(super) struct Now {
 }
 
 /// What is to be done once the transaction is committed.
-#[derive(Debug)]
 pub(super) enum Output {
     /// Send a frame.
     Send(LinkId, Bytes),
@@ -63,6 +63,8 @@ pub(super) enum Output {
     Close(LinkId),
     /// Dial somebody.
     Dial(OnionAddress),
+    /// Stop dialling somebody.
+    StopDial(OnionAddress),
     /// Tell readers something that is not kept.
     Live(LiveKey, EventKind),
     /// Fetch a file over the session of a link.
@@ -96,6 +98,8 @@ pub(super) struct Machine {
     /// Contacts that may have something to be sent or told.
     dirty: BTreeSet<ContactId>,
     outputs: Vec<Output>,
+    /// When to want sessions anew, after a step that failed.
+    retry_at: Option<Instant>,
     me: OnionAddress,
 }
 
@@ -116,6 +120,7 @@ impl Machine {
             served: BTreeMap::new(),
             dirty: BTreeSet::new(),
             outputs: Vec::new(),
+            retry_at: None,
             me,
         }
     }
@@ -124,12 +129,28 @@ impl Machine {
         &self.store
     }
 
+    /// Wants sessions with everybody anew, after a step that failed.
+    fn want_anew(&mut self, now: Now) -> Result<(), StoreError> {
+        self.dialling.clear();
+        for contact in self.store.contacts()? {
+            self.dialling.want(contact.address, wants_session(contact.state), now.instant);
+        }
+        for link in self.links.values() {
+            self.dialling.connected(&link.peer);
+        }
+        self.retry_at = None;
+        Ok(())
+    }
+
     /// Finishes a step: sends what can be sent. Its outputs are carried out once the transaction is committed.
     pub(super) fn finish(&mut self, now: Now) -> Result<(), StoreError> {
         while let Some(contact) = self.dirty.pop_first() {
             self.attend(contact, now)?;
         }
         self.send_acks();
+        if self.online && self.retry_at.is_some_and(|at| at <= now.instant) {
+            self.want_anew(now)?;
+        }
         if self.online {
             for address in self.dialling.due(now.instant) {
                 self.outputs.push(Output::Dial(address));
@@ -145,9 +166,11 @@ impl Machine {
 
     /// A step failed and was rolled back: forgets everything that is not in the database, and every link with it.
     pub(super) fn forget(&mut self, now: Now) {
-        self.outputs.clear();
+        // Links that were ended are ended, and who is gone is gone.
+        self.outputs.retain(|output| matches!(output, Output::Close(_) | Output::Abort(_) | Output::Live(..)));
         self.dirty.clear();
         self.openings.clear();
+        self.retry_at = Some(now.instant + RETRY);
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {
             self.drop_link(link, now);
@@ -178,10 +201,7 @@ impl Machine {
     /// Contacts can be dialled from now on.
     pub(super) fn go_online(&mut self, now: Now) -> Result<(), StoreError> {
         self.online = true;
-        for contact in self.store.contacts()? {
-            self.dialling.want(contact.address, wants_session(contact.state), now.instant);
-        }
-        Ok(())
+        self.want_anew(now)
     }
 
     /// All links are gone, and nobody is dialled.
@@ -196,7 +216,7 @@ impl Machine {
 
     /// When [`Self::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let dial = self.online.then(|| self.dialling.next()).flatten();
+        let dial = self.online.then(|| self.dialling.next().into_iter().chain(self.retry_at).min()).flatten();
         self.links.values().map(Link::deadline).chain(dial).min()
     }
 
@@ -212,6 +232,7 @@ impl Machine {
 
     /// An attempt to dial somebody came to nothing.
     pub(super) fn dial_failed(&mut self, address: &OnionAddress, now: Now) {
+        self.dialling.attempted(address);
         if !self.links.values().any(|link| link.peer == *address) {
             self.dialling.disconnected(address, false, now.instant, &mut self.rng);
         }
@@ -245,6 +266,16 @@ impl Machine {
         Ok(transfers::view(row, contact))
     }
 }
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Frames hold texts, and paths are nobody's business.
+        f.write_str("Output([redacted])")
+    }
+}
+
+/// How long after a failed step everything begins anew.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Whether a contact is dialled.
 fn wants_session(state: ContactState) -> bool {

@@ -58,11 +58,15 @@ pub(super) async fn accept(messenger: &Messenger, id: TransferId, path: &Path) -
     })?;
     let save_to = path.clone();
     let accepted = messenger.change(move |machine, _| machine.accept_file(id, &save_to)).await;
-    // Another transfer's partial file stays.
-    if matches!(&accepted, Err(error) if !matches!(error, TransferError::Exists))
-        && let Err(error) = files::discard(&path)
-    {
-        tracing::warn!(%error, "cannot delete an incomplete file");
+    if accepted.is_err() {
+        // The partial file may be that of a transfer which runs.
+        let discarded = messenger.call(move |engine| match engine.machine().store().is_saving_to(&path) {
+            Ok(false) => files::discard(&path),
+            _ => Ok(()),
+        });
+        if let Ok(Err(error)) = discarded.await {
+            tracing::warn!(%error, "cannot delete an incomplete file");
+        }
     }
     accepted
 }

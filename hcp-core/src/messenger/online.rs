@@ -32,6 +32,8 @@ const MAX_DIALS: usize = 8;
 pub(super) enum Errand {
     /// Dial a contact.
     Dial(OnionAddress),
+    /// Stop dialling a contact with whom there is no link.
+    StopDial(OnionAddress),
     /// Fetch a file over a session.
     Fetch(TransferId, Session),
     /// Stop fetching a file.
@@ -44,19 +46,21 @@ pub(super) struct Handle {
     inputs: Inputs,
     online: Mutex<Option<Online>>,
     status: watch::Sender<ListenerStatus>,
+    /// Being closed: nothing goes online any more.
+    closing: watch::Sender<bool>,
 }
 
 /// While online; dropping it ends everything on the network.
 struct Online {
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Handle {
     /// Starts to work on a profile.
     pub(super) fn start(profile: Profile) -> Arc<Self> {
         let identity = profile.identity.clone();
-        let status = watch::Sender::new(ListenerStatus::Stopped);
-        Arc::new(Self { identity, inputs: Inputs::start(profile), online: Mutex::new(None), status })
+        let (status, closing) = (watch::Sender::new(ListenerStatus::Stopped), watch::Sender::new(false));
+        Arc::new(Self { identity, inputs: Inputs::start(profile), online: Mutex::new(None), status, closing })
     }
 
     pub(super) fn address(&self) -> OnionAddress {
@@ -74,7 +78,35 @@ impl Handle {
         self.inputs.call(job).await
     }
 
-    pub(super) async fn go_online(&self, network: Arc<dyn Network>) -> Result<(), GoOnlineError> {
+    /// Waits until the profile is closed.
+    pub(super) async fn stopped(&self) {
+        self.inputs.stopped().await;
+    }
+
+    /// Waits until others can reach the node; `false` when the profile is closed before.
+    pub(super) async fn reachable(&self) -> bool {
+        let mut status = self.status();
+        tokio::select! {
+            reached = status.wait_for(|status| *status == ListenerStatus::Reachable) => reached.is_ok(),
+            () = self.inputs.stopped() => false,
+        }
+    }
+
+    pub(super) async fn go_online(self: &Arc<Self>, network: Arc<dyn Network>) -> Result<(), GoOnlineError> {
+        // In a task of its own, since half of it must not be left when the caller gives up.
+        let handle = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let mut closing = handle.closing.subscribe();
+            tokio::select! {
+                biased;
+                _ = closing.wait_for(|closing| *closing) => Err(GoOnlineError::Closed),
+                done = handle.begin(network) => done,
+            }
+        });
+        task.await.unwrap_or(Err(GoOnlineError::Closed))
+    }
+
+    async fn begin(&self, network: Arc<dyn Network>) -> Result<(), GoOnlineError> {
         let mut online = self.online.lock().await;
         if online.is_some() {
             return Ok(());
@@ -103,29 +135,35 @@ impl Handle {
         tasks.spawn(follow(node.status(), self.status.clone()));
         tasks.spawn(keep_time(self.inputs.clone()));
         tasks.spawn(run_errands(self.inputs.clone(), node, queue));
-        *online = Some(Online { _tasks: tasks });
+        *online = Some(Online { tasks });
         Ok(())
     }
 
-    pub(super) async fn go_offline(&self) {
+    pub(super) async fn go_offline(self: &Arc<Self>) {
+        let handle = Arc::clone(self);
+        // As above; a task that is aborted with its runtime has nothing left to end.
+        let _ = tokio::spawn(async move { handle.end().await }).await;
+    }
+
+    async fn end(&self) {
         let mut online = self.online.lock().await;
-        if online.take().is_some() {
-            self.status.send_replace(ListenerStatus::Stopped);
-            let set = self.call(|engine| engine.set_online(None)).await;
-            if let Ok(Err(error)) = set {
-                tracing::error!(%error, "the profile's database failed while going offline");
-            }
+        if let Some(mut online) = online.take() {
+            online.tasks.shutdown().await;
+        }
+        self.status.send_replace(ListenerStatus::Stopped);
+        if let Ok(Err(error)) = self.call(|engine| engine.set_online(None)).await {
+            tracing::error!(%error, "the profile's database failed while going offline");
         }
     }
 
-    /// Waits until the profile is closed.
-    pub(super) async fn stopped(&self) {
-        self.inputs.stopped().await;
-    }
-
-    pub(super) async fn shutdown(&self) {
-        self.go_offline().await;
-        self.inputs.stop().await;
+    pub(super) async fn shutdown(self: &Arc<Self>) {
+        self.closing.send_replace(true);
+        let handle = Arc::clone(self);
+        let _ = tokio::spawn(async move {
+            handle.end().await;
+            handle.inputs.stop().await;
+        })
+        .await;
     }
 }
 
@@ -166,6 +204,7 @@ async fn keep_time(inputs: Inputs) {
 async fn run_errands(inputs: Inputs, node: Node, mut queue: mpsc::UnboundedReceiver<Errand>) {
     let mut tasks = JoinSet::new();
     let mut fetches: HashMap<TransferId, AbortHandle> = HashMap::new();
+    let mut attempts: HashMap<OnionAddress, AbortHandle> = HashMap::new();
     let dials = Arc::new(tokio::sync::Semaphore::new(MAX_DIALS));
     loop {
         let errand = tokio::select! {
@@ -175,7 +214,14 @@ async fn run_errands(inputs: Inputs, node: Node, mut queue: mpsc::UnboundedRecei
         let Some(errand) = errand else { return };
         match errand {
             Errand::Dial(address) => {
-                tasks.spawn(dial(inputs.clone(), node.clone(), address, Arc::clone(&dials)));
+                attempts.retain(|_, attempt| !attempt.is_finished());
+                let attempt = dial(inputs.clone(), node.clone(), address, Arc::clone(&dials));
+                attempts.insert(address, tasks.spawn(attempt));
+            }
+            Errand::StopDial(address) => {
+                if let Some(attempt) = attempts.remove(&address) {
+                    attempt.abort();
+                }
             }
             Errand::Fetch(id, session) => {
                 fetches.retain(|_, fetch| !fetch.is_finished());

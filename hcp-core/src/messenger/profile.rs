@@ -55,7 +55,16 @@ impl Profile {
         let key = DatabaseKey::generate();
         let store = Store::create(&database, &key, &identity, &name)?;
         // The key last: with it, the profile is complete.
-        KeyFile::new(key_file).cost(cost).save(&key, &Protection::Passphrase(passphrase.clone()))?;
+        if let Err(error) = KeyFile::new(key_file).cost(cost).save(&key, &Protection::Passphrase(passphrase.clone())) {
+            // Nobody has its key, so it is worth nothing, and in the way of a second attempt.
+            drop(store);
+            for suffix in ["", "-wal", "-shm", ".lock"] {
+                let mut path = database.clone().into_os_string();
+                path.push(suffix);
+                let _ = std::fs::remove_file(path);
+            }
+            return Err(error.into());
+        }
         Ok(Self { identity, store })
     }
 

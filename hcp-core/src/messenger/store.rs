@@ -7,6 +7,7 @@ mod events;
 mod operations;
 mod transfers;
 
+use std::fmt;
 use std::path::Path;
 
 use rusqlite::{Connection, params};
@@ -20,18 +21,22 @@ use crate::identity::{DatabaseKey, Identity};
 use crate::store::{Database, StoreError};
 
 /// The database of one profile, held by one process.
-#[derive(Debug)]
 pub(super) struct Store {
     database: Database,
-    /// Marks what this profile wrote, so that it knows it again when a contact gives it back.
-    marking: [u8; 32],
+    key: DatabaseKey,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store([redacted])")
+    }
 }
 
 impl Store {
     /// Makes the database, with the identity in it.
     pub(super) fn create(path: &Path, key: &DatabaseKey, identity: &Identity, name: &Name) -> Result<Self, StoreError> {
         let database = Database::open_encrypted(path, key.encryption(), MIGRATIONS)?;
-        let store = Self { database, marking: *key.marking() };
+        let store = Self { database, key: key.clone() };
         store.write_profile(identity, name)?;
         Ok(store)
     }
@@ -39,7 +44,7 @@ impl Store {
     /// Opens the database and reads the identity.
     pub(super) fn open(path: &Path, key: &DatabaseKey) -> Result<(Self, Identity), StoreError> {
         let database = Database::open_encrypted(path, key.encryption(), MIGRATIONS)?;
-        let store = Self { database, marking: *key.marking() };
+        let store = Self { database, key: key.clone() };
         let identity = store.identity()?;
         Ok((store, identity))
     }
@@ -47,7 +52,7 @@ impl Store {
     #[cfg(test)]
     pub(super) fn in_memory(identity: &Identity) -> Self {
         let database = Database::in_memory(MIGRATIONS).unwrap();
-        let store = Self { database, marking: identity.expanded_secret_key()[..32].try_into().unwrap() };
+        let store = Self { database, key: DatabaseKey::generate() };
         store.write_profile(identity, &Name::new("").unwrap()).unwrap();
         store
     }
@@ -59,7 +64,7 @@ impl Store {
         let backup = rusqlite::backup::Backup::new(self.connection(), &mut database.connection).unwrap();
         backup.run_to_completion(10_000, std::time::Duration::ZERO, None).unwrap();
         drop(backup);
-        Self { database, marking: self.marking }
+        Self { database, key: self.key.clone() }
     }
 
     pub(super) fn begin(&self) -> Result<(), StoreError> {
@@ -79,8 +84,9 @@ impl Store {
         }
     }
 
+    /// Marks what this profile wrote, so that it knows it again when a contact gives it back.
     pub(super) fn marking(&self) -> &[u8; 32] {
-        &self.marking
+        self.key.marking()
     }
 
     pub(super) fn name(&self) -> Result<String, StoreError> {
@@ -122,7 +128,9 @@ CREATE TABLE contacts (
   petname TEXT NOT NULL,
   name TEXT NOT NULL,
   greeting TEXT NOT NULL,
-  state INTEGER NOT NULL
+  state INTEGER NOT NULL,
+  -- Of a blocked one: it has asked since, and counts for itself as somebody whose request waits.
+  shadow INTEGER NOT NULL
 );
 -- The highest sequence number: given out, of own epochs; stored, of the contact's.
 CREATE TABLE epochs (

@@ -126,13 +126,26 @@ async fn events_go_on_where_a_reader_was_and_refuse_a_cursor_that_is_not_theirs(
     }
     let ahead = Cursor(1_000_000);
     assert!(matches!(bob.messenger.events(ahead).await, Err(EventsError::UnknownCursor { .. })));
-    bob.messenger.shutdown().await;
-    loop {
-        match again.next().await {
-            Ok(_) => {}
-            Err(error) => break assert!(matches!(error, EventsError::Closed)),
+    let reading = tokio::spawn(async move {
+        loop {
+            match again.next().await {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
         }
+    });
+    let waiting = bob.messenger.clone();
+    let reached = tokio::spawn(async move {
+        waiting.go_offline().await;
+        waiting.reachable().await
+    });
+    // Both wait by then.
+    while !matches!(*bob.messenger.status().borrow(), hcp_core::network::ListenerStatus::Stopped) {
+        tokio::task::yield_now().await;
     }
+    bob.messenger.shutdown().await;
+    assert!(matches!(reading.await.unwrap(), EventsError::Closed));
+    assert!(!reached.await.unwrap());
 }
 
 #[tokio::test]

@@ -9,6 +9,9 @@ use crate::messenger::text::{Name, Text};
 use crate::messenger::transfer::{TransferFailure, TransferState};
 use crate::store::StoreError;
 
+/// Operations that are ended at once.
+const PAGE: usize = 64;
+
 impl Machine {
     pub(in crate::messenger) fn draft(&mut self, address: OnionAddress, petname: &Name) -> Result<(), ContactError> {
         if let Some(row) = self.store.contact(&address)? {
@@ -74,6 +77,8 @@ impl Machine {
             None => self.new_contact(address, ContactState::Blocked)?,
         };
         row.state = ContactState::Blocked;
+        // Who is blocked while a request of theirs waits, waits on.
+        row.shadow = before == Some(ContactState::Pending);
         self.write_contact(&row, before)
     }
 
@@ -113,8 +118,14 @@ impl Machine {
             }
             _ => return Ok(()),
         };
-        for operation in self.store.queued(row.id, usize::MAX)? {
-            self.set_message_state(&operation, ended.0)?;
+        loop {
+            let page = self.store.queued(row.id, PAGE)?;
+            for operation in &page {
+                self.set_message_state(operation, ended.0)?;
+            }
+            if page.len() < PAGE {
+                break;
+            }
         }
         for transfer in self.store.open_transfers(row.id)? {
             self.end_transfer(transfer, TransferState::Failed(ended.1))?;
@@ -137,7 +148,7 @@ impl Machine {
         if address == self.me {
             return Err(ContactError::Own);
         }
-        if self.store.count_contacts(None)? >= MAX_CONTACTS {
+        if self.store.count_contacts(None)? >= MAX_CONTACTS && !self.store.forget_contact()? {
             return Err(ContactError::Full);
         }
         Ok(self.store.insert_contact(&address, state)?)
@@ -148,6 +159,9 @@ impl Machine {
         self.store.insert_event(RowKind::Contact, row.id.number(), 0)?;
         if before != Some(row.state) {
             self.contact_moved(row)?;
+        }
+        if !super::wants_session(row.state) && !self.links.values().any(|link| link.peer == row.address) {
+            self.outputs.push(Output::StopDial(row.address));
         }
         self.dirty.insert(row.id);
         Ok(())

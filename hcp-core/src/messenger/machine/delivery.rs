@@ -20,6 +20,8 @@ use crate::wire::messenger_proto::{self as proto, frame::Body};
 const MAX_IN_FLIGHT: usize = 64;
 /// Their bytes, beyond which no further one is sent.
 const MAX_IN_FLIGHT_BYTES: usize = 256 * 1024;
+/// Epochs that are asked back over one link.
+const MAX_RECALLS: usize = 64;
 /// Operations that one `Returned` brings.
 const RETURN_PAGE: usize = 64;
 /// Their bytes, beyond which no further one is added.
@@ -35,6 +37,7 @@ impl Machine {
         }
         let contact = sync.contact;
         let (knew, asking) = (sync.knows, !sync.recalls.is_empty());
+        let opening = self.openings.get(&contact).copied();
         let mut delivered = Vec::new();
         for proto::Epoch { epoch, seq } in have.epochs {
             let epoch: Epoch = array(&epoch).map_err(|_| Broken::Protocol("an epoch that is none"))?;
@@ -44,10 +47,17 @@ impl Machine {
             *sent = (*sent).max(seq.min(own));
             // What it has is acknowledged, even if the acknowledgement was lost.
             delivered.extend(self.store.written_up_to(contact, &epoch, seq)?);
+            if seq > own && opening == Some(epoch) {
+                // This opening alone gives out its numbers.
+                return Err(Broken::Protocol("more of an epoch than there is"));
+            }
             if seq > own {
+                // Of more than this, the next link brings the rest.
+                let room = sync.recalls.len() < MAX_RECALLS;
                 match sync.recalls.iter_mut().find(|(other, _)| *other == epoch) {
                     Some((_, until)) => *until = seq.max(*until),
-                    None => sync.recalls.push_back((epoch, seq)),
+                    None if room => sync.recalls.push_back((epoch, seq)),
+                    None => {}
                 }
             }
         }
@@ -192,8 +202,10 @@ impl Machine {
         };
         let row = self.store.contact_by_id(contact)?;
         let mut has = self.store.epoch(contact, Direction::Outgoing, &epoch)?.unwrap_or(0);
-        let mut honest = !returned.operations.is_empty();
-        for operation in &returned.operations {
+        let known = self.store.epoch(contact, Direction::Outgoing, &epoch)?.is_some();
+        let room = known || self.store.count_epochs(contact, Direction::Outgoing)? < MAX_EPOCHS;
+        let mut honest = room && !returned.operations.is_empty();
+        for operation in returned.operations.iter().take_while(|_| room) {
             let arrived = check(operation)?;
             let mark = content::mark(self.store.marking(), &row.address, arrived.id, arrived.content);
             // Not from here, whatever the contact says.

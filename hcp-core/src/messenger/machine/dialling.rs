@@ -22,14 +22,10 @@ pub(super) struct Dialling {
 #[derive(Debug)]
 struct Dial {
     failures: u32,
-    phase: Phase,
-}
-
-#[derive(Debug)]
-enum Phase {
-    Waiting(Instant),
-    Dialling,
-    Connected,
+    /// An attempt is on its way; there is never a second one beside it.
+    attempt: bool,
+    /// When to try next; `None` while there is a link.
+    next: Option<Instant>,
 }
 
 impl Dialling {
@@ -39,7 +35,7 @@ impl Dialling {
             self.wanted.remove(&address);
             return;
         }
-        self.wanted.entry(address).or_insert(Dial { failures: 0, phase: Phase::Waiting(now) });
+        self.wanted.entry(address).or_insert(Dial { failures: 0, attempt: false, next: Some(now) });
     }
 
     /// Forgets everybody: this side is offline.
@@ -51,26 +47,32 @@ impl Dialling {
     pub(super) fn hurry(&mut self, address: &OnionAddress, now: Instant) {
         if let Some(dial) = self.wanted.get_mut(address) {
             dial.failures = 0;
-            if matches!(dial.phase, Phase::Waiting(_)) {
-                dial.phase = Phase::Waiting(now);
-            }
+            dial.next = dial.next.map(|_| now);
+        }
+    }
+
+    /// The attempt to reach somebody is over, whatever came of it.
+    pub(super) fn attempted(&mut self, address: &OnionAddress) {
+        if let Some(dial) = self.wanted.get_mut(address) {
+            dial.attempt = false;
         }
     }
 
     /// There is a link with somebody, whoever dialled.
     pub(super) fn connected(&mut self, address: &OnionAddress) {
         if let Some(dial) = self.wanted.get_mut(address) {
-            dial.phase = Phase::Connected;
+            dial.next = None;
         }
     }
 
-    /// The last link with somebody is gone, or an attempt to make one has failed. `useful`: they have talked as contacts.
+    /// The last link with somebody is gone, or an attempt to make one has failed. `useful`: they have talked as contacts for
+    /// a while.
     pub(super) fn disconnected(&mut self, address: &OnionAddress, useful: bool, now: Instant, rng: &mut StdRng) {
         if let Some(dial) = self.wanted.get_mut(address) {
             let pause = BACKOFF_FIRST.saturating_mul(2u32.saturating_pow(dial.failures)).min(BACKOFF_MAX);
             dial.failures = if useful { 0 } else { dial.failures.saturating_add(1) };
             let pause = if useful { BACKOFF_FIRST } else { pause };
-            dial.phase = Phase::Waiting(now + pause.mul_f64(rng.random_range(0.5..1.0)));
+            dial.next = Some(now + pause.mul_f64(rng.random_range(0.5..1.0)));
         }
     }
 
@@ -78,8 +80,8 @@ impl Dialling {
     pub(super) fn due(&mut self, now: Instant) -> Vec<OnionAddress> {
         let mut due = Vec::new();
         for (address, dial) in &mut self.wanted {
-            if matches!(dial.phase, Phase::Waiting(at) if at <= now) {
-                dial.phase = Phase::Dialling;
+            if !dial.attempt && dial.next.is_some_and(|at| at <= now) {
+                dial.attempt = true;
                 due.push(*address);
             }
         }
@@ -88,11 +90,7 @@ impl Dialling {
 
     /// When the next one is due.
     pub(super) fn next(&self) -> Option<Instant> {
-        let waiting = self.wanted.values().filter_map(|dial| match dial.phase {
-            Phase::Waiting(at) => Some(at),
-            Phase::Dialling | Phase::Connected => None,
-        });
-        waiting.min()
+        self.wanted.values().filter(|dial| !dial.attempt).filter_map(|dial| dial.next).min()
     }
 }
 
@@ -112,6 +110,7 @@ mod tests {
         for _ in 0..14 {
             assert_eq!(dialling.due(now), [address]);
             assert!(dialling.due(now).is_empty() && dialling.next().is_none(), "one attempt at a time");
+            dialling.attempted(&address);
             dialling.disconnected(&address, false, now, &mut rng);
             let next = dialling.next().unwrap();
             pauses.push(next - now);

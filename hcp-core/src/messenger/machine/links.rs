@@ -32,7 +32,11 @@ pub(in crate::messenger) const MAX_FRAME: usize = 320 * 1024;
 /// Epochs that one `Have` names.
 const HAVE_PAGE: usize = 1024;
 /// Epochs that a contact may have had. An honest one begins one for every start of its messenger.
-pub(super) const MAX_EPOCHS: usize = 64 * 1024;
+pub(super) const MAX_EPOCHS: usize = 16 * 1024;
+/// How often a peer may say on one link where it stands.
+const MAX_STANDINGS: u32 = 8;
+/// How long contacts must have talked for a lost link to be no failure.
+const USEFUL: Duration = Duration::from_secs(60);
 /// Links that may lie between two at once; two when both dial at once, more only while dead ones are not noticed yet.
 const MAX_LINKS: usize = 4;
 
@@ -47,6 +51,9 @@ pub(super) struct Link {
     heard: Option<Stand>,
     pub(super) sync: Option<Sync>,
     deadline: Instant,
+    since: Instant,
+    /// How often the peer has said where it stands.
+    standings: u32,
 }
 
 /// A link between contacts.
@@ -106,7 +113,13 @@ impl Machine {
         now: Now,
     ) -> Result<(), StoreError> {
         let deadline = now.instant + HELLO_DEADLINE;
-        self.links.insert(id, Link { peer, dialled, said: None, heard: None, sync: None, deadline });
+        self.links.insert(
+            id,
+            Link { peer, dialled, said: None, heard: None, sync: None, deadline, since: now.instant, standings: 0 },
+        );
+        if dialled {
+            self.dialling.attempted(&peer);
+        }
         let contact = self.store.contact(&peer)?;
         let wanted = self.online && contact.as_ref().is_some_and(|contact| super::wants_session(contact.state));
         let crowded = self.links.values().filter(|link| link.peer == peer).count() > MAX_LINKS;
@@ -191,6 +204,10 @@ impl Machine {
         let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
         let theirs = said.stand();
         link.heard = Some(theirs);
+        link.standings += 1;
+        if link.standings > MAX_STANDINGS {
+            return Err(Broken::Protocol("a change of mind too many"));
+        }
         let (peer, dialled) = (link.peer, link.dialled);
         let refused = |_| Broken::Protocol("a name or greeting that is refused");
         let name = Name::new(&said.name).map_err(refused)?;
@@ -198,16 +215,21 @@ impl Machine {
 
         let row = self.store.contact(&peer)?;
         let asks = matches!(theirs, Stand::Asking | Stand::Accepted);
-        let takes_room = asks && row.as_ref().is_none_or(|row| !in_inbox_or_list(row.state));
-        let busy = takes_room && !self.has_room(row.is_none(), now)?;
-        let meeting = standing::meet(row.as_ref().map(|row| row.state), theirs, busy);
+        let mine = row.as_ref().and_then(shown);
+        let takes_room = asks && mine.is_none_or(|state| !in_inbox_or_list(state));
+        let busy = takes_room && !self.has_room(mine.is_none(), now)?;
+        let meeting = standing::meet(mine, theirs, busy);
         let row = match (row, meeting.state) {
             (None, Some(state)) => Some(self.store.insert_contact(&peer, state)?),
             (row, _) => row,
         };
         if let Some(mut row) = row {
             let before = (row.state, row.name.clone(), row.greeting.clone());
-            row.state = meeting.state.unwrap_or(row.state);
+            if row.state == ContactState::Blocked {
+                row.shadow |= meeting.state == Some(ContactState::Pending);
+            } else {
+                row.state = meeting.state.unwrap_or(row.state);
+            }
             if asks {
                 name.as_str().clone_into(&mut row.name);
             }
@@ -216,7 +238,11 @@ impl Machine {
             }
             // Written for a blocked peer, too, which cannot tell then by the time it takes.
             self.store.update_contact(&row)?;
-            if row.state != ContactState::Blocked && before != (row.state, row.name.clone(), row.greeting.clone()) {
+            let moved = before.0 != row.state || meeting.state == Some(ContactState::Pending);
+            let renamed = (before.1, before.2) != (row.name.clone(), row.greeting.clone());
+            // Strangers cannot fill the list of events by calling themselves one thing after the other.
+            let told = moved || renamed && (row.state == ContactState::Accepted || self.requests.take(now.instant));
+            if row.state != ContactState::Blocked && told {
                 self.store.insert_event(RowKind::Contact, row.id.number(), 0)?;
             }
             if before.0 != row.state {
@@ -239,7 +265,10 @@ impl Machine {
     fn has_room(&mut self, new: bool, now: Now) -> Result<bool, StoreError> {
         let token = self.requests.take(now.instant);
         let pending = self.store.count_contacts(Some(ContactState::Pending))?;
-        Ok(token && pending < MAX_PENDING && (!new || self.store.count_contacts(None)? < MAX_CONTACTS))
+        if !token || pending >= MAX_PENDING {
+            return Ok(false);
+        }
+        Ok(!new || self.store.count_contacts(None)? < MAX_CONTACTS || self.store.forget_contact()?)
     }
 
     /// Says where this side stands.
@@ -275,14 +304,14 @@ impl Machine {
         let Some(link) = self.links.get(&id) else { return Ok(()) };
         // Nothing is said before the dialler has spoken and was answered.
         let (Some(said), Some(heard)) = (link.said, link.heard) else { return Ok(()) };
-        if row.state == ContactState::Blocked {
+        if row.state == ContactState::Blocked && (link.sync.is_some() || !row.shadow) {
             // Without a word, as a link between strangers ends.
             if link.sync.is_some() {
                 self.drop_link(id, now);
             }
             return Ok(());
         }
-        let stand = standing::stand(row.state);
+        let stand = shown(row).map_or(Stand::None, standing::stand);
         if said != stand && said != Stand::Busy {
             self.say(id, false, stand, Some(row))?;
         }
@@ -379,7 +408,8 @@ impl Machine {
             *over != id
         });
         if !self.links.values().any(|other| other.peer == link.peer) {
-            self.dialling.disconnected(&link.peer, link.sync.is_some(), now.instant, &mut self.rng);
+            let useful = link.sync.is_some() && now.instant.saturating_duration_since(link.since) >= USEFUL;
+            self.dialling.disconnected(&link.peer, useful, now.instant, &mut self.rng);
         }
         let Some(Sync { contact, .. }) = link.sync else { return };
         if self.main_link(contact).is_some() {
@@ -427,6 +457,14 @@ impl Machine {
             self.outputs.push(Output::Live(LiveKey::Presence(address), kind));
         }
         Ok(())
+    }
+}
+
+/// What a contact counts as for itself: one who is blocked as somebody unknown, who may have asked.
+fn shown(row: &ContactRow) -> Option<ContactState> {
+    match row.state {
+        ContactState::Blocked => row.shadow.then_some(ContactState::Pending),
+        state => Some(state),
     }
 }
 

@@ -1,7 +1,7 @@
 //! How two people come to be contacts: what each says of the other, and what follows from it.
 //!
 //! Both say where they stand every time they are connected, so that whatever was lost on one side is found again. A blocked
-//! peer hears exactly what an unknown one hears.
+//! peer hears exactly what an unknown one hears; which, the link that it speaks on knows.
 
 use crate::messenger::contact::ContactState;
 use crate::wire::messenger_proto::standing::Stand;
@@ -31,6 +31,8 @@ pub(super) fn stand(state: ContactState) -> Stand {
 }
 
 /// What follows when a peer in state `mine` (`None`: unknown) says `theirs`. `busy`: no request can be taken in now.
+///
+/// A blocked peer is not among them: for it counts what it would be if it were unknown.
 pub(super) fn meet(mine: Option<ContactState>, theirs: Stand, busy: bool) -> Meeting {
     use ContactState as State;
     let keep = |answer| Meeting { state: None, answer };
@@ -39,11 +41,7 @@ pub(super) fn meet(mine: Option<ContactState>, theirs: Stand, busy: bool) -> Mee
     match (mine, theirs) {
         // Who says so of somebody unknown has a memory that was lost here; the user decides.
         (None, Stand::Asking | Stand::Accepted) => inbox(),
-        // The same answers as above.
-        (Some(State::Blocked), Stand::Asking | Stand::Accepted) => {
-            keep(if busy { Stand::Busy } else { Stand::Pending })
-        }
-        (None | Some(State::Blocked), _) => keep(Stand::None),
+        (None, _) => keep(Stand::None),
 
         (Some(State::Draft | State::RemovedByPeer), Stand::Asking | Stand::Accepted) => inbox(),
         (Some(State::Archived | State::Rejected), Stand::Asking) => inbox(),
@@ -68,21 +66,9 @@ mod tests {
         [Stand::None, Stand::Asking, Stand::Pending, Stand::Rejected, Stand::Accepted, Stand::Busy];
 
     #[test]
-    fn a_blocked_peer_hears_what_an_unknown_one_hears() {
-        for theirs in STANDS {
-            for busy in [false, true] {
-                let (unknown, blocked) = (meet(None, theirs, busy), meet(Some(State::Blocked), theirs, busy));
-                assert_eq!(unknown.answer, blocked.answer, "{theirs:?} {busy}");
-                assert_eq!(blocked.state, None);
-            }
-        }
-    }
-
-    #[test]
     fn nobody_becomes_a_contact_whom_the_user_did_not_ask_or_accept() {
         let consented = [State::RequestQueued, State::RequestSent, State::Accepted, State::Rejected];
-        let all =
-            [State::Draft, State::Pending, State::Declined, State::Blocked, State::RemovedByPeer, State::Archived];
+        let all = [State::Draft, State::Pending, State::Declined, State::RemovedByPeer, State::Archived];
         for mine in all.map(Some).into_iter().chain([None]) {
             for theirs in STANDS {
                 assert_ne!(meet(mine, theirs, false).state, Some(State::Accepted), "{mine:?} {theirs:?}");

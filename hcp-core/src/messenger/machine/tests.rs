@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
-use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use super::links::MAX_EPOCHS;
 use super::{LinkId, MAX_FRAME, Machine, Now, Output};
@@ -153,25 +154,46 @@ fn a_stranger_gets_one_request_stored_and_nothing_else() {
 
 #[test]
 fn a_blocked_peer_gets_byte_for_byte_what_an_unknown_one_gets() {
-    for stand in [Stand::None, Stand::Asking, Stand::Pending, Stand::Rejected, Stand::Accepted, Stand::Busy] {
-        let mut host = Host::new();
-        let (friend, link) = host.friend(9);
-        host.machine.block(friend).unwrap();
-        host.bring(link, []);
-        let unknown = Identity::from_seed(&[10; 32]).address();
-        let answers = [friend, unknown].map(|peer| {
-            let link = host.dialled_by(peer);
-            let greeted = host.bring(link, [hello(stand)]);
-            let more = host.bring(link, [Body::Operation(operation(1, 0, 1, 1, text("x"))), have([])]);
-            host.wait(Duration::from_secs(19));
-            let still = host.answers(link);
-            host.wait(Duration::from_secs(2));
-            (greeted, more, still, host.answers(link))
-        });
-        assert_eq!(answers[0], answers[1], "{stand:?}");
-        assert_eq!(answers[0].3, None, "ended in the end");
-        assert_eq!(host.state(&friend), Some(ContactState::Blocked));
+    let (mut answered, mut busy) = (0, 0);
+    for seed in 0..300 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let peer = Identity::from_seed(&[9; 32]).address();
+        // Two hosts that differ in one thing: who their friend is, and that she was blocked.
+        let (mut blocking, mut ignorant) = (Host::new(), Host::new());
+        let (_, link) = blocking.friend(9);
+        blocking.machine.block(peer).unwrap();
+        blocking.bring(link, []);
+        ignorant.friend(8);
+        let mut links = None;
+        for step in 0..60 {
+            let stand = [Stand::None, Stand::Asking, Stand::Pending, Stand::Rejected, Stand::Accepted, Stand::Busy];
+            let stand = stand[rng.random_range(0..stand.len())];
+            let body = match rng.random_range(0..7) {
+                0..3 => hello(stand),
+                3..5 => Body::Standing(standing(stand)),
+                5 => Body::Operation(operation(1, 0, 1, 1, text("x"))),
+                _ => have([]),
+            };
+            let wait = if rng.random_bool(0.8) { 0 } else { rng.random_range(1..30) };
+            let redial = links.is_none() || rng.random_bool(0.3);
+            let [one, other] = [&mut blocking, &mut ignorant].map(|host| {
+                host.wait(Duration::from_secs(wait));
+                let link = match links {
+                    Some(_) if !redial => LinkId(host.next),
+                    _ => host.dialled_by(peer),
+                };
+                host.bring(link, [body.clone()])
+            });
+            links = Some(());
+            assert_eq!(one, other, "seed {seed}, step {step}: {body:?}");
+            for said in one.iter().flatten() {
+                answered += 1;
+                busy += u32::from(matches!(said, Body::Hello(said) if said.stand() == Stand::Busy));
+            }
+        }
+        assert_eq!(blocking.state(&peer), Some(ContactState::Blocked));
     }
+    assert!(answered > 1000 && busy == 0, "{answered} answers, {busy} times busy");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! A file is fetched by its receiver while there is a link with the contact; every verified piece is noted here, so that
 //! fetching goes on there after whatever happened.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use rand::RngExt;
@@ -12,14 +13,13 @@ use crate::identity::OnionAddress;
 use crate::messenger::contact::ContactState;
 use crate::messenger::content::{Outcome, What};
 use crate::messenger::event::{EventKind, LiveKey};
-use crate::messenger::message::Direction;
+use crate::messenger::message::{Direction, MAX_QUEUED};
 use crate::messenger::store::{ContactId, ContactRow, NewTransfer, RowKind, TransferRow, transfer_number};
 use crate::messenger::text::FileName;
 use crate::messenger::transfer::{Transfer, TransferError, TransferFailure, TransferId, TransferState};
 use crate::store::StoreError;
 
 /// A file that was measured for an offer.
-#[derive(Debug)]
 pub(in crate::messenger) struct Offer {
     pub(in crate::messenger) name: FileName,
     pub(in crate::messenger) size: u64,
@@ -37,12 +37,23 @@ pub(super) struct Offered {
 }
 
 /// What a contact may fetch.
-#[derive(Debug)]
 pub(in crate::messenger) struct Served {
     pub(in crate::messenger) size: u64,
     pub(in crate::messenger) root: [u8; 32],
     pub(in crate::messenger) pieces: Vec<u8>,
     pub(in crate::messenger) path: PathBuf,
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Offer([redacted])")
+    }
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Served([redacted])")
+    }
 }
 
 impl Machine {
@@ -226,7 +237,12 @@ impl Machine {
         })?;
         if busy {
             let row = self.store.transfer_at(position)?;
-            return self.end_here(row, Outcome::Declined, now);
+            // A contact that offers without end gets no more answers than the queue holds.
+            return if self.store.count_queued(contact.id)? < MAX_QUEUED / 2 {
+                self.end_here(row, Outcome::Declined, now)
+            } else {
+                self.end_transfer(row, TransferState::Declined)
+            };
         }
         self.store.insert_event(RowKind::TransferOffered, operations::position_number(position), 0)
     }

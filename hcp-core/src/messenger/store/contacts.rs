@@ -30,6 +30,8 @@ pub(in crate::messenger) struct ContactRow {
     pub(in crate::messenger) name: String,
     pub(in crate::messenger) greeting: String,
     pub(in crate::messenger) state: ContactState,
+    /// Blocked, and has asked since.
+    pub(in crate::messenger) shadow: bool,
 }
 
 impl Store {
@@ -48,6 +50,22 @@ impl Store {
         statement.query_row([id.0], read)?
     }
 
+    /// Forgets the oldest contact that was declined or archived and with whom nothing was ever written; `false` when there is
+    /// none.
+    pub(in crate::messenger) fn forget_contact(&self) -> Result<bool, StoreError> {
+        let sql = "DELETE FROM contacts WHERE contact = (SELECT min(contact) FROM contacts WHERE state IN (?1, ?2)
+            AND contact NOT IN (SELECT contact FROM operations) AND contact NOT IN (SELECT contact FROM epochs)
+            AND contact NOT IN (SELECT contact FROM transfers))";
+        let states = [number(ContactState::Declined), number(ContactState::Archived)];
+        Ok(self.connection().execute(sql, states)? > 0)
+    }
+
+    /// A contact that may be forgotten by now.
+    pub(in crate::messenger) fn known_contact(&self, id: ContactId) -> Result<Option<ContactRow>, StoreError> {
+        let mut statement = self.connection().prepare_cached(&format!("{SELECT} WHERE contact = ?1"))?;
+        statement.query_row([id.0], read).optional()?.transpose()
+    }
+
     /// How many contacts there are, in one state or in all.
     pub(in crate::messenger) fn count_contacts(&self, state: Option<ContactState>) -> Result<usize, StoreError> {
         let sql = "SELECT count(*) FROM contacts WHERE ?1 IS NULL OR state = ?1";
@@ -60,30 +78,34 @@ impl Store {
         address: &OnionAddress,
         state: ContactState,
     ) -> Result<ContactRow, StoreError> {
-        let sql = "INSERT INTO contacts (address, petname, name, greeting, state) VALUES (?1, '', '', '', ?2)";
+        let sql =
+            "INSERT INTO contacts (address, petname, name, greeting, state, shadow) VALUES (?1, '', '', '', ?2, 0)";
         self.connection().execute(sql, params![address.public_key(), number(state)])?;
         let id = ContactId(self.connection().last_insert_rowid());
         let (petname, name, greeting) = Default::default();
-        Ok(ContactRow { id, address: *address, petname, name, greeting, state })
+        Ok(ContactRow { id, address: *address, petname, name, greeting, state, shadow: false })
     }
 
     /// Writes everything but the address.
     pub(in crate::messenger) fn update_contact(&self, row: &ContactRow) -> Result<(), StoreError> {
-        let sql = "UPDATE contacts SET petname = ?2, name = ?3, greeting = ?4, state = ?5 WHERE contact = ?1";
+        let sql =
+            "UPDATE contacts SET petname = ?2, name = ?3, greeting = ?4, state = ?5, shadow = ?6 WHERE contact = ?1";
         let mut statement = self.connection().prepare_cached(sql)?;
-        statement.execute(params![row.id.0, row.petname, row.name, row.greeting, number(row.state)])?;
+        statement.execute(params![row.id.0, row.petname, row.name, row.greeting, number(row.state), row.shadow])?;
         Ok(())
     }
 }
 
-const SELECT: &str = "SELECT contact, address, petname, name, greeting, state FROM contacts";
+const SELECT: &str = "SELECT contact, address, petname, name, greeting, state, shadow FROM contacts";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Result<ContactRow, StoreError>> {
     let (address, state): ([u8; 32], u8) = (row.get(1)?, row.get(5)?);
+    let shadow: bool = row.get(6)?;
     let (id, petname, name, greeting) = (ContactId(row.get(0)?), row.get(2)?, row.get(3)?, row.get(4)?);
     let address = OnionAddress::from_public_key(address).map_err(|_| StoreError::Damaged("a contact has no address"));
-    Ok(address
-        .and_then(|address| Ok(ContactRow { id, address, petname, name, greeting, state: contact_state(state)? })))
+    Ok(address.and_then(|address| {
+        Ok(ContactRow { id, address, petname, name, greeting, state: contact_state(state)?, shadow })
+    }))
 }
 
 fn number(state: ContactState) -> u8 {
