@@ -26,7 +26,7 @@ async def main() -> None:
     network = hcp.MemoryNetwork()
     server = await hcp.Node.bind(hcp.Identity.generate(), network, {"example/echo/1": (hcp.Access.ANYONE, echo)})
     client = await hcp.Node.bind(hcp.Identity.generate(), network)
-    session = await client.connect(server.address())
+    session = await client.connect(server.address)
     stream = await session.open("example/echo/1")
     await stream.send(b"hello")
     assert await stream.recv() == b"hello"

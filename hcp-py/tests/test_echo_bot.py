@@ -73,7 +73,8 @@ async def test_refuses_bad_input_with_a_sentence(
     assert not list(tmp_path.iterdir())
 
 
-def test_readme_shows_the_bot_as_it_is() -> None:
-    readme = (ROOT / "hcp-py" / "README.md").read_text()
+@pytest.mark.parametrize("readme", ["README.md", "hcp-py/README.md"])
+def test_readme_shows_the_bot_as_it_is(readme: str) -> None:
+    readme = (ROOT / readme).read_text()
     (shown,) = re.findall(r"```python\n(async def echo\(bot.*?)```", readme, re.DOTALL)
     assert shown in BOT.read_text()

@@ -62,7 +62,7 @@ def test_example_of_the_readme_runs() -> None:
 
 
 @pytest.mark.parametrize("attempt", range(5))
-def test_process_that_leaves_everything_open_ends_cleanly(attempt: int) -> None:
+def test_process_that_leaves_everything_open_ends_cleanly(attempt: int, tmp_path: Path) -> None:
     program = f"""
 import asyncio, hcp
 
@@ -79,9 +79,15 @@ async def main():
     for stream in streams:
         assert await stream.recv() == b"ready"
     waiting = [asyncio.create_task(stream.recv()) for stream in streams]
+    cost = hcp.Argon2Cost(hcp.Argon2Cost.MEMORY_KIB.start, 1, 1)
+    identity, passphrase = hcp.Identity.generate(), hcp.Passphrase("x")
+    profile = await hcp.Profile.create_for(identity, {str(tmp_path / "profile")!r}, passphrase, "", cost)
+    messenger = hcp.Messenger(profile)
+    await messenger.go_online(network)
+    waiting.append(asyncio.create_task(anext(messenger.events(hcp.Cursor.START), None)))
     await asyncio.sleep(0)
     global kept
-    kept = (server, client, session, streams) if {attempt} % 2 else None
+    kept = (server, client, session, streams, messenger) if {attempt} % 2 else None
     print("end")
 
 asyncio.run(main())
