@@ -136,7 +136,12 @@ impl Inputs {
             let _ = reply.send(job(engine));
         });
         self.queue.send(Input::Job(job)).await.map_err(|_| Stopped)?;
-        answer.await.map_err(|_| Stopped)
+        tokio::select! {
+            biased;
+            answer = answer => answer.map_err(|_| Stopped),
+            // A job that came in while the engine went stays in the queue, unanswered.
+            () = self.stopped() => Err(Stopped),
+        }
     }
 
     /// Closes the profile, and waits until it is closed.
