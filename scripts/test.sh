@@ -55,7 +55,7 @@ tree() {
 no_arti_without_tor() {
   local with without found
   with=$(tree)
-  without=$(tree --no-default-features --features replica,testing)
+  without=$(tree --no-default-features --features replica,messenger,testing)
   grep -qE '^(arti|tor)-' <<<"$with" || {
     echo 'the pattern finds no Arti in the default build, so this check proves nothing' >&2
     return 1
@@ -80,6 +80,8 @@ step 'clippy' cargo clippy --workspace --all-targets -- -D warnings
 step 'no Arti without the feature tor' no_arti_without_tor
 step 'clippy without default features' \
   cargo clippy -p hcp-core --no-default-features --features testing --all-targets -- -D warnings
+step 'clippy with the messenger and without Tor' \
+  cargo clippy -p hcp-core --no-default-features --features testing,messenger --all-targets -- -D warnings
 # A network takes half a minute to start, so all tests share one.
 step 'a private Tor network, and on it:' "$bin/hcp-testnet" -- "$0" on-tor "$times"
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps

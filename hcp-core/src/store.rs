@@ -2,13 +2,14 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(feature = "replica")]
+use std::path::PathBuf;
 
 use data_encoding::HEXLOWER;
 #[cfg(feature = "replica")]
 use rusqlite::OpenFlags;
 use rusqlite::{Connection, ErrorCode};
-
 use zeroize::Zeroizing;
 
 use crate::error::ErrorKind;
@@ -17,17 +18,19 @@ use crate::error::ErrorKind;
 #[derive(Debug)]
 pub(crate) struct Database {
     pub(crate) connection: Connection,
+    #[cfg(feature = "replica")]
     path: PathBuf,
     _lock: Option<File>,
 }
 
 impl Database {
     /// Opens or makes the database at `path` and brings it to the newest of `migrations`, each of which is run once.
+    #[cfg(feature = "replica")]
     pub(crate) fn open(path: &Path, migrations: &[&str]) -> Result<Self, StoreError> {
         Self::open_with(path, None, migrations)
     }
 
-    /// Like [`Self::open`], for a database that is encrypted under a key.
+    /// Opens or makes the database at `path`, encrypted under a key, and brings it to the newest of `migrations`.
     #[cfg(feature = "messenger")]
     pub(crate) fn open_encrypted(path: &Path, key: &[u8; 32], migrations: &[&str]) -> Result<Self, StoreError> {
         Self::open_with(path, Some(key), migrations)
@@ -54,7 +57,12 @@ impl Database {
         // What a commit reported must survive a power cut.
         connection.pragma_update(None, "synchronous", "FULL")?;
         migrate(&mut connection, migrations)?;
-        Ok(Self { connection, path: path.to_owned(), _lock: Some(lock) })
+        Ok(Self {
+            connection,
+            #[cfg(feature = "replica")]
+            path: path.to_owned(),
+            _lock: Some(lock),
+        })
     }
 
     /// A database that lives in memory, for simulations.
@@ -62,7 +70,12 @@ impl Database {
     pub(crate) fn in_memory(migrations: &[&str]) -> Result<Self, StoreError> {
         let mut connection = Connection::open_in_memory()?;
         migrate(&mut connection, migrations)?;
-        Ok(Self { connection, path: PathBuf::new(), _lock: None })
+        Ok(Self {
+            connection,
+            #[cfg(feature = "replica")]
+            path: PathBuf::new(),
+            _lock: None,
+        })
     }
 
     /// A further connection that only reads.
@@ -174,7 +187,7 @@ impl StoreError {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "replica"))]
 mod tests {
     use super::*;
 

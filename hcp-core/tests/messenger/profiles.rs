@@ -18,6 +18,12 @@ async fn a_profile_is_opened_by_its_passphrase_and_by_one_program_at_a_time() {
     assert_eq!((in_use.kind(), matches!(in_use, ProfileError::InUse)), (ErrorKind::InUse, true));
     let messenger = Messenger::new(profile);
     assert!(Profile::open(&path, &passphrase()).is_err());
+    #[cfg(unix)]
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let metadata = entry.unwrap().metadata().unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
+        assert_eq!(mode & 0o077, 0, "others can read a file of the profile");
+    }
     messenger.shutdown().await;
 
     let wrong = Passphrase::new("wrong").unwrap();
