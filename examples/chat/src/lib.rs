@@ -1,6 +1,6 @@
 //! Talk and send files from person to person over Tor, without a server.
 //!
-//! Everything a user can ask for is a [`request::Request`]. A running daemon takes requests as lines of JSON, on standard
+//! Everything a user can ask for is a `Request` (in `request`). A running daemon takes requests as lines of JSON, on standard
 //! input and on a Unix socket (`daemon`). A one-shot command is one request (`once`): it goes to the daemon when there is
 //! one, and otherwise to the profile itself, offline. `execute` is the only place that knows what a request does.
 
