@@ -34,6 +34,7 @@ test:
 	@scripts/test.sh
 
 test-all: test
+	@scripts/install-deps.sh more
 	HCP_SEEDS=5000 cargo test --workspace --lib -- messenger::machine::simulation
 	$(TARGET)/hcp-demo chat
 	hcp-py/install-check.sh

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when all is there.
-# usage: install-deps.sh build|run|all    build: compile; run: the demo too; all: the tests and checks too
+# usage: install-deps.sh build|run|all|more    build: compile; run: the demo too; all: the tests and checks too;
+#                                               more: what only make test-all needs too
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,6 +30,8 @@ missing_packages() {
   command -v mvn >/dev/null || echo maven
   command -v weechat >/dev/null || echo weechat-curses
   command -v tmux >/dev/null || echo tmux
+  [ "$1" = all ] && return
+  command -v debootstrap >/dev/null || echo debootstrap
 }
 
 install_packages() {
@@ -75,7 +78,7 @@ install_cargo_deny() {
 
 main() {
   local level=${1:-} packages
-  case $level in build | run | all) ;; *) fail "usage: install-deps.sh build|run|all" ;; esac
+  case $level in build | run | all | more) ;; *) fail "usage: install-deps.sh build|run|all|more" ;; esac
   check_rust
   mapfile -t packages < <(missing_packages "$level")
   if [ "${#packages[@]}" -gt 0 ]; then
@@ -90,7 +93,7 @@ main() {
     check_component fmt rustfmt
     check_component clippy clippy
   fi
-  if [ "$level" = all ]; then
+  if [ "$level" = all ] || [ "$level" = more ]; then
     install_cargo_deny
   fi
 }

@@ -32,7 +32,10 @@ make_folder() {
 # enter WORKING_DIRECTORY COMMAND…
 # Mounts in a namespace of its own, so that nothing stays mounted, however this ends. Swift needs /proc to find itself.
 enter() {
-  unshare --mount bash -c '
+  local propagation=private
+  # The root of a folder that was entered with chroot is no mount point, and its propagation cannot be changed.
+  unshare --mount true 2>/dev/null || propagation=unchanged
+  unshare --mount --propagation "$propagation" bash -c '
     set -euo pipefail
     folder=$1 package=$2 directory=$3
     shift 3
