@@ -120,6 +120,9 @@ impl Pair {
             for side in &mut self.sides {
                 side.revive().await?;
             }
+            // Counted before it is looked at: what is printed in between must not be waited for.
+            let seen = [ALICE, BOB]
+                .map(|index| self.sides[index].daemon.as_ref().map_or(0, |daemon| daemon.printed().lines.len()));
             let (alice, bob) = (self.sides[ALICE].printed(), self.sides[BOB].printed());
             if fits([&alice, &bob]) {
                 return Ok(());
@@ -130,15 +133,13 @@ impl Pair {
                 return Err(format!("{what} did not come: {told}").into());
             }
             // An error is the daemon's end or the deadline: both are looked at above.
-            let more = |side: &Side| {
-                let seen = side.daemon.as_ref().map_or(0, |daemon| daemon.printed().lines.len());
-                move |printed: &Printed| (printed.lines.len() > seen || printed.ended).then_some(())
-            };
+            let more =
+                |seen: usize| move |printed: &Printed| (printed.lines.len() > seen || printed.ended).then_some(());
             let [one, other] = &self.sides;
             let (Some(first), Some(second)) = (&one.daemon, &other.daemon) else { continue };
             tokio::select! {
-                _ = first.wait("more", left, more(one)) => {}
-                _ = second.wait("more", left, more(other)) => {}
+                _ = first.wait("more", left, more(seen[ALICE])) => {}
+                _ = second.wait("more", left, more(seen[BOB])) => {}
             }
         }
     }

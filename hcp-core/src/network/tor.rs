@@ -28,8 +28,8 @@ use tokio::task::AbortHandle;
 use tor_persist::state_dir::StateDirectory;
 use tor_rtcompat::PreferredRuntime;
 
-use self::bootstrap::StateLock;
 pub use self::bootstrap::{BootstrapError, BootstrapProgress, TorNetworkBuilder};
+use self::bootstrap::{StateLock, Threads};
 use self::circuits::Circuits;
 use self::dial::Dialler;
 use self::host::Service;
@@ -68,9 +68,10 @@ impl TorNetwork {
         self.inner.progress.clone()
     }
 
-    /// Gives the handle up and waits, for at most 10 s, until the state directory is free for another.
+    /// Gives the handle up and waits, for at most 10 s, until everything that runs for the network has ended and the state
+    /// directory is free for another.
     ///
-    /// It stays in use as long as other clones, listeners or streams exist.
+    /// The network goes on as long as other clones or listeners exist. Streams end with it.
     ///
     /// # Cancel safety
     /// Dropping the future gives the handle up all the same.
@@ -107,6 +108,8 @@ struct Inner {
     served: Arc<Served>,
     /// Rendezvous circuits; they outlive the listener that they were accepted for.
     circuits: Arc<Circuits>,
+    /// After everything that runs on it.
+    _threads: Threads,
     /// Released last.
     _lock: StateLock,
 }
@@ -126,5 +129,5 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Arti ends its tasks within a second; a loaded machine may take longer.
+/// Its tasks end at once, but for those that compute; a loaded machine may take longer.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);

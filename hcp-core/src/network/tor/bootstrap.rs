@@ -88,8 +88,8 @@ impl TorNetworkBuilder {
 
     /// Joins the network; returns once it can be used.
     ///
-    /// Must be called within a tokio runtime, which the network uses for as long as it lives. Installs aws-lc-rs as
-    /// the process's rustls provider unless one is installed.
+    /// Must be called within a tokio runtime. Arti's own tasks run on two threads beside it, which end with the network.
+    /// Installs aws-lc-rs as the process's rustls provider unless one is installed.
     ///
     /// # Errors
     /// [`BootstrapError`] tells a directory in use from one that is not private enough from a network out of reach.
@@ -110,8 +110,8 @@ impl TorNetworkBuilder {
         let services = StateDirectory::new(&services_dir, config.fs_mistrust())
             .map_err(|e| BootstrapError::Storage(Box::new(e)))?;
 
-        let runtime = PreferredRuntime::current().map_err(|e| BootstrapError::Failed(Box::new(e)))?;
-        let client = TorClient::with_runtime(runtime)
+        let threads = Threads::start()?;
+        let client = TorClient::with_runtime(threads.runtime()?)
             .config(config)
             .create_unbootstrapped_async()
             .await
@@ -139,6 +139,7 @@ impl TorNetworkBuilder {
                 services,
                 served: Arc::default(),
                 circuits: Arc::default(),
+                _threads: threads,
                 _lock: lock,
             }),
         })
@@ -234,6 +235,34 @@ impl BootstrapError {
     }
 }
 
+/// The threads on which Arti runs.
+///
+/// Its tasks hold on to each other: on a runtime that lives longer than the network they go on building circuits for ever
+/// (seen in Arti 0.47), and keep Arti's lock on the state directory. With their own runtime, they end.
+pub(super) struct Threads(Option<tokio::runtime::Runtime>);
+
+impl Threads {
+    fn start() -> Result<Self, BootstrapError> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(THREADS).thread_name("hcp-tor").enable_all().build();
+        Ok(Self(Some(runtime.map_err(|e| BootstrapError::Failed(Box::new(e)))?)))
+    }
+
+    fn runtime(&self) -> Result<PreferredRuntime, BootstrapError> {
+        let _entered = self.0.as_ref().map(tokio::runtime::Runtime::enter);
+        PreferredRuntime::current().map_err(|e| BootstrapError::Failed(Box::new(e)))
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // In the background, since this may be dropped within another runtime.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// The state directory, locked.
 ///
 /// Arti has a lock of its own, but when that is taken it goes on without saving its guards.
@@ -270,6 +299,9 @@ const BOOTSTRAP_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Arti's own default is 40 to 75 % of the machine's memory, which is no bound at all for a guest on it.
 const MEMORY: usize = 256 << 20;
+
+/// One for circuits, one that is free while the other is busy with a key exchange.
+const THREADS: usize = 2;
 
 const LOCK: &str = "hcp.lock";
 const SERVICES: &str = "services";
