@@ -5,6 +5,7 @@
 
 mod channel;
 mod driver;
+mod registry;
 mod router;
 mod session;
 mod stream;
