@@ -1,11 +1,11 @@
 //! What happens to a node, told to whoever listens, and counted.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::broadcast;
 
-use super::ConnectError;
+use super::ledger::Ledger;
+use crate::error::ErrorKind;
 use crate::identity::OnionAddress;
 use crate::session::{Peer, SessionError};
 
@@ -56,8 +56,10 @@ pub enum NodeEvent {
     DialFailed {
         /// Who was dialled.
         address: OnionAddress,
-        /// Why it failed.
-        error: Arc<ConnectError>,
+        /// What kind of failure it was.
+        kind: ErrorKind,
+        /// Why it failed, for a log; no address is in it.
+        reason: String,
     },
     /// The reader was too slow.
     Missed {
@@ -151,7 +153,12 @@ impl Telling {
         NodeEvents { receiver: self.events.subscribe() }
     }
 
-    pub(super) fn stats(&self) -> NodeStats {
+    /// Sessions that are established now.
+    pub(super) fn sessions_open(&self) -> usize {
+        self.counts.sessions_open.load(Ordering::Relaxed) as usize
+    }
+
+    pub(super) fn stats(&self, ledger: &Ledger) -> NodeStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         NodeStats {
             sessions_dialled: count(&self.counts.sessions_dialled),
@@ -163,7 +170,8 @@ impl Telling {
             sessions_refused: count(&self.counts.sessions_refused),
             lanes_joined: count(&self.counts.lanes_joined),
             lanes_failed: count(&self.counts.lanes_failed),
-            ..NodeStats::default()
+            sessions_evicted: ledger.evictions() as u64,
+            bytes_held: ledger.total() as u64,
         }
     }
 }
