@@ -65,6 +65,8 @@ pub(crate) const CLOSE_SHUTDOWN: u32 = 0;
 pub(crate) const CLOSE_PROTOCOL: u32 = 1;
 /// CLOSE: a lane that cannot be joined.
 pub(crate) const CLOSE_REFUSED: u32 = 2;
+/// RESET: as many streams are being served as can be.
+pub(crate) const RESET_BUSY: u32 = 4;
 /// RESET: this side drains, the stream was never served.
 pub(crate) const RESET_DRAINING: u32 = 5;
 
