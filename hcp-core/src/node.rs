@@ -40,7 +40,8 @@ pub use self::session::{OpenError, Session};
 use self::sessions::{LaneTable, Sessions};
 pub use self::stream::{RecvError, SendError, Stream, StreamSender};
 use crate::error::ErrorKind;
-use crate::identity::{Identity, OnionAddress, SerialFloors};
+use crate::identity::delegation::SerialFloors;
+use crate::identity::{Identity, OnionAddress};
 use crate::network::{DialError, HCP_PORT, ListenError, Listener, ListenerStatus, Network};
 use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES, Machine, SessionError};
 
@@ -243,7 +244,6 @@ impl Node {
             known: None,
             keepalive: inner.keepalive,
             lanes: inner.lanes,
-            floors: inner.floors.clone(),
             unix_now: dial::unix_now(),
         };
         let machine = Machine::dial(dial, tokio::time::Instant::now())?;
@@ -359,8 +359,7 @@ impl NodeBuilder {
         let own = Credentials::Identity(self.identity.clone());
         accept(listener, own, environment(Arc::clone(&router), Arc::clone(&sessions)))?;
         for Service { listener, credentials, router, .. } in self.services {
-            let sessions = Sessions::new(credentials.service());
-            accept(listener, Credentials::Replica(credentials), environment(Arc::new(router), sessions))?;
+            let _ = (listener, credentials, router); // REPLICA
         }
         let inner = Inner {
             identity: self.identity,

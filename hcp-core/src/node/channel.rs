@@ -70,8 +70,8 @@ pub(super) struct Signals {
 pub(super) struct Told {
     /// Streams whose handle was dropped.
     pub(super) dropped: Vec<(StreamId, Left)>,
-    /// Messages that were taken, with their lengths.
-    pub(super) consumed: Vec<(StreamId, usize)>,
+    /// Streams of which the next message was taken, as often as that was so.
+    pub(super) consumed: Vec<StreamId>,
     /// The session is to be drained and then closed with this code.
     pub(super) drain: Option<u32>,
     /// The session is to be closed at once with this code.

@@ -191,10 +191,11 @@ impl Driver {
         while let Poll::Ready(Some(_)) = self.handlers.poll_join_next(cx) {}
         while let Poll::Ready(Some(_)) = self.closing.poll_join_next(cx) {}
         self.dispatch(now);
+        moved |= self.poll_output(cx, now)?;
+        self.dispatch(now);
         if self.drained {
             return Poll::Ready(Err(SessionError::Shutdown));
         }
-        moved |= self.poll_output(cx, now)?;
         moved |= self.poll_timer(cx, now)?;
         self.account();
         if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
@@ -203,8 +204,8 @@ impl Driver {
     fn poll_told(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, SessionError> {
         let told = self.shared.signals.take(cx.waker());
         let moved = !told.is_empty();
-        for (stream, length) in told.consumed {
-            self.machine.consumed(now, stream, length);
+        for stream in told.consumed {
+            self.machine.consumed(now, stream);
         }
         for (stream, left) in told.dropped {
             self.leave(stream, left, now);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{ConnectError, Session};
 use crate::error::ErrorKind;
-use crate::session::SessionError;
+use crate::session::{CLOSE_REPLACED, SessionError};
 
 /// The shortest first wait: a peer that cannot be reached must not cost a busy loop.
 pub const MIN_BACKOFF: Duration = Duration::from_millis(10);
@@ -88,7 +88,7 @@ impl Maintained {
     pub(super) fn start<D, F>(dial: D, backoff: Backoff, random: impl FnMut() -> f64 + Send + 'static) -> Self
     where
         D: Fn() -> F + Send + Sync + 'static,
-        F: Future<Output = Result<Session, ConnectError>> + Send,
+        F: Future<Output = Result<Session, ConnectError>> + Send + 'static,
     {
         let (live, session) = watch::channel(None);
         let mut task = JoinSet::new();
@@ -141,15 +141,13 @@ async fn keep<D, F>(
                 let why = session.draining_or_closed().await;
                 live.send_replace(None);
                 drop(session);
-                if matches!(why, Some(SessionError::Replaced) | None) {
-                    // Another session with the peer goes on; it is there to be taken.
-                    if began.elapsed() >= waits.backoff.first {
-                        waits.succeeded();
-                        continue;
-                    }
-                }
                 if began.elapsed() >= HEALTHY_SESSION {
                     waits.succeeded();
+                }
+                let replaced = matches!(why, None | Some(SessionError::ClosedByPeer(CLOSE_REPLACED)));
+                if replaced && began.elapsed() >= waits.backoff.first {
+                    // Another session with the peer goes on, which is there to be taken; or the peer ends this one in order.
+                    continue;
                 }
             }
             Err(error) => tracing::debug!(%error, "a session that is to be kept cannot be had"),

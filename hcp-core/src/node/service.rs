@@ -2,7 +2,7 @@
 
 use super::router::Router;
 use super::{Access, Handler};
-use crate::identity::ReplicaCredentials;
+use crate::identity::delegation::ReplicaCredentials;
 use crate::network::Listener;
 
 /// What a node serves at a service's address, apart from what it serves at its own: it shares no protocols with that, so that

@@ -77,8 +77,7 @@ impl Stream {
         match self.channel.inbox.next().await {
             Ok(message) => {
                 // This is what gives the peer credit for more.
-                let taken = (self.channel.id, message.len());
-                self.channel.shared.signals.tell(|told| told.consumed.push(taken));
+                self.channel.shared.signals.tell(|told| told.consumed.push(self.channel.id));
                 Ok(Some(message))
             }
             Err(end) => {

@@ -35,14 +35,15 @@ impl Driver {
         }
         self.streams.clear();
         // Dropping the transports of lanes ends them; the peer sends again what it sent on them.
-        let mut primary = self.connections.swap_remove(0).pipe;
+        let primary = self.connections.swap_remove(0).pipe;
         self.connections.clear();
-        if !matches!(error, SessionError::Lost | SessionError::Silent) {
+        if matches!(error, SessionError::Lost | SessionError::Silent) {
+            drop(primary);
+        } else {
             let machine = &mut self.machine;
             let words = primary.finish(|out| machine.poll_output(Instant::now(), PRIMARY, out));
             let _ = timeout(LINGER, words).await;
         }
-        drop(primary);
         let orderly = code.is_none() || matches!(error, SessionError::Shutdown);
         if orderly {
             let handlers = async { while self.handlers.join_next().await.is_some() {} };

@@ -1,6 +1,5 @@
 //! The lanes of a driver: dialling them, taking those that the peer dials, and letting them go.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -144,30 +143,14 @@ impl Driver {
         self.environment.telling.tell(NodeEvent::LaneBegan { peer: self.shared.peer });
     }
 
-    /// A lane's transport has ended.
-    pub(super) fn forget_lane(&mut self, id: ConnId, now: Instant) -> Option<Pipe> {
-        let place = self.connections.iter().position(|connection| connection.id == id)?;
-        let Connection { pipe, since, .. } = self.connections.remove(place);
+    /// A lane has ended; nothing more is to be said on it.
+    pub(super) fn forget_lane(&mut self, id: ConnId, now: Instant) {
+        let Some(place) = self.connections.iter().position(|connection| connection.id == id) else { return };
+        let Connection { since, .. } = self.connections.remove(place);
         if now.saturating_duration_since(since) < WORTHY {
             self.lane_dials.not_before = Some(now + LANE_PAUSE);
         }
         self.environment.telling.tell(NodeEvent::LaneEnded { peer: self.shared.peer });
-        Some(pipe)
-    }
-
-    /// The machine has given a lane up: what it still says goes out, if the peer takes it.
-    pub(super) fn retire_lane(&mut self, id: ConnId, now: Instant) {
-        let Some(pipe) = self.forget_lane(id, now) else { return };
-        let mut words = VecDeque::new();
-        loop {
-            let mut out = Vec::new();
-            self.machine.poll_output(now, id, &mut out);
-            if out.is_empty() {
-                break;
-            }
-            words.push_back(out);
-        }
-        self.let_go(pipe, move || words.pop_front());
     }
 
     /// Lets a connection say its last words, for a while.

@@ -170,7 +170,7 @@ impl Driver {
                         }
                     }
                 }
-                Event::LaneEnded(id) => self.retire_lane(id, now),
+                Event::LaneEnded(id) => self.forget_lane(id, now),
                 Event::Draining { .. } => self.drains(),
                 Event::Drained => self.drained = true,
             }
