@@ -70,6 +70,10 @@ pub(crate) const CLOSE_PROTOCOL: u32 = 1;
 pub(crate) const CLOSE_REFUSED: u32 = 2;
 /// RESET: as many streams are being served as can be.
 pub(crate) const RESET_BUSY: u32 = 4;
+/// CLOSE: this side has no room for the session.
+pub(crate) const CLOSE_BUSY: u32 = 3;
+/// CLOSE: another session with the same peer goes on.
+pub(crate) const CLOSE_REPLACED: u32 = 4;
 /// RESET: this side drains, the stream was never served.
 pub(crate) const RESET_DRAINING: u32 = 5;
 
@@ -200,6 +204,9 @@ pub enum SessionError {
     /// This side shut the session down.
     #[error("the session was shut down")]
     Shutdown,
+    /// Peers made this node hold too much, and this one the most.
+    #[error("the peer made this node hold too much")]
+    Evicted,
 }
 
 impl SessionError {
@@ -217,6 +224,7 @@ impl SessionError {
             Self::HandshakeTimedOut | Self::Silent => ErrorKind::TimedOut,
             Self::ClosedByPeer(_) | Self::Shutdown => ErrorKind::Closed,
             Self::Lost => ErrorKind::Unreachable,
+            Self::Evicted => ErrorKind::LimitExceeded,
         }
     }
 }

@@ -164,6 +164,13 @@ impl Machine {
         Ok(machine)
     }
 
+    /// Sets what a dialler's PROOF will name; of no effect once it is established.
+    pub(crate) fn set_known(&mut self, known: Option<SessionId>) {
+        if let State::Dialling { dial, .. } = &mut self.state {
+            dial.known = known;
+        }
+    }
+
     /// Takes in what came right behind PROOF. What is wrong with it comes out of [`Self::handle_timeout`].
     pub(super) fn with_rest(mut self, now: Instant, input: &[u8], alive: bool) -> Self {
         let taken = self
@@ -395,6 +402,11 @@ impl Machine {
             open_streams: self.streams.open(true) + self.streams.open(false),
             lanes: self.lanes.len(),
         }
+    }
+
+    /// Bytes that the peer makes this machine hold before they are messages: parts of messages, and bulk behind a gap.
+    pub(crate) fn held(&self) -> usize {
+        self.streams.assembling()
     }
 
     /// The session's name, once established.
