@@ -12,7 +12,7 @@ mod stream;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -24,7 +24,7 @@ pub use self::stream::{RecvError, SendError, Stream, StreamSender};
 use crate::error::ErrorKind;
 use crate::identity::{Identity, OnionAddress};
 use crate::network::{DialError, HCP_PORT, Incoming, ListenError, Listener, ListenerStatus, Network};
-use crate::session::{Dialler, Keepalive, Machine, SessionError};
+use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, Machine, SessionError};
 
 /// Accepted connections whose dialler has not proved itself yet. One more displaces the oldest, so that strangers who say
 /// nothing lock nobody out.
@@ -124,7 +124,9 @@ impl Node {
             Dialler::Identity(_) => Arc::clone(&self.inner.router),
         };
         let transport = self.inner.network.dial(address, HCP_PORT).await?;
-        let machine = Machine::dial(address, me, self.inner.keepalive, tokio::time::Instant::now())?;
+        let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let dial = Dial { target: address, me, known: None, keepalive: self.inner.keepalive, lanes: 0, unix_now };
+        let machine = Machine::dial(dial, tokio::time::Instant::now())?;
         let (session, drive) = driver::establish(machine, transport, router).await?;
         let mut dialled = self.inner.dialled.lock().unwrap_or_else(PoisonError::into_inner);
         while dialled.try_join_next().is_some() {}
@@ -179,9 +181,9 @@ impl NodeBuilder {
         let listener = self.network.listen(&self.identity, &[HCP_PORT]).await?;
         let status = listener.status();
         let router = Arc::new(self.router);
-        let config = Machine::server_config(&self.identity)?;
+        let acceptor = Acceptor::new(&Credentials::Identity(self.identity.clone()), self.keepalive)?;
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept_all(listener, config, self.identity.address(), self.keepalive, Arc::clone(&router)));
+        accepting.spawn(accept_all(listener, acceptor, Arc::clone(&router)));
         let inner = Inner {
             identity: self.identity,
             network: self.network,
@@ -197,9 +199,7 @@ impl NodeBuilder {
 
 async fn accept_all(
     mut listener: Listener,
-    config: Arc<rustls::ServerConfig>,
-    me: OnionAddress,
-    keepalive: Keepalive,
+    acceptor: Arc<Acceptor>,
     router: Arc<Router>,
 ) {
     let mut handshakes: VecDeque<(AbortHandle, Weak<()>)> = VecDeque::new();
@@ -221,11 +221,13 @@ async fn accept_all(
         }
         let pending = Arc::new(());
         let watched = Arc::downgrade(&pending);
-        let (config, router) = (Arc::clone(&config), Arc::clone(&router));
+        let (acceptor, router) = (Arc::clone(&acceptor), Arc::clone(&router));
         let handshake = sessions.spawn(async move {
-            let machine = match Machine::accept(config, me, keepalive, tokio::time::Instant::now()) {
-                Ok(machine) => machine,
-                Err(error) => return tracing::error!(%error, "cannot set up a session"),
+            let mut stream = stream;
+            let machine = match driver::accept(&acceptor, &mut stream).await {
+                Ok(Some(machine)) => machine,
+                Ok(None) => return,
+                Err(error) => return tracing::debug!(%error, "a dialler failed the handshake"),
             };
             match driver::establish(machine, stream, router).await {
                 Ok((session, drive)) => {

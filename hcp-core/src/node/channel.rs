@@ -15,7 +15,7 @@ pub(super) enum Command {
     Open { protocol: String, commands: mpsc::Sender<Self>, reply: oneshot::Sender<Option<Channel>> },
     Send { stream: StreamId, message: Bytes },
     Finish { stream: StreamId },
-    Consumed { stream: StreamId, length: usize },
+    Consumed { stream: StreamId },
     Shutdown,
 }
 

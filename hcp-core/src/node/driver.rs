@@ -16,16 +16,15 @@ use super::session::{Session, SessionInner};
 use super::stream::Stream;
 use super::{RESET_BUSY, RESET_DROPPED};
 use crate::network::BoxedTransport;
-use crate::session::{Event, MAX_STREAMS, Machine, Peer, SessionError, StreamId};
+use crate::session::{
+    Accepted, Accepting, Acceptor, CLOSE_PROTOCOL, CLOSE_SHUTDOWN, Event, HANDSHAKE_TIMEOUT, MAX_STREAMS, Machine, PRIMARY, Peer, Priority,
+    SessionError, StreamId,
+};
 
 /// Commands that may wait for a session's driver; senders wait beyond it.
 const COMMAND_QUEUE: usize = 64;
 /// Bytes read from the transport at once.
 const READ_BUFFER: usize = 32 * 1024;
-/// The close code of an orderly end.
-const CLOSE_SHUTDOWN: u32 = 0;
-/// The close code that tells a peer that it broke the protocol.
-const CLOSE_ERROR: u32 = 1;
 /// Handlers of one session that run at once. Twice the streams that may be open: a peer that resets and opens in turn
 /// finds the handlers of the streams before still busy.
 const MAX_HANDLERS: usize = 2 * MAX_STREAMS as usize;
@@ -59,6 +58,47 @@ struct Driver {
     router: Arc<Router>,
     peer: Option<Peer>,
     handlers: JoinSet<()>,
+}
+
+/// Waits for a dialler's first words. The caller stops it when it takes too long to hear.
+pub(super) async fn accept(
+    acceptor: &Arc<Acceptor>,
+    transport: &mut BoxedTransport,
+) -> Result<Option<Machine>, SessionError> {
+    let mut accepting = Accepting::new(acceptor, Instant::now())?;
+    let (mut input, mut output) = (vec![0; READ_BUFFER], Vec::new());
+    loop {
+        let deadline = accepting.poll_timeout();
+        let read = tokio::select! {
+            read = transport.read(&mut input) => read,
+            () = sleep_until(deadline) => {
+                accepting.handle_timeout(Instant::now())?;
+                continue;
+            }
+        };
+        let Ok(n @ 1..) = read else { return Err(SessionError::Lost) };
+        let outcome = match accepting.handle_input(Instant::now(), &input[..n]) {
+            Ok(Some(Accepted::Session(machine))) => return Ok(Some(*machine)),
+            Ok(Some(Accepted::Lane(request))) => {
+                output = request.refuse();
+                Some(Ok(None))
+            }
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        };
+        accepting.poll_output(&mut output);
+        let sent = async {
+            transport.write_all(&output).await?;
+            transport.flush().await
+        };
+        if !matches!(tokio::time::timeout(HANDSHAKE_TIMEOUT, sent).await, Ok(Ok(()))) {
+            return Err(SessionError::Lost);
+        }
+        output.clear();
+        if let Some(outcome) = outcome {
+            return outcome;
+        }
+    }
 }
 
 /// Runs the handshake. The future that comes with the session drives it and must be polled as long as the session lives;
@@ -108,7 +148,7 @@ pub(super) async fn establish(
                 break error;
             }
             round_trip_tx.send_if_modified(|current| {
-                let new = driver.machine.round_trip();
+                let new = driver.machine.stats().round_trip;
                 std::mem::replace(current, new) != new
             });
         };
@@ -126,14 +166,14 @@ impl Driver {
         if self.written == self.output.len() {
             self.output.clear();
             self.written = 0;
-            self.machine.poll_output(&mut self.output);
+            self.machine.poll_output(Instant::now(), PRIMARY, &mut self.output);
         }
         let pending = self.written < self.output.len();
         let deadline = self.machine.poll_timeout();
         tokio::select! {
             read = self.reader.read(&mut self.input) => match read {
                 Ok(0) | Err(_) => Err(SessionError::Lost),
-                Ok(n) => self.machine.handle_input(Instant::now(), &self.input[..n]),
+                Ok(n) => self.machine.handle_input(Instant::now(), PRIMARY, &self.input[..n]),
             },
             sent = transmit(&mut self.writer, &self.output[self.written..]), if pending || !self.flushed => match sent {
                 Ok(Some(n)) => {
@@ -162,8 +202,9 @@ impl Driver {
 
     fn see_to_dropped(&mut self) {
         for (stream, end) in self.dropped.take() {
-            if end == End::Abandoned {
-                self.machine.reset(stream, RESET_DROPPED);
+            match end {
+                End::Abandoned => self.machine.reset(stream, RESET_DROPPED),
+                End::Finished => self.machine.release(Instant::now(), stream),
             }
             self.streams.remove(&stream);
         }
@@ -172,13 +213,14 @@ impl Driver {
     fn handle_command(&mut self, command: Command) -> Result<(), SessionError> {
         match command {
             Command::Open { protocol, commands, reply } => {
-                let opened = self.machine.open(&protocol).map(|(id, credit)| self.attach(id, credit, commands));
+                let opened = self.machine.open(Instant::now(), &protocol, Priority::Live);
+                let opened = opened.map(|(id, credit)| self.attach(id, credit, commands));
                 // Dropped unread, the stream resets itself.
                 let _ = reply.send(opened);
             }
             Command::Send { stream, message } => self.machine.send(stream, message),
             Command::Finish { stream } => self.machine.finish(stream),
-            Command::Consumed { stream, length } => self.machine.consumed(stream, length),
+            Command::Consumed { stream } => self.machine.consumed(Instant::now(), stream),
             Command::Shutdown => return Err(SessionError::Shutdown),
         }
         Ok(())
@@ -203,7 +245,7 @@ impl Driver {
         while let Some(event) = self.machine.poll_event() {
             match event {
                 Event::Established(peer) => self.peer = Some(peer),
-                Event::Opened { stream, protocol, credit } => {
+                Event::Opened { stream, protocol, credit, .. } => {
                     let peer = self.peer.unwrap_or(Peer::Anonymous);
                     match (self.router.route(&protocol, peer), commands) {
                         (Ok(_), _) if self.handlers.len() >= MAX_HANDLERS => self.machine.reset(stream, RESET_BUSY),
@@ -220,7 +262,7 @@ impl Driver {
                         let _ = attached.inbox.send(Inbound::Message(message));
                     }
                     // Its handle was dropped after it had ended this side's direction; nobody wants the rest.
-                    None => self.machine.consumed(stream, message.len()),
+                    None => self.machine.release(Instant::now(), stream),
                 },
                 Event::Finished(stream) => {
                     if let Some(attached) = self.streams.get(&stream) {
@@ -238,6 +280,9 @@ impl Driver {
                         let _ = attached.inbox.send(Inbound::Reset(code));
                     }
                 }
+                // No streams are drained and no lanes dialled or taken yet.
+                Event::Closed { .. } | Event::LaneEnded(_) | Event::Draining { .. } => {}
+                Event::Drained => self.machine.close(CLOSE_SHUTDOWN),
             }
         }
     }
@@ -251,7 +296,7 @@ impl Driver {
             }
             SessionError::Lost | SessionError::Silent | SessionError::ClosedByPeer(_) => true,
             _ => {
-                self.machine.close(CLOSE_ERROR);
+                self.machine.close(CLOSE_PROTOCOL);
                 false
             }
         };
@@ -272,7 +317,7 @@ impl Driver {
             self.writer.write_all(&self.output[self.written..]).await?;
             self.output.clear();
             self.written = 0;
-            self.machine.poll_output(&mut self.output);
+            self.machine.poll_output(Instant::now(), PRIMARY, &mut self.output);
             if self.output.is_empty() {
                 break;
             }

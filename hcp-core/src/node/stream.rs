@@ -70,8 +70,8 @@ impl Stream {
             self.taken = self.next_message().await?;
         }
         // The inbox is unbounded in form only: the peer sends what it has credit for, and this is what gives credit.
-        if let Some(message) = &self.taken {
-            let consumed = Command::Consumed { stream: self.sender.id, length: message.len() };
+        if self.taken.is_some() {
+            let consumed = Command::Consumed { stream: self.sender.id };
             let _ = self.sender.commands.send(consumed).await;
         }
         Ok(self.taken.take())
