@@ -197,11 +197,7 @@ impl NodeBuilder {
     }
 }
 
-async fn accept_all(
-    mut listener: Listener,
-    acceptor: Arc<Acceptor>,
-    router: Arc<Router>,
-) {
+async fn accept_all(mut listener: Listener, acceptor: Arc<Acceptor>, router: Arc<Router>) {
     let mut handshakes: VecDeque<(AbortHandle, Weak<()>)> = VecDeque::new();
     let mut sessions = JoinSet::new();
     loop {

@@ -17,8 +17,8 @@ use super::stream::Stream;
 use super::{RESET_BUSY, RESET_DROPPED};
 use crate::network::BoxedTransport;
 use crate::session::{
-    Accepted, Accepting, Acceptor, CLOSE_PROTOCOL, CLOSE_SHUTDOWN, Event, HANDSHAKE_TIMEOUT, MAX_STREAMS, Machine, PRIMARY, Peer, Priority,
-    SessionError, StreamId,
+    Accepted, Accepting, Acceptor, CLOSE_PROTOCOL, CLOSE_SHUTDOWN, Event, HANDSHAKE_TIMEOUT, MAX_STREAMS, Machine,
+    PRIMARY, Peer, Priority, SessionError, StreamId,
 };
 
 /// Commands that may wait for a session's driver; senders wait beyond it.

@@ -6,9 +6,7 @@ use prost::Message;
 use zeroize::Zeroizing;
 
 use super::limits::LEAST_WINDOW;
-use super::{
-    ConnId, Dialler, MAX_STREAM_WINDOW, MAX_STREAMS, Peer, STREAM_WINDOW, SessionError, SessionId, tls,
-};
+use super::{ConnId, Dialler, MAX_STREAM_WINDOW, MAX_STREAMS, Peer, STREAM_WINDOW, SessionError, SessionId, tls};
 use crate::identity::OnionAddress;
 use crate::wire::session_proto as proto;
 use crate::wire::{Frame, FrameKind};

@@ -76,7 +76,11 @@ pub(crate) enum Event {
 #[derive(Debug)]
 enum State {
     /// The dialler waits for HELLO. The ClientHello, until it is taken, is all that goes out.
-    Dialling { dial: Box<Dial>, first: Vec<u8>, began: Instant },
+    Dialling {
+        dial: Box<Dial>,
+        first: Vec<u8>,
+        began: Instant,
+    },
     Established,
     /// CLOSE goes when what waits before it has gone.
     Closing(u32),
@@ -154,9 +158,9 @@ impl Machine {
 
     /// Takes in what came right behind PROOF. What is wrong with it comes out of [`Self::handle_timeout`].
     pub(super) fn with_rest(mut self, now: Instant, input: &[u8], alive: bool) -> Self {
-        let taken = self.handle_frames(now, PRIMARY).and_then(|()| {
-            if alive { self.handle_input(now, PRIMARY, input) } else { Err(SessionError::Lost) }
-        });
+        let taken = self
+            .handle_frames(now, PRIMARY)
+            .and_then(|()| if alive { self.handle_input(now, PRIMARY, input) } else { Err(SessionError::Lost) });
         if let Err(error) = taken {
             self.defer(now, error);
         }
@@ -219,12 +223,7 @@ impl Machine {
     /// Takes bytes from the transport of `conn`. An error ends the session; what breaks a lane is an event instead. After
     /// an error only [`Self::close`] and [`Self::poll_output`] are of use. Events are to be polled after each call, of
     /// whatever method.
-    pub(crate) fn handle_input(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        mut input: &[u8],
-    ) -> Result<(), SessionError> {
+    pub(crate) fn handle_input(&mut self, now: Instant, conn: ConnId, mut input: &[u8]) -> Result<(), SessionError> {
         if let Some((_, error)) = self.deferred.take() {
             return Err(error);
         }
@@ -266,7 +265,8 @@ impl Machine {
             State::Established | State::Closing(_) => {
                 self.primary.handle_timeout(now, &self.keepalive)?;
                 let keepalive = &self.keepalive;
-                let dead = |(id, lane): (&ConnId, &mut Connection)| lane.handle_timeout(now, keepalive).err().map(|_| *id);
+                let dead =
+                    |(id, lane): (&ConnId, &mut Connection)| lane.handle_timeout(now, keepalive).err().map(|_| *id);
                 let dead: Vec<ConnId> = self.lanes.iter_mut().filter_map(dead).collect();
                 dead.into_iter().for_each(|lane| self.end_lane(lane));
                 Ok(())
