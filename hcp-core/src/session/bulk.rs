@@ -107,6 +107,7 @@ pub(super) struct BulkReceiver {
     next: u64,
     /// Those behind a gap; what they cost of the window bounds them, and of FIN there is one.
     ahead: BTreeMap<u64, (u8, Bytes)>,
+    ahead_bytes: usize,
     end: Option<u64>,
 }
 
@@ -114,6 +115,11 @@ impl BulkReceiver {
     /// Frames received without a gap.
     pub(super) fn received(&self) -> u64 {
         self.next
+    }
+
+    /// Bytes of the frames behind a gap.
+    pub(super) fn ahead_bytes(&self) -> usize {
+        self.ahead_bytes
     }
 
     /// Whether this frame has come before. One behind the end of the stream is an error.
@@ -135,12 +141,14 @@ impl BulkReceiver {
         if frame.flags & FLAG_FIN != 0 {
             self.end = Some(frame.place);
         }
+        self.ahead_bytes += frame.payload.len();
         self.ahead.insert(frame.place, (frame.flags, frame.payload));
     }
 
     /// The next frame in order: flags and content.
     pub(super) fn next(&mut self) -> Option<(u8, Bytes)> {
         let frame = self.ahead.remove(&self.next)?;
+        self.ahead_bytes -= frame.1.len();
         self.next += 1;
         Some(frame)
     }

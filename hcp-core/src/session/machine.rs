@@ -19,6 +19,7 @@ use super::{
     CLOSE_SHUTDOWN, ConnId, HANDSHAKE_TIMEOUT, Keepalive, MAX_LANES, PRIMARY, Peer, Priority, SessionError, SessionId,
     SessionStats, StreamId, dialling,
 };
+use crate::identity::delegation::{Delegation, SerialFloors};
 use crate::identity::{Identity, OnionAddress};
 use crate::wire::session_proto as proto;
 use crate::wire::{Frame, FrameKind};
@@ -45,6 +46,8 @@ pub(crate) struct Dial {
     pub(crate) lanes: usize,
     /// The wall clock, in seconds since 1970: for the times of a delegation.
     pub(crate) unix_now: u64,
+    /// What the node knows of withdrawn delegations.
+    pub(crate) floors: SerialFloors,
 }
 
 /// What happened in a session.
@@ -93,6 +96,8 @@ struct Established {
     peer: Peer,
     secrets: Secrets,
     server_key: [u8; 32],
+    /// What the dialler verified, where the server key is not the dialled address.
+    delegation: Option<Delegation>,
     limits: PeerLimits,
     /// What the dialler's PROOF named.
     known: Option<SessionId>,
@@ -152,8 +157,18 @@ impl Machine {
         let secrets = Secrets::of(connection.tls())?;
         let mut machine = Self::new(now, connection, 2, keepalive);
         let Proved { peer, known, limits } = proved;
-        machine.establish(now, Established { peer, secrets, server_key, limits, known, confirmed: false });
+        machine.establish(
+            now,
+            Established { peer, secrets, server_key, delegation: None, limits, known, confirmed: false },
+        );
         Ok(machine)
+    }
+
+    /// Sets what a dialler's PROOF will name; of no effect once it is established.
+    pub(crate) fn set_known(&mut self, known: Option<SessionId>) {
+        if let State::Dialling { dial, .. } = &mut self.state {
+            dial.known = known;
+        }
     }
 
     /// Takes in what came right behind PROOF. What is wrong with it comes out of [`Self::handle_timeout`].
@@ -204,7 +219,7 @@ impl Machine {
         let State::Dialling { dial, .. } = std::mem::replace(&mut self.state, State::Closed) else {
             return Err(SessionError::OutOfPlace("HELLO"));
         };
-        let greeted = hello::check_hello(self.primary.tls(), frame, &dial.target)?;
+        let greeted = hello::check_hello(self.primary.tls(), frame, &dial)?;
         let proof = hello::proof(self.primary.tls(), &dial.me, dial.known, &dial.target)?;
         let secrets = Secrets::of(self.primary.tls())?;
         self.primary.write_first(proof)?;
@@ -212,6 +227,7 @@ impl Machine {
             peer: Peer::Address(dial.target),
             secrets,
             server_key: greeted.server_key,
+            delegation: greeted.delegation,
             limits: greeted.limits,
             known: None,
             confirmed: false,
@@ -388,6 +404,11 @@ impl Machine {
         }
     }
 
+    /// Bytes that the peer makes this machine hold before they are messages: parts of messages, and bulk behind a gap.
+    pub(crate) fn held(&self) -> usize {
+        self.streams.assembling()
+    }
+
     /// The session's name, once established.
     pub(crate) fn session_id(&self) -> Option<SessionId> {
         self.secrets().map(|secrets| secrets.id)
@@ -406,6 +427,11 @@ impl Machine {
     /// The key that the acceptor showed in TLS, once established.
     pub(crate) fn server_key(&self) -> Option<[u8; 32]> {
         self.established.as_ref().map(|established| established.server_key)
+    }
+
+    /// What lets the acceptor speak for the service that this side dialled, where its key is not the service's own.
+    pub(crate) fn delegation(&self) -> Option<&Delegation> {
+        self.established.as_ref()?.delegation.as_ref()
     }
 
     /// Whether anything was heard from the peer after HELLO or PROOF.

@@ -128,6 +128,11 @@ impl Stream {
         self.receiving == Direction::Ended && self.sending == Direction::Ended && acknowledged
     }
 
+    /// Bytes that have come and are no message yet.
+    pub(super) fn assembling(&self) -> usize {
+        self.partial.len() + self.bulk.as_ref().map_or(0, |(_, receiver)| receiver.ahead_bytes())
+    }
+
     /// Whether something came that the application has yet to take.
     pub(super) fn is_held(&self) -> bool {
         self.window.held() > 0

@@ -68,6 +68,11 @@ impl Streams {
         self.all.values().any(|stream| stream.priority() == Priority::Bulk && !stream.over)
     }
 
+    /// Bytes that have come and are no messages yet.
+    pub(super) fn assembling(&self) -> usize {
+        self.all.values().map(Stream::assembling).sum()
+    }
+
     pub(super) fn resent(&self) -> u64 {
         self.resent + self.all.values().map(Stream::resent).sum::<u64>()
     }

@@ -4,4 +4,5 @@ mod bulk;
 mod handshake;
 mod harness;
 mod hostile;
+mod replicas;
 mod streams;

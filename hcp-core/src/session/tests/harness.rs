@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use tokio::time::Instant;
 
 use crate::identity::Identity;
+use crate::identity::delegation::SerialFloors;
 use crate::session::{
     Accepted, Accepting, Acceptor, ConnId, Credentials, Dial, Dialler, Event, Keepalive, LaneDialling, LaneError,
     Machine, PRIMARY, Priority, SessionError, StreamId, tls,
@@ -23,7 +24,15 @@ pub(super) fn acceptor(identity: &Identity) -> Arc<Acceptor> {
 }
 
 pub(super) fn dial(target: &Identity, me: Dialler) -> Dial {
-    Dial { target: target.address(), me, known: None, keepalive: Keepalive::default(), lanes: 4, unix_now: 0 }
+    Dial {
+        target: target.address(),
+        me,
+        known: None,
+        keepalive: Keepalive::default(),
+        lanes: 4,
+        unix_now: 0,
+        floors: SerialFloors::new(),
+    }
 }
 
 pub(super) fn events(machine: &mut Machine) -> Vec<Event> {
