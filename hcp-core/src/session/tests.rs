@@ -6,3 +6,4 @@ mod harness;
 mod hostile;
 mod replicas;
 mod streams;
+mod vectors;
