@@ -1,4 +1,5 @@
-//! Key files: one secret key in one file, sealed by a passphrase or, only on explicit request, plain.
+//! Key files: one secret key in one file, sealed by a passphrase or, only on explicit request, plain. A replica's
+//! credentials are kept in the same way.
 //!
 //! A file says which purpose its key has, and that is authenticated with the key, so that a log key is never loaded
 //! as an address key. A file is written whole or not at all, is readable by its owner only, and never replaces
@@ -10,11 +11,12 @@
 //! |---|---|
 //! | 8 | `HCP-KEY` and a zero byte |
 //! | 1 | version, 1 |
-//! | 1 | purpose: 1 address, 2 log |
+//! | 1 | purpose: 1 address, 2 log, 3 a profile's database, 4 owner, 5 session, 6 a replica's credentials |
 //! | 1 | protection: 0 plain, 1 sealed |
 //! | 4, 4, 4 | sealed: Argon2id memory in KiB, passes, lanes, big endian |
 //! | 16, 12 | sealed: salt, nonce |
-//! | 64 or 80 | the expanded secret key; sealed: by ChaCha20-Poly1305 with all bytes before as associated data |
+//! | 64 or 336 | the expanded secret key; of credentials service (32), certificate (112), delegation (128), session key (64) |
+//! | 16 | sealed: the tag of ChaCha20-Poly1305, which encrypts the field before with all before it as associated data |
 //! | 32 | first half of the SHA-512 of all bytes before: tells a damaged file from a wrong passphrase |
 //!
 //! Everything here blocks, on the disk and for the time that Argon2id takes (about 0.1 s by default): call it from
@@ -22,19 +24,24 @@
 
 mod file;
 mod format;
+#[cfg(feature = "testing")]
+pub(super) mod fuzz;
+mod stored;
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 #[cfg(feature = "messenger")]
 use self::file::write_over;
 pub(super) use self::file::{read_bounded, write_new};
-use self::format::{DecodeError, Purpose};
+use self::format::DecodeError;
+#[cfg(test)]
+use self::format::Purpose;
 #[cfg(feature = "messenger")]
 use super::DatabaseKey;
+use super::delegation::{OwnerKey, ReplicaCredentials, SessionKey};
 use super::{Identity, LogKey, Passphrase};
 use crate::error::ErrorKind;
 
@@ -161,16 +168,19 @@ impl KeyFile {
             io::ErrorKind::InvalidData => LoadKeyError::NotAKeyFile,
             _ => LoadKeyError::Io(error),
         })?;
-        let expanded = format::decode(K::PURPOSE, &bytes, protection).map_err(LoadKeyError::from)?;
-        K::from_secret(&expanded).ok_or(LoadKeyError::Damaged)
+        let secret = format::decode(K::PURPOSE, &bytes, protection).map_err(LoadKeyError::from)?;
+        K::from_secret(&secret).ok_or(LoadKeyError::Damaged)
     }
 }
 
-/// A key that a [`KeyFile`] can hold: [`Identity`] or [`LogKey`].
-pub trait StoredKey: sealed::Stored {}
+/// What a [`KeyFile`] can hold: [`Identity`], [`LogKey`], [`OwnerKey`], [`SessionKey`] or [`ReplicaCredentials`].
+pub trait StoredKey: stored::Stored {}
 
 impl StoredKey for Identity {}
 impl StoredKey for LogKey {}
+impl StoredKey for OwnerKey {}
+impl StoredKey for SessionKey {}
+impl StoredKey for ReplicaCredentials {}
 #[cfg(feature = "messenger")]
 impl StoredKey for DatabaseKey {}
 
@@ -260,55 +270,6 @@ impl From<DecodeError> for LoadKeyError {
             DecodeError::Sealed => Self::Sealed,
             DecodeError::NotSealed => Self::NotSealed,
         }
-    }
-}
-
-mod sealed {
-    use super::{Purpose, Zeroizing};
-
-    /// Keeps [`StoredKey`](super::StoredKey) to this crate's keys: a purpose number means one type for ever.
-    #[expect(unnameable_types, reason = "a sealed trait is one that cannot be named")]
-    pub trait Stored: Sized {
-        const PURPOSE: Purpose;
-        fn secret(&self) -> Zeroizing<[u8; 64]>;
-        fn from_secret(expanded: &[u8; 64]) -> Option<Self>;
-    }
-}
-
-impl sealed::Stored for Identity {
-    const PURPOSE: Purpose = Purpose::Address;
-
-    fn secret(&self) -> Zeroizing<[u8; 64]> {
-        self.expanded_secret_key()
-    }
-
-    fn from_secret(expanded: &[u8; 64]) -> Option<Self> {
-        Self::from_expanded_secret_key(expanded).ok()
-    }
-}
-
-impl sealed::Stored for LogKey {
-    const PURPOSE: Purpose = Purpose::Log;
-
-    fn secret(&self) -> Zeroizing<[u8; 64]> {
-        self.expanded()
-    }
-
-    fn from_secret(expanded: &[u8; 64]) -> Option<Self> {
-        Self::from_expanded(expanded).ok()
-    }
-}
-
-#[cfg(feature = "messenger")]
-impl sealed::Stored for DatabaseKey {
-    const PURPOSE: Purpose = Purpose::Database;
-
-    fn secret(&self) -> Zeroizing<[u8; 64]> {
-        self.bytes()
-    }
-
-    fn from_secret(bytes: &[u8; 64]) -> Option<Self> {
-        Some(Self::from_bytes(bytes))
     }
 }
 
