@@ -31,6 +31,7 @@ pub(crate) use self::machine::{Dial, Dialler, Event, Machine};
 pub(crate) use self::stream::cost as message_cost;
 use crate::error::ErrorKind;
 use crate::identity::OnionAddress;
+use crate::identity::delegation::DelegationError;
 pub use crate::wire::FrameError;
 
 /// The number of a stream in its session. The dialler's are odd, the acceptor's even.
@@ -65,6 +66,12 @@ pub(crate) const CLOSE_SHUTDOWN: u32 = 0;
 pub(crate) const CLOSE_PROTOCOL: u32 = 1;
 /// CLOSE: a lane that cannot be joined.
 pub(crate) const CLOSE_REFUSED: u32 = 2;
+/// RESET: as many streams are being served as can be.
+pub(crate) const RESET_BUSY: u32 = 4;
+/// CLOSE: this side has no room for the session.
+pub(crate) const CLOSE_BUSY: u32 = 3;
+/// CLOSE: another session with the same peer goes on.
+pub(crate) const CLOSE_REPLACED: u32 = 4;
 /// RESET: this side drains, the stream was never served.
 pub(crate) const RESET_DRAINING: u32 = 5;
 
@@ -162,6 +169,9 @@ pub enum SessionError {
     /// The server's key is not that of the dialled address, and no delegation speaks for it.
     #[error("the server's key is not that of the dialled address")]
     WrongKey,
+    /// The server showed a delegation of the dialled service, and it does not count.
+    #[error("the server does not speak for the dialled service")]
+    Delegation(#[from] DelegationError),
     /// The dialler's signature does not fit the address that it claims.
     #[error("the dialler's proof does not fit the address that it claims")]
     BadProof,
@@ -192,6 +202,9 @@ pub enum SessionError {
     /// This side shut the session down.
     #[error("the session was shut down")]
     Shutdown,
+    /// Peers made this node hold too much, and this one the most.
+    #[error("the peer made this node hold too much")]
+    Evicted,
 }
 
 impl SessionError {
@@ -205,9 +218,11 @@ impl SessionError {
             | Self::OutOfPlace(_)
             | Self::Limit(_) => ErrorKind::ProtocolViolation,
             Self::WrongKey | Self::BadProof => ErrorKind::Authentication,
+            Self::Delegation(error) => error.kind(),
             Self::HandshakeTimedOut | Self::Silent => ErrorKind::TimedOut,
             Self::ClosedByPeer(_) | Self::Shutdown => ErrorKind::Closed,
             Self::Lost => ErrorKind::Unreachable,
+            Self::Evicted => ErrorKind::LimitExceeded,
         }
     }
 }

@@ -1,12 +1,28 @@
 //! One session as a state machine: bytes and time in, bytes and events out.
+//!
+//! The dialler checks whom it reached when HELLO has come, and only then sends anything but its ClientHello; the acceptor
+//! takes nothing but PROOF until one has come and fits.
+
+mod frames;
+mod output;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::connection::{Connection, Traffic};
+use super::hello::{self, PeerLimits, Proved, Secrets};
+use super::limits::{Churn, ROUND_TRIP_AGE};
+use super::streams::Streams;
 use super::{
-    ConnId, JoinRequest, Keepalive, Lane, LaneDialling, Peer, Priority, SessionError, SessionId, SessionStats, StreamId,
+    CLOSE_SHUTDOWN, ConnId, HANDSHAKE_TIMEOUT, Keepalive, MAX_LANES, PRIMARY, Peer, Priority, SessionError, SessionId,
+    SessionStats, StreamId, dialling,
 };
+use crate::identity::delegation::{Delegation, SerialFloors};
 use crate::identity::{Identity, OnionAddress};
+use crate::wire::session_proto as proto;
+use crate::wire::{Frame, FrameKind};
 
 /// How a dialler presents itself.
 #[derive(Clone, Debug)]
@@ -26,11 +42,12 @@ pub(crate) struct Dial {
     /// A session with `target` that it still holds; ignored when anonymous.
     pub(crate) known: Option<SessionId>,
     pub(crate) keepalive: Keepalive,
-    /// Lanes that it wants while a bulk stream is open, at most `MAX_LANES`.
+    /// Lanes that it wants while a bulk stream is open, at most [`MAX_LANES`].
     pub(crate) lanes: usize,
-    // floors: SerialFloors: follows with identity/delegation.
     /// The wall clock, in seconds since 1970: for the times of a delegation.
     pub(crate) unix_now: u64,
+    /// What the node knows of withdrawn delegations.
+    pub(crate) floors: SerialFloors,
 }
 
 /// What happened in a session.
@@ -48,10 +65,10 @@ pub(crate) enum Event {
     Credit { stream: StreamId, bytes: u64 },
     /// The peer abandoned the stream; the last event of it. What of it was not consumed need not be.
     Reset { stream: StreamId, code: u32 },
-    /// Both directions have ended; the last event of the stream. What is unconsumed still wants [`Machine::consumed`] or
-    /// [`Machine::release`].
+    /// Both directions have ended; the last event of the stream. What was not consumed still wants
+    /// [`Machine::consumed`] or [`Machine::release`].
     Closed { stream: StreamId },
-    /// A lane is gone; its transport is to be closed once `poll_output` gives nothing more for it.
+    /// A lane is gone; its transport is of no more use.
     LaneEnded(ConnId),
     /// The peer opens no more streams and serves none above `last`; own streams above it get `Reset`.
     Draining { last: StreamId },
@@ -59,114 +76,428 @@ pub(crate) enum Event {
     Drained,
 }
 
+#[derive(Debug)]
+enum State {
+    /// The dialler waits for HELLO. The ClientHello, until it is taken, is all that goes out.
+    Dialling {
+        dial: Box<Dial>,
+        first: Vec<u8>,
+        began: Instant,
+    },
+    Established,
+    /// CLOSE goes when what waits before it has gone.
+    Closing(u32),
+    Closed,
+}
+
+/// What both sides know once a session is established.
+#[derive(Debug)]
+struct Established {
+    peer: Peer,
+    secrets: Secrets,
+    server_key: [u8; 32],
+    /// What the dialler verified, where the server key is not the dialled address.
+    delegation: Option<Delegation>,
+    limits: PeerLimits,
+    /// What the dialler's PROOF named.
+    known: Option<SessionId>,
+    /// Whether anything came after HELLO or PROOF.
+    confirmed: bool,
+}
+
 /// A session without I/O.
 #[derive(Debug)]
-pub(crate) struct Machine {}
+pub(crate) struct Machine {
+    is_dialler: bool,
+    state: State,
+    established: Option<Established>,
+    keepalive: Keepalive,
+    primary: Connection,
+    pub(super) lanes: BTreeMap<ConnId, Connection>,
+    /// On the dialler's side how many it wants; and the last number given, or on the acceptor's all that were used.
+    pub(super) lane_goal: usize,
+    pub(super) last_lane: ConnId,
+    pub(super) used_lanes: BTreeSet<ConnId>,
+    streams: Streams,
+    events: VecDeque<Event>,
+    /// The number of the next stream that this side opens, until they are used up.
+    next_stream: Option<StreamId>,
+    highest_peer_stream: StreamId,
+    /// The last stream that this side serves, once it drains; and that the peer serves.
+    drain_sent: Option<StreamId>,
+    drain_received: Option<StreamId>,
+    drained: bool,
+    churn: Churn,
+    /// Of lanes that are gone.
+    past: Traffic,
+    /// What went wrong, and when, where the caller could not be told.
+    deferred: Option<(Instant, SessionError)>,
+}
 
 impl Machine {
     /// The dialling side of a session with whoever speaks for `dial.target`. [`Event::Established`] comes when the
     /// acceptor has shown that it does.
     pub(crate) fn dial(dial: Dial, now: Instant) -> Result<Self, SessionError> {
-        todo!()
+        let (connection, first) = dialling::dial(now)?;
+        let (keepalive, lanes) = (dial.keepalive, dial.lanes.min(MAX_LANES));
+        let mut machine = Self::new(now, connection, 1, keepalive);
+        machine.lane_goal = lanes;
+        machine.state = State::Dialling { dial: Box::new(dial), first, began: now };
+        Ok(machine)
     }
-    /// Takes bytes from the transport of `conn`. An error ends the session; what breaks a lane is an event instead.
-    /// After an error only [`Self::close`] and [`Self::poll_output`] are of use. Events are to be polled after each call.
-    pub(crate) fn handle_input(&mut self, now: Instant, conn: ConnId, input: &[u8]) -> Result<(), SessionError> {
-        todo!()
+
+    /// The accepting side, from a PROOF that fits.
+    pub(super) fn accepted(
+        now: Instant,
+        connection: Connection,
+        proved: Proved,
+        server_key: [u8; 32],
+        keepalive: Keepalive,
+    ) -> Result<Self, SessionError> {
+        let secrets = Secrets::of(connection.tls())?;
+        let mut machine = Self::new(now, connection, 2, keepalive);
+        let Proved { peer, known, limits } = proved;
+        machine.establish(
+            now,
+            Established { peer, secrets, server_key, delegation: None, limits, known, confirmed: false },
+        );
+        Ok(machine)
     }
+
+    /// Sets what a dialler's PROOF will name; of no effect once it is established.
+    pub(crate) fn set_known(&mut self, known: Option<SessionId>) {
+        if let State::Dialling { dial, .. } = &mut self.state {
+            dial.known = known;
+        }
+    }
+
+    /// Takes in what came right behind PROOF. What is wrong with it comes out of [`Self::handle_timeout`].
+    pub(super) fn with_rest(mut self, now: Instant, input: &[u8], alive: bool) -> Self {
+        let taken = self
+            .handle_frames(now, PRIMARY)
+            .and_then(|()| if alive { self.handle_input(now, PRIMARY, input) } else { Err(SessionError::Lost) });
+        if let Err(error) = taken {
+            self.defer(now, error);
+        }
+        self
+    }
+
+    fn new(now: Instant, primary: Connection, first_stream: StreamId, keepalive: Keepalive) -> Self {
+        Self {
+            is_dialler: first_stream % 2 == 1,
+            state: State::Closed,
+            established: None,
+            keepalive,
+            primary,
+            lanes: BTreeMap::new(),
+            lane_goal: 0,
+            last_lane: PRIMARY,
+            used_lanes: BTreeSet::new(),
+            streams: Streams::default(),
+            events: VecDeque::new(),
+            next_stream: Some(first_stream),
+            highest_peer_stream: 0,
+            drain_sent: None,
+            drain_received: None,
+            drained: false,
+            churn: Churn::new(now),
+            past: Traffic::default(),
+            deferred: None,
+        }
+    }
+
+    fn establish(&mut self, now: Instant, established: Established) {
+        self.events.push_back(Event::Established(established.peer));
+        self.established = Some(established);
+        self.state = State::Established;
+        // A first measurement of the round trip, and a sign to the peer that it was heard.
+        self.primary.ping(now);
+    }
+
+    /// Checks HELLO and answers with PROOF; an error leaves nothing to be sent.
+    fn handle_hello(&mut self, now: Instant, frame: &Frame) -> Result<(), SessionError> {
+        let State::Dialling { dial, .. } = std::mem::replace(&mut self.state, State::Closed) else {
+            return Err(SessionError::OutOfPlace("HELLO"));
+        };
+        let greeted = hello::check_hello(self.primary.tls(), frame, &dial)?;
+        let proof = hello::proof(self.primary.tls(), &dial.me, dial.known, &dial.target)?;
+        let secrets = Secrets::of(self.primary.tls())?;
+        self.primary.write_first(proof)?;
+        let established = Established {
+            peer: Peer::Address(dial.target),
+            secrets,
+            server_key: greeted.server_key,
+            delegation: greeted.delegation,
+            limits: greeted.limits,
+            known: None,
+            confirmed: false,
+        };
+        self.establish(now, established);
+        Ok(())
+    }
+
+    /// Takes bytes from the transport of `conn`. An error ends the session; what breaks a lane is an event instead. After
+    /// an error only [`Self::close`] and [`Self::poll_output`] are of use. Events are to be polled after each call, of
+    /// whatever method.
+    pub(crate) fn handle_input(&mut self, now: Instant, conn: ConnId, mut input: &[u8]) -> Result<(), SessionError> {
+        if let Some((_, error)) = self.deferred.take() {
+            return Err(error);
+        }
+        while !input.is_empty() && !self.is_closed() {
+            // Input for a lane that is gone is of no interest.
+            let Some(connection) = self.connection(conn) else { return Ok(()) };
+            let read = connection.read(now, &mut input);
+            let ended = match read {
+                Ok(alive) => {
+                    self.handle_frames(now, conn)?;
+                    (!alive).then_some(SessionError::Lost)
+                }
+                Err(error) => Some(error),
+            };
+            if let Some(error) = ended {
+                return self.end_connection(conn, error);
+            }
+        }
+        self.see_to_drained();
+        Ok(())
+    }
+
     /// The transport of `conn` ended. For a lane: `Ok`, and what it had is sent again elsewhere.
-    pub(crate) fn handle_lost(&mut self, now: Instant, conn: ConnId) -> Result<(), SessionError> {
-        todo!()
+    pub(crate) fn handle_lost(&mut self, _now: Instant, conn: ConnId) -> Result<(), SessionError> {
+        self.end_connection(conn, SessionError::Lost)
     }
+
+    /// Lets time pass: pings what is silent, gives up what is dead.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
-        todo!()
+        if let Some((_, error)) = self.deferred.take() {
+            return Err(error);
+        }
+        match &self.state {
+            State::Dialling { began, .. } if now >= *began + HANDSHAKE_TIMEOUT => {
+                self.state = State::Closed;
+                Err(SessionError::HandshakeTimedOut)
+            }
+            State::Dialling { .. } | State::Closed => Ok(()),
+            State::Established | State::Closing(_) => {
+                self.primary.handle_timeout(now, &self.keepalive)?;
+                let keepalive = &self.keepalive;
+                let dead =
+                    |(id, lane): (&ConnId, &mut Connection)| lane.handle_timeout(now, keepalive).err().map(|_| *id);
+                let dead: Vec<ConnId> = self.lanes.iter_mut().filter_map(dead).collect();
+                dead.into_iter().for_each(|lane| self.end_lane(lane));
+                Ok(())
+            }
+        }
     }
+
+    /// When [`Self::handle_timeout`] wants to be called next.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        if let Some((since, _)) = self.deferred {
+            return Some(since);
+        }
+        match &self.state {
+            State::Dialling { began, .. } => Some(*began + HANDSHAKE_TIMEOUT),
+            State::Closed => None,
+            State::Established | State::Closing(_) => {
+                let connections = self.lanes.values().chain([&self.primary]);
+                connections.map(|connection| connection.poll_timeout(&self.keepalive)).min()
+            }
+        }
     }
+
+    /// The next event.
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        self.events.pop_front()
     }
-    /// Appends bytes for the transport of `conn` to `out`, until `out` holds about 64 KiB. To be called with an `out` that
-    /// the transport has taken, so that little waits in front of what is urgent.
-    pub(crate) fn poll_output(&mut self, now: Instant, conn: ConnId, out: &mut Vec<u8>) {
-        todo!()
-    }
-    /// Whether `poll_output` would give something.
-    pub(crate) fn has_output(&self, conn: ConnId) -> bool {
-        todo!()
-    }
-    /// Opens a stream; `None` while the peer allows no more, and when the session drains. With it, the credit.
+
+    /// Opens a stream; with it, what may be sent at once. `None` while the peer allows no more, and when the session drains.
     pub(crate) fn open(&mut self, now: Instant, protocol: &str, priority: Priority) -> Option<(StreamId, u64)> {
-        todo!()
+        let limits = self.established.as_ref()?.limits;
+        let draining = self.drain_sent.is_some() || self.drain_received.is_some();
+        let full = self.streams.open(true) >= limits.max_streams as usize || !self.streams.has_room();
+        if draining || full || !matches!(self.state, State::Established) {
+            return None;
+        }
+        let id = self.next_stream?;
+        self.next_stream = id.checked_add(2);
+        self.streams.insert(now, id, true, priority, limits.window);
+        self.primary.queue(Streams::open_frame(id, protocol, priority));
+        if self.next_stream.is_none() {
+            self.drain(now);
+        }
+        Some((id, limits.window))
     }
-    /// Queues a message whose `message_cost` the caller has acquired as credit and whose length is at most `MAX_MESSAGE`.
+
+    /// Queues a message whose [`message_cost`](super::message_cost) the caller has acquired as credit and which is no longer
+    /// than [`MAX_MESSAGE`](super::MAX_MESSAGE).
     pub(crate) fn send(&mut self, stream: StreamId, message: Bytes) {
-        todo!()
+        self.streams.queue(stream, message);
     }
-    /// Ends this side's direction.
+
+    /// Ends this side's direction of a stream.
     pub(crate) fn finish(&mut self, stream: StreamId) {
-        todo!()
+        self.streams.finish(stream);
     }
+
     /// Abandons a stream in both directions. No event follows for it.
     pub(crate) fn reset(&mut self, stream: StreamId, code: u32) {
-        todo!()
+        if self.streams.remove(stream) {
+            self.primary.queue(Frame::control(FrameKind::Reset, stream, &proto::Reset { code }));
+            self.see_to_drained();
+        }
     }
-    /// Notes that the application took a message of `length` bytes, in the order in which they came.
-    pub(crate) fn consumed(&mut self, now: Instant, stream: StreamId, length: usize) {
-        todo!()
+
+    /// Notes that the application took the next message of a stream; they are taken in the order in which they came.
+    pub(crate) fn consumed(&mut self, now: Instant, stream: StreamId) {
+        let round_trip = self.primary.round_trip().smoothed();
+        if self.streams.consumed(now, stream, round_trip)
+            && self.primary.last_ping().is_none_or(|last| now.saturating_duration_since(last) >= ROUND_TRIP_AGE)
+        {
+            self.primary.ping(now);
+        }
     }
-    /// Notes that the application will consume nothing more of this stream: all that came and comes counts as consumed.
+
+    /// Notes that the application will take nothing more of a stream: all that came and comes counts as taken.
     pub(crate) fn release(&mut self, now: Instant, stream: StreamId) {
-        todo!()
+        self.streams.release(now, stream);
     }
-    /// Opens no more streams, serves no more of the peer's. [`Event::Drained`] follows on the side whose turn it is to close.
-    pub(crate) fn drain(&mut self, now: Instant) {
-        todo!()
+
+    /// Opens no more streams and serves no more of the peer's. [`Event::Drained`] follows on the side whose turn it is to
+    /// close, once all streams are over; when the peer drains already, that is the peer.
+    pub(crate) fn drain(&mut self, _now: Instant) {
+        let draining = self.drain_sent.is_some() || self.drain_received.is_some();
+        if matches!(self.state, State::Established) && !draining {
+            let last = self.highest_peer_stream;
+            self.drain_sent = Some(last);
+            self.primary.queue(Frame::control(FrameKind::Drain, 0, &proto::Drain { last }));
+            self.see_to_drained();
+        }
     }
-    /// Says goodbye. With `CLOSE_SHUTDOWN` what is queued for the primary is sent first.
+
+    /// Says goodbye. With [`CLOSE_SHUTDOWN`] what is queued is sent first, on the primary; what lanes have under way may be
+    /// lost, which [`Self::drain`] waits for.
     pub(crate) fn close(&mut self, code: u32) {
-        todo!()
+        self.state = match self.state {
+            State::Dialling { .. } | State::Closed => State::Closed,
+            State::Established | State::Closing(_) => State::Closing(code),
+        };
+        self.lanes.values_mut().for_each(Connection::end_tls);
+        if code != CLOSE_SHUTDOWN {
+            self.streams.abandon();
+        }
     }
+
+    /// What the session has done and how it stands.
     pub(crate) fn stats(&self) -> SessionStats {
-        todo!()
+        let mut traffic = self.past;
+        self.lanes.values().chain([&self.primary]).for_each(|connection| traffic.add(connection.traffic()));
+        SessionStats {
+            bytes_sent: traffic.bytes_sent,
+            bytes_received: traffic.bytes_received,
+            frames_sent: traffic.frames_sent,
+            frames_received: traffic.frames_received,
+            padding_sent: traffic.padding_sent,
+            frames_resent: self.streams.resent(),
+            round_trip: self.primary.round_trip().smoothed(),
+            open_streams: self.streams.open(true) + self.streams.open(false),
+            lanes: self.lanes.len(),
+        }
     }
-    /// Once established.
+
+    /// Bytes that the peer makes this machine hold before they are messages: parts of messages, and bulk behind a gap.
+    pub(crate) fn held(&self) -> usize {
+        self.streams.assembling()
+    }
+
+    /// The session's name, once established.
     pub(crate) fn session_id(&self) -> Option<SessionId> {
-        todo!()
+        self.secrets().map(|secrets| secrets.id)
     }
+
+    /// Who is at the other end, once established.
     pub(crate) fn peer(&self) -> Option<Peer> {
-        todo!()
+        self.established.as_ref().map(|established| established.peer)
     }
+
+    /// Whether this side dialled.
     pub(crate) fn is_dialler(&self) -> bool {
-        todo!()
+        self.is_dialler
     }
-    /// The key that the acceptor showed in TLS. Once established.
+
+    /// The key that the acceptor showed in TLS, once established.
     pub(crate) fn server_key(&self) -> Option<[u8; 32]> {
-        todo!()
+        self.established.as_ref().map(|established| established.server_key)
     }
+
+    /// What lets the acceptor speak for the service that this side dialled, where its key is not the service's own.
+    pub(crate) fn delegation(&self) -> Option<&Delegation> {
+        self.established.as_ref()?.delegation.as_ref()
+    }
+
     /// Whether anything was heard from the peer after HELLO or PROOF.
     pub(crate) fn confirmed(&self) -> bool {
-        todo!()
+        self.established.as_ref().is_some_and(|established| established.confirmed)
     }
+
     /// What the dialler's PROOF named, on the acceptor's side.
     pub(crate) fn known(&self) -> Option<SessionId> {
-        todo!()
+        self.established.as_ref()?.known
     }
-    /// How many lanes more than live now are worth having; the caller subtracts those that it is dialling.
-    pub(crate) fn lanes_wanted(&self) -> usize {
-        todo!()
+
+    pub(super) fn secrets(&self) -> Option<&Secrets> {
+        self.established.as_ref().map(|established| &established.secrets)
     }
-    /// Begins a lane on the dialler's side.
-    pub(crate) fn lane_dialling(&mut self, now: Instant) -> Result<LaneDialling, SessionError> {
-        todo!()
+
+    pub(super) fn is_established(&self) -> bool {
+        matches!(self.state, State::Established)
     }
-    /// Takes a lane into use on the dialler's side.
-    pub(crate) fn add_lane(&mut self, now: Instant, lane: Lane) -> Result<ConnId, SessionError> {
-        todo!()
+
+    fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
     }
-    /// Takes a lane into use on the acceptor's side, or gives it back to be refused.
-    pub(crate) fn join(&mut self, now: Instant, request: JoinRequest) -> Result<ConnId, Box<JoinRequest>> {
-        todo!()
+
+    pub(super) fn streams(&self) -> &Streams {
+        &self.streams
     }
+
+    fn connection(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        if conn == PRIMARY { Some(&mut self.primary) } else { self.lanes.get_mut(&conn) }
+    }
+
+    /// A connection ended: a lane alone, or with the primary the session.
+    fn end_connection(&mut self, conn: ConnId, error: SessionError) -> Result<(), SessionError> {
+        if conn == PRIMARY {
+            return Err(error);
+        }
+        self.end_lane(conn);
+        Ok(())
+    }
+
+    /// Forgets a lane; what it had is sent again.
+    pub(super) fn end_lane(&mut self, lane: ConnId) {
+        if let Some(connection) = self.lanes.remove(&lane) {
+            self.past.add(connection.traffic());
+            self.streams.lane_lost(lane);
+            self.events.push_back(Event::LaneEnded(lane));
+        }
+    }
+
+    /// Has the next call fail.
+    pub(super) fn defer(&mut self, now: Instant, error: SessionError) {
+        self.deferred.get_or_insert((now, error));
+    }
+
+    /// Tells once when the session has drained and this side is to close it: who sent DRAIN alone, or else the dialler.
+    fn see_to_drained(&mut self) {
+        let ours = self.drain_sent.is_some() && (self.drain_received.is_none() || self.is_dialler);
+        if ours && !self.drained && self.is_established() && !self.streams.any_open() {
+            self.drained = true;
+            self.events.push_back(Event::Drained);
+        }
+    }
+}
+
+/// The frame that ends a session or a lane.
+pub(super) fn close_frame(code: u32) -> Frame {
+    Frame::control(FrameKind::Close, 0, &proto::Close { code })
 }
