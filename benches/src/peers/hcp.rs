@@ -14,7 +14,7 @@ use super::{Order, PIECE, Peer, TcpNetwork, far, noise};
 use crate::Failure;
 
 /// The protocol whose handler does what it is asked.
-pub const PROTOCOL: &str = "bench/orders/1";
+const PROTOCOL: &str = "bench/orders/1";
 
 /// A stream whose other end does what it is asked.
 pub struct HcpPeer {
