@@ -17,6 +17,8 @@ mod service;
 mod session;
 mod sessions;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,10 +28,11 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 
+use self::channel::SEND_BUDGET;
 use self::dial::Established;
 use self::driver::{Environment, Lanes};
-use self::event::{Telling, count};
 pub use self::event::{DialledBy, EVENT_QUEUE, NodeEvent, NodeEvents, NodeStats};
+use self::event::{Telling, count};
 use self::ledger::Ledger;
 pub use self::ledger::NODE_MEMORY;
 pub use self::reconnect::{Backoff, BackoffError, HEALTHY_SESSION, MAX_BACKOFF, MIN_BACKOFF, Maintained};
@@ -45,9 +48,9 @@ use crate::identity::{Identity, OnionAddress};
 use crate::network::{DialError, HCP_PORT, ListenError, Listener, ListenerStatus, Network};
 use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES, Machine, SessionError};
 
-/// Accepted connections whose dialler has not proved itself yet. One more displaces the oldest, so that strangers who say
-/// nothing lock nobody out.
-pub const MAX_HANDSHAKES: usize = 32;
+/// Accepted connections whose dialler has not proved itself yet, for each listener; at 100 KiB each. One more displaces the
+/// oldest that has said nothing, so that strangers who say nothing lock nobody out, or else any of them.
+pub const MAX_HANDSHAKES: usize = 64;
 /// Sessions that a node accepts at once; with the limits of a session this bounds a node's memory.
 pub const MAX_SESSIONS: usize = 1024;
 /// The longest timeout of a keepalive; a session that may be silent for longer is not being watched.
@@ -75,6 +78,7 @@ struct Inner {
     network: Arc<dyn Network>,
     keepalive: Keepalive,
     lanes: usize,
+    send_budget: usize,
     floors: SerialFloors,
     /// For sessions that this node dials as itself.
     router: Arc<Router>,
@@ -108,6 +112,7 @@ impl Node {
             lanes: DEFAULT_LANES,
             floors: SerialFloors::default(),
             memory: NODE_MEMORY,
+            send_budget: SEND_BUDGET,
             duplicate: None,
         }
     }
@@ -255,6 +260,7 @@ impl Node {
             sessions,
             telling: Arc::clone(&inner.telling),
             ledger: Arc::clone(&inner.ledger),
+            send_budget: inner.send_budget,
             lanes: Lanes::Dialled { network: Arc::clone(&inner.network), target: address },
         };
         let (session, drive) = driver::start(machine, pipe, peer, id, environment);
@@ -276,6 +282,7 @@ pub struct NodeBuilder {
     lanes: usize,
     floors: SerialFloors,
     memory: usize,
+    send_budget: usize,
     duplicate: Option<String>,
 }
 
@@ -348,6 +355,7 @@ impl NodeBuilder {
             sessions: Some(sessions),
             telling: Arc::clone(&telling),
             ledger: Arc::clone(&ledger),
+            send_budget: self.send_budget,
             lanes: Lanes::Accepted(Arc::clone(&table)),
         };
         let (router, sessions) = (Arc::new(self.router), Sessions::new(self.identity.address()));
@@ -368,6 +376,7 @@ impl NodeBuilder {
             network: self.network,
             keepalive: self.keepalive,
             lanes: self.lanes,
+            send_budget: self.send_budget,
             floors: self.floors,
             router,
             sessions,

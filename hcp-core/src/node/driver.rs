@@ -21,7 +21,7 @@ use tokio::time::{Instant, Sleep};
 use self::end::Obituary;
 use self::lanes::{LaneDials, Taking};
 use self::streams::Attached;
-use super::channel::{Command, SEND_BUDGET, Shared, Standing};
+use super::channel::{Command, Shared, Standing};
 use super::event::{DialledBy, Telling};
 use super::ledger::Ledger;
 use super::pipe::{Pipe, READ_BUFFER};
@@ -45,6 +45,8 @@ pub(super) struct Environment {
     pub(super) sessions: Option<Arc<Sessions>>,
     pub(super) telling: Arc<Telling>,
     pub(super) ledger: Arc<Ledger>,
+    /// Bytes that a session may have under way.
+    pub(super) send_budget: usize,
     pub(super) lanes: Lanes,
 }
 
@@ -125,7 +127,7 @@ pub(super) fn start(
         stats: Mutex::new(machine.stats()),
         signals: Default::default(),
         holder: environment.ledger.holder(),
-        budget: Arc::new(Semaphore::new(SEND_BUDGET)),
+        budget: Arc::new(Semaphore::new(environment.send_budget)),
     });
     let session = Session { commands, shared: Arc::clone(&shared) };
     let weak = WeakSession { commands: session.commands.downgrade(), shared: Arc::clone(&shared) };
