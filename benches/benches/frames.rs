@@ -5,7 +5,7 @@ use hcp_benches::codec::{Batch, LENGTHS};
 
 fn frames(criterion: &mut Criterion) {
     for length in LENGTHS {
-        let mut batch = Batch::new(length);
+        let mut batch = Batch::new(length, 0);
         let mut group = criterion.benchmark_group(format!("{} frames of {length} bytes", batch.frames));
         group.throughput(Throughput::Bytes(batch.bytes() as u64));
         group.bench_function("encode", |b| b.iter(|| batch.encode()));
