@@ -51,7 +51,7 @@ use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES,
 /// Accepted connections whose dialler has not proved itself yet, for each listener; at 100 KiB each. One more displaces the
 /// oldest that has said nothing, so that strangers who say nothing lock nobody out, or else any of them.
 pub const MAX_HANDSHAKES: usize = 64;
-/// Sessions that a node accepts at once; with the limits of a session this bounds a node's memory.
+/// Sessions that a node has at once for it to accept another; beyond that peers are told that it is busy.
 pub const MAX_SESSIONS: usize = 1024;
 /// The longest timeout of a keepalive; a session that may be silent for longer is not being watched.
 pub const MAX_KEEPALIVE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -113,6 +113,7 @@ impl Node {
             floors: SerialFloors::default(),
             memory: NODE_MEMORY,
             send_budget: SEND_BUDGET,
+            max_sessions: MAX_SESSIONS,
             duplicate: None,
         }
     }
@@ -261,6 +262,7 @@ impl Node {
             telling: Arc::clone(&inner.telling),
             ledger: Arc::clone(&inner.ledger),
             send_budget: inner.send_budget,
+            max_sessions: MAX_SESSIONS,
             lanes: Lanes::Dialled { network: Arc::clone(&inner.network), target: address },
         };
         let (session, drive) = driver::start(machine, pipe, peer, id, environment);
@@ -283,6 +285,7 @@ pub struct NodeBuilder {
     floors: SerialFloors,
     memory: usize,
     send_budget: usize,
+    max_sessions: usize,
     duplicate: Option<String>,
 }
 
@@ -304,8 +307,8 @@ impl NodeBuilder {
         self
     }
 
-    /// How many lanes a session that this node dialled has while a bulk stream is open in it: 2 by default, at most
-    /// [`MAX_LANES`]. More carry files faster; over Tor each takes circuits of its own to be built.
+    /// How many lanes a session that this node dialled gets once a bulk stream is open in it: 2 by default, at most
+    /// [`MAX_LANES`]. They stay as long as the session. More carry files faster; over Tor each takes circuits of its own to be built.
     #[must_use]
     pub fn lanes(mut self, lanes: usize) -> Self {
         self.lanes = lanes;
@@ -356,6 +359,7 @@ impl NodeBuilder {
             telling: Arc::clone(&telling),
             ledger: Arc::clone(&ledger),
             send_budget: self.send_budget,
+            max_sessions: self.max_sessions,
             lanes: Lanes::Accepted(Arc::clone(&table)),
         };
         let (router, sessions) = (Arc::new(self.router), Sessions::new(self.identity.address()));

@@ -6,11 +6,11 @@ use std::sync::{Arc, Weak};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
+use super::MAX_HANDSHAKES;
 use super::driver::{self, Environment, LINGER, Lanes};
 use super::event::count;
 use super::pipe::{Pipe, READ_BUFFER, Step};
 use super::sessions::Offer;
-use super::{MAX_HANDSHAKES, MAX_SESSIONS};
 use crate::network::{BoxedTransport, Incoming, Listener};
 use crate::session::{Accepted, Accepting, Acceptor, CLOSE_BUSY, Event, Machine, PRIMARY, SessionError};
 
@@ -49,9 +49,8 @@ struct Pending {
 /// Which handshake makes room for another: the oldest of those that have said nothing; when all have, any, so that who dials
 /// in the middle of a flood has a chance that the flood cannot take away.
 fn displaced(handshakes: &[(AbortHandle, Weak<Pending>)]) -> usize {
-    let silent = |pending: &Weak<Pending>| {
-        pending.upgrade().is_none_or(|pending| !pending.spoke.load(Ordering::Relaxed))
-    };
+    let silent =
+        |pending: &Weak<Pending>| pending.upgrade().is_none_or(|pending| !pending.spoke.load(Ordering::Relaxed));
     let oldest = handshakes.iter().position(|(_, pending)| silent(pending));
     oldest.unwrap_or_else(|| rand::random_range(0..handshakes.len()))
 }
@@ -69,7 +68,7 @@ async fn serve(acceptor: Arc<Acceptor>, environment: Environment, transport: Box
         Accepted::Session(machine) => serve_session(*machine, pipe, environment, pending).await,
         Accepted::Lane(request) => {
             let Lanes::Accepted(table) = &environment.lanes else { return };
-            if let Err(Offer { request, pipe }) = table.offer(Offer { request, pipe }) {
+            if let Err(Offer { request, pipe }) = table.offer(Offer { request: Box::new(request), pipe }) {
                 count(&environment.telling.counts.lanes_failed);
                 let mut words = Some(request.refuse());
                 let _ = timeout(LINGER, pipe.finish(|out| out.extend(words.take().unwrap_or_default()))).await;
@@ -83,7 +82,7 @@ async fn serve_session(mut machine: Machine, pipe: Pipe, environment: Environmen
     let (Some(Event::Established(peer)), Some(id)) = (machine.poll_event(), machine.session_id()) else {
         return tracing::error!("an accepted session is not established");
     };
-    if environment.telling.sessions_open() >= MAX_SESSIONS {
+    if environment.telling.sessions_open() >= environment.max_sessions {
         count(&environment.telling.counts.sessions_refused);
         machine.close(CLOSE_BUSY);
         let words = pipe.finish(|out| machine.poll_output(Instant::now(), PRIMARY, out));

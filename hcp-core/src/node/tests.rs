@@ -23,9 +23,11 @@ async fn echo(mut stream: Stream, _session: Session) {
 }
 
 fn builder(network: &Arc<dyn Network>) -> NodeBuilder {
-    Node::builder(Identity::generate(), Arc::clone(network))
-        .protocol(DEAF, Access::Anyone, deaf)
-        .protocol(ECHO, Access::Anyone, echo)
+    Node::builder(Identity::generate(), Arc::clone(network)).protocol(DEAF, Access::Anyone, deaf).protocol(
+        ECHO,
+        Access::Anyone,
+        echo,
+    )
 }
 
 fn memory() -> Arc<dyn Network> {
@@ -103,4 +105,31 @@ async fn what_a_session_has_under_way_is_bounded_and_given_back() {
         assert_eq!(echoing.recv().await.unwrap().unwrap(), large);
     }
     assert!(timeout(Duration::from_secs(1), third.send(vec![0; 500_000])).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_with_no_room_for_a_session_says_so_and_keeps_those_that_it_has() {
+    let network = memory();
+    let mut far = builder(&network);
+    far.max_sessions = 3;
+    let far = far.bind().await.unwrap();
+    let near = builder(&network).bind().await.unwrap();
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        let session = near.connect_anonymously(far.address()).await.unwrap();
+        echoes(&session).await;
+        sessions.push(session);
+    }
+    let refused = near.connect_anonymously(far.address()).await.unwrap();
+    assert!(matches!(refused.closed().await, SessionError::ClosedByPeer(3)));
+    assert_eq!(far.stats().sessions_refused, 1);
+    for session in &sessions {
+        echoes(session).await;
+    }
+    // One that ends makes room.
+    sessions.remove(0).shutdown().await;
+    while far.stats().sessions_open == 3 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    echoes(&near.connect_anonymously(far.address()).await.unwrap()).await;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hcp_core::identity::Identity;
-use hcp_core::network::Network;
+use hcp_core::network::{LocalNetwork, Network};
 use hcp_core::node::{Node, NodeEvent};
 use hcp_core::session::{MAX_LANES, Priority};
 
@@ -67,7 +67,8 @@ async fn a_lane_that_dies_in_the_middle_of_a_transfer_loses_and_repeats_nothing(
 async fn a_session_goes_on_without_lanes_that_cannot_be_dialled_and_tries_again_later() {
     let plain = memory();
     let target = Arc::clone(&plain);
-    let network = Lanes::new(&plain, move |nth| if nth < 2 { Route::Unreachable } else { Route::To(Arc::clone(&target)) });
+    let network =
+        Lanes::new(&plain, move |nth| if nth < 2 { Route::Unreachable } else { Route::To(Arc::clone(&target)) });
     let (server, client) = (server(&plain).await, dialler(&network, 1).await);
     let session = client.connect(server.address()).await.unwrap();
     let mut bulk = session.open_with(COUNT, Priority::Bulk).await.unwrap();
@@ -113,4 +114,25 @@ async fn the_acceptor_sends_bulk_on_the_dialler_s_lanes_too() {
     assert_eq!(bulk.recv().await.unwrap(), None);
     sending.await.unwrap();
     assert!(network.carried() > 200 * 60_000 * 3 / 2, "most of both directions: {}", network.carried());
+}
+
+#[tokio::test]
+async fn lanes_work_over_loopback() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain: Arc<dyn Network> = Arc::new(LocalNetwork::new(folder.path()).unwrap());
+    let target = Arc::clone(&plain);
+    let network = Lanes::new(&plain, move |nth| match nth {
+        0 => Route::CutAfter(Arc::clone(&target), 2_000_000),
+        _ => Route::To(Arc::clone(&target)),
+    });
+    let (server, client) = (server(&plain).await, dialler(&network, 3).await);
+    let session = client.connect(server.address()).await.unwrap();
+    let mut bulk = session.open_with(COUNT, Priority::Bulk).await.unwrap();
+    eventually("three lanes join", || session.stats().lanes == 3 && server.stats().lanes_joined == 3).await;
+    let (_, ()) = tokio::join!(soon(send_numbered(&mut bulk, 400, 60_000)), async {
+        for _ in 0..50 {
+            echoes(&session, "between").await;
+        }
+    });
+    assert!(session.stats().frames_resent > 0 && session.stats().lanes == 2, "{:?}", session.stats());
 }

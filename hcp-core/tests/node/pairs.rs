@@ -14,8 +14,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::harness::{
-    COUNT, ECHO, Lanes, Route, WHO, client, echoes, eventually, memory, server, serving, soon,
-    two_identities,
+    COUNT, ECHO, Lanes, Route, WHO, client, echoes, eventually, memory, server, serving, soon, two_identities,
 };
 
 #[tokio::test(start_paused = true)]
@@ -242,8 +241,7 @@ async fn draining_ends_at_its_deadline() {
 async fn the_other_side_of_a_drain_finishes_too() {
     let network = memory();
     let [low, high] = two_identities();
-    let (near, far) =
-        (serving(low, &network).bind().await.unwrap(), serving(high, &network).bind().await.unwrap());
+    let (near, far) = (serving(low, &network).bind().await.unwrap(), serving(high, &network).bind().await.unwrap());
     let session = near.connect(far.address()).await.unwrap();
     eventually("both have it", || far.stats().sessions_open == 1).await;
     let theirs = far.connect(near.address()).await.unwrap();

@@ -6,9 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use hcp_core::identity::{Identity, OnionAddress};
-use hcp_core::network::{
-    BoxedTransport, DialError, HCP_PORT, ListenError, Listener, LocalNetwork, Network,
-};
+use hcp_core::network::{BoxedTransport, DialError, HCP_PORT, ListenError, Listener, LocalNetwork, Network};
 use hcp_core::node::{Access, ConnectError, MAX_HANDSHAKES, Node, OpenError, RecvError, SendError, Session, Stream};
 use hcp_core::session::{MAX_MESSAGE, MAX_STREAMS, Peer, SessionError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
