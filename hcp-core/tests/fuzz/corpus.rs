@@ -14,11 +14,11 @@ type Entries = BTreeMap<String, Vec<u8>>;
 
 /// The corpus of each target, by name.
 pub(crate) fn all(vectors: &Path) -> BTreeMap<&'static str, Entries> {
-    let cases = delegation_cases(vectors);
+    let cases = read(vectors, "delegation.json")["cases"].as_array().unwrap().clone();
     BTreeMap::from([
         ("address", addresses()),
         ("delegation", delegations(&cases)),
-        ("frame", frames()),
+        ("frame", frames(&read(vectors, "frames.json"))),
         ("hello", first_words(&cases)),
         ("key_file", key_files()),
         ("session", sessions()),
@@ -26,10 +26,8 @@ pub(crate) fn all(vectors: &Path) -> BTreeMap<&'static str, Entries> {
     ])
 }
 
-fn delegation_cases(vectors: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(vectors.join("delegation.json")).unwrap();
-    let vectors: Value = serde_json::from_str(&text).unwrap();
-    vectors["cases"].as_array().unwrap().clone()
+fn read(vectors: &Path, file: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(vectors.join(file)).unwrap()).unwrap()
 }
 
 fn hex(case: &Value, field: &str) -> Vec<u8> {
@@ -114,7 +112,7 @@ fn tor_keys() -> Entries {
     ])
 }
 
-fn frames() -> Entries {
+fn frames(vectors: &Value) -> Entries {
     let data = frame(5, 0, 1, b"hello");
     let all: Vec<u8> = [
         &frame(4, 0, 1, &open("hcp/chat/1", 1))[..],
@@ -128,7 +126,14 @@ fn frames() -> Entries {
     ]
     .concat();
     let cut = |by: u8, bytes: &[u8]| [&[by], bytes].concat();
-    entries([
+    let vector = |case: &Value| {
+        let (name, bytes) = (file_name(case["name"].as_str().unwrap()), hex(case, "bytes"));
+        // A few are longer than fuzzing likes.
+        (bytes.len() < 4_000).then(|| (format!("vector-{name}"), cut(5, &bytes)))
+    };
+    let mut all_vectors: Entries = vectors.as_array().unwrap().iter().filter_map(vector).collect();
+    assert!(all_vectors.len() >= 10);
+    all_vectors.extend(entries([
         ("all", cut(0, &all)),
         ("all-in-pieces", cut(6, &all)),
         ("padding", cut(9, &[0; 1_024])),
@@ -137,7 +142,8 @@ fn frames() -> Entries {
         ("unknown", cut(0, &frame(13, 0, 0, b""))),
         ("flags", cut(0, &frame(9, 1, 0, b"8 bytes."))),
         ("cut-short", cut(0, &data[..12])),
-    ])
+    ]));
+    all_vectors
 }
 
 fn first_words(cases: &[Value]) -> Entries {
