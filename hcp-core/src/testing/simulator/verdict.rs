@@ -84,8 +84,12 @@ impl World {
                 let open = this.handles.iter().filter(|(_, handle)| handle.over.is_none());
                 let open: Vec<String> = open
                     .map(|(id, handle)| {
-                        let left = handle.lengths.len();
-                        format!("{id} {:?}: {left} to send, finished {}/{}", handle.priority, handle.finished, handle.peer_finished)
+                        let super::Handle { priority, credit, finished, peer_finished, acts, .. } = handle;
+                        let (left, next) = (handle.lengths.len(), handle.lengths.front());
+                        format!(
+                            "stream {id} ({priority:?}): {left} to send, the next {next:?} of {credit}, acts {acts}, \
+                             finished {finished}/{peer_finished}"
+                        )
                     })
                     .collect();
                 waits.push(format!("session {number} side {side} (drained {}): {open:?}", this.drained));
