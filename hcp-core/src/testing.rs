@@ -10,6 +10,7 @@ pub mod fault {
 
     pub use crate::messenger::fault::POINTS;
 }
+pub mod fuzz;
 mod simulator;
 #[cfg(feature = "tor")]
 mod socks;

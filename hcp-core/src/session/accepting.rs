@@ -10,9 +10,7 @@ use super::connection::Connection;
 use super::hello::{self, Join, Proved};
 use super::limits::MAX_BEFORE_PROOF;
 use super::tls::{self, ServerKey};
-use super::{
-    CLOSE_PROTOCOL, CLOSE_REFUSED, ConnId, HANDSHAKE_TIMEOUT, Keepalive, Machine, SessionError, SessionId, machine,
-};
+use super::{CLOSE_PROTOCOL, CLOSE_REFUSED, HANDSHAKE_TIMEOUT, Keepalive, Machine, SessionError, SessionId, machine};
 use crate::identity::delegation::ReplicaCredentials;
 use crate::identity::{Identity, OnionAddress};
 use crate::wire::{Frame, FrameKind};
@@ -66,7 +64,11 @@ pub(crate) enum Accepted {
 
 /// A connection whose dialler asks to make it a lane. Not verified: [`Machine::join`] does.
 #[derive(Debug)]
-pub(crate) struct JoinRequest {
+pub(crate) struct JoinRequest(pub(super) Box<Joining>);
+
+/// What a [`JoinRequest`] holds.
+#[derive(Debug)]
+pub(super) struct Joining {
     pub(super) connection: Connection,
     pub(super) join: Join,
     /// Under which key the connection was accepted.
@@ -78,19 +80,14 @@ pub(crate) struct JoinRequest {
 impl JoinRequest {
     /// The session that it names.
     pub(crate) fn session_id(&self) -> SessionId {
-        self.join.session
-    }
-
-    /// The lane's number.
-    pub(crate) fn number(&self) -> ConnId {
-        self.join.number
+        self.0.join.session
     }
 
     /// What is still to be sent before the transport is closed: the same for every reason.
     pub(crate) fn refuse(mut self) -> Vec<u8> {
         let mut out = Vec::new();
-        self.connection.write_close(machine::close_frame(CLOSE_REFUSED));
-        self.connection.flush(&mut out);
+        self.0.connection.write_close(machine::close_frame(CLOSE_REFUSED));
+        self.0.connection.flush(&mut out);
         out
     }
 }
@@ -203,7 +200,7 @@ impl Accepting {
                 while !input.is_empty() && !ended {
                     ended = !connection.read(now, &mut input)?;
                 }
-                Ok(Accepted::Lane(JoinRequest { connection, join, server_key, ended }))
+                Ok(Accepted::Lane(JoinRequest(Box::new(Joining { connection, join, server_key, ended }))))
             }
         }
     }

@@ -172,8 +172,8 @@ impl Connection {
 
     /// Moves queued frames into the batch; whether all fitted.
     pub(super) fn next_queued(&mut self, batch: &mut Batch) -> bool {
-        while let Some(frame) = self.control.pop_front_if(|frame| frame.encoded_len() <= batch.room()) {
-            batch.push(frame);
+        while self.control.front().is_some_and(|frame| frame.encoded_len() <= batch.room()) {
+            self.control.pop_front().into_iter().for_each(|frame| batch.push(frame));
         }
         self.control.is_empty()
     }

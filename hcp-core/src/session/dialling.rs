@@ -13,7 +13,7 @@ use crate::wire::FrameKind;
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(super) number: ConnId,
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     pub(super) session: super::SessionId,
     /// Whether the peer has ended TLS right after HELLO.
     pub(super) ended: bool,
@@ -76,6 +76,7 @@ impl LaneDialling {
                     alive = connection.read(now, &mut input)?;
                 }
                 let Self { number, ref secrets, .. } = *self;
+                let connection = Box::new(connection);
                 return Ok(Some(Lane { number, connection, session: secrets.id, ended: !alive }));
             }
             if !alive {

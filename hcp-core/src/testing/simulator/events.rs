@@ -134,8 +134,8 @@ impl World {
                 }
                 Ok(())
             }
-            Event::Draining { last } => {
-                self.report.log(now, ("draining", session, side, last));
+            Event::Draining => {
+                self.report.log(now, ("draining", session, side));
                 let it = &mut self.sessions[session];
                 it.sides[side].draining = true;
                 if it.sides[side].drains && it.sides[1 - side].drains {

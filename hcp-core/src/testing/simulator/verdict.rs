@@ -43,7 +43,8 @@ impl World {
                 let Some(ended) = &this.ended else {
                     return violated(format!("session {number} never ended for side {side}"));
                 };
-                if let (true, Ended::Failed(SessionError::HandshakeTimedOut), true) = (it.imposter, ended, side == 0) {
+                let waited = matches!(ended, Ended::Failed(SessionError::HandshakeTimedOut));
+                if it.imposter && !it.hurt && side == 0 && waited {
                     return violated("an imposter was waited for and not refused");
                 }
             }

@@ -349,7 +349,7 @@ impl World {
                 self.pump(session, 1)
             }
             Err(request) => {
-                self.report.log(self.now, ("refused", session, request.number()));
+                self.report.log(self.now, ("refused", session));
                 if stolen {
                     self.report.happened(Happened::LanesStolen);
                 }
