@@ -55,9 +55,7 @@ impl Maintained {
 #[pymethods]
 impl Maintained {
     fn session(&self) -> Operation {
-        Operation::new(
-            self.0.run(|maintained| async move { Ok::<_, Failure>(Session(maintained.session().await)) }),
-        )
+        Operation::new(self.0.run(|maintained| async move { Ok::<_, Failure>(Session(maintained.session().await)) }))
     }
 
     fn current(&self) -> Option<Session> {

@@ -27,9 +27,11 @@ impl Network {
 impl Network {
     fn listen(&self, identity: &Identity) -> Operation {
         let identity = identity.0.clone();
-        Operation::new(self.0.run(|network| async move {
-            network.listen(&identity, &[network::HCP_PORT]).await.map(Listener::from)
-        }))
+        Operation::new(
+            self.0.run(
+                |network| async move { network.listen(&identity, &[network::HCP_PORT]).await.map(Listener::from) },
+            ),
+        )
     }
 }
 

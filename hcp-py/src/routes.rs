@@ -34,8 +34,7 @@ pub(crate) fn routes(protocols: Protocols<'_>) -> PyResult<Vec<(String, node::Ac
             Access::Identified => node::Access::Identified,
         };
         let handler = Arc::new(PythonHandler::new(&function, &protocol)?);
-        let handler =
-            move |stream: node::Stream, session: node::Session| Arc::clone(&handler).serve(stream, session);
+        let handler = move |stream: node::Stream, session: node::Session| Arc::clone(&handler).serve(stream, session);
         routes.push((protocol, access, handler));
     }
     Ok(routes)
