@@ -79,8 +79,9 @@ impl KeyFile {
     /// Reads the key back.
     ///
     /// # Errors
-    /// `Authentication` for a wrong passphrase, a plain file when a passphrase was given, or the other way round;
-    /// `InvalidInput` for no file or another file; `Storage`; `LimitExceeded` when the file demands too much.
+    /// `Authentication` for a wrong passphrase, a key of another purpose, a plain file when a passphrase was given, or the
+    /// other way round; `InvalidInput` for no file or another file; `Storage`; `LimitExceeded` when the file demands too
+    /// much.
     pub async fn load(&self, protection: Protection) -> Result<Arc<Identity>, HcpError> {
         Ok(Identity::shared(self.read(protection).await?))
     }

@@ -66,7 +66,7 @@ class ServiceTest {
             ReplicaCredentials(other, good.certificate(), good.delegation(), good.sessionKey())
         }
         good.check(now)
-        val old = credentials(7u, 5u, Validity(0u, 86_400u))
+        val old = credentials(7u, 5u, Validity(now - 86_400u, now - 43_200u))
         assertFailsWith<HcpException.Authentication> { old.check(now) }
     }
 
@@ -99,7 +99,7 @@ class ServiceTest {
             assertEquals(credentials.sessionKey().publicKey(), session.publicKey())
             val replica = KeyFile("$folder/replica").loadReplicaCredentials(Protection.Plain)
             assertContentEquals(credentials.delegation().toBytes(), replica.delegation().toBytes())
-            assertFailsWith<HcpException.InvalidInput> { KeyFile("$folder/owner").loadSessionKey(Protection.Plain) }
+            assertFailsWith<HcpException.Authentication> { KeyFile("$folder/owner").loadSessionKey(Protection.Plain) }
         }
     }
 
