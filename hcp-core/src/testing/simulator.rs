@@ -55,6 +55,9 @@ use crate::session::{Priority, StreamId, message_cost};
 /// The name of the protocol of all streams.
 const PROTOCOL: &str = "hcp/simulated/1";
 
+/// Things that may happen at one instant; more never end.
+const BUSY: u32 = 10_000;
+
 /// A simulation of sessions, all of it decided by a seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Simulation {
@@ -173,7 +176,12 @@ impl World {
     fn live(&mut self) -> Checked {
         self.begin();
         let deadline = SETTLES + self.patience();
+        let mut busy = 0;
         while let Some(((when, _), what)) = self.calendar.pop_first() {
+            busy = if when > self.now { 0 } else { busy + 1 };
+            if busy > BUSY {
+                return violated(format!("time stands still: {}", self.unfinished()));
+            }
             self.now = when;
             if when > deadline {
                 return violated(format!("not over in time: {}", self.unfinished()));
