@@ -303,6 +303,7 @@ impl Connection {
         let timeout = match timeout {
             _ if planted(Defect::KeepaliveHasty) => keepalive.interval,
             _ if planted(Defect::KeepaliveAsleep) => return Ok(()),
+            timeout if planted(Defect::KeepaliveSlow) => 5 * timeout,
             timeout => timeout,
         };
         if now >= self.last_heard + timeout {
@@ -320,6 +321,8 @@ impl Connection {
             Some(_) => keepalive.timeout,
             None => keepalive.interval.min(keepalive.timeout),
         };
+        #[cfg(test)]
+        let silence = if planted(Defect::KeepaliveSlow) { 5 * silence } else { silence };
         self.last_heard + silence
     }
 }

@@ -35,6 +35,8 @@ pub(crate) enum Defect {
     LossUntold,
     /// A silent peer is never given up.
     KeepaliveAsleep,
+    /// A silent peer is given up long after its time.
+    KeepaliveSlow,
     /// A peer that is silent for a moment is given up.
     KeepaliveHasty,
     /// Bulk that was delivered stays.

@@ -7,9 +7,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::bulk::{BulkReceiver, BulkSender};
+use super::limits::{CUT, FRAME_COST, UNHEARD_BULK};
 #[cfg(test)]
 use super::planted::{Defect, planted};
-use super::limits::{CUT, FRAME_COST, UNHEARD_BULK};
 use super::window::ReceiveWindow;
 use super::{ConnId, MAX_MESSAGE, MAX_STREAM_WINDOW, PRIMARY, Priority, SessionError, StreamId};
 use crate::wire::session_proto as proto;

@@ -3,11 +3,11 @@
 use prost::Message;
 use tokio::time::Instant;
 
+#[cfg(test)]
+use super::super::planted::{Defect, planted};
 use super::super::{
     ConnId, MAX_PROTOCOL_NAME, MAX_STREAMS, PRIMARY, Priority, RESET_BUSY, RESET_DRAINING, SessionError, StreamId,
 };
-#[cfg(test)]
-use super::super::planted::{Defect, planted};
 use super::{Event, Machine, State};
 use crate::wire::session_proto as proto;
 use crate::wire::{Frame, FrameKind};

@@ -4,9 +4,9 @@ use tokio::time::Instant;
 
 use super::super::connection::Batch;
 use super::super::limits::OUTPUT_HIGH_WATER;
-use super::super::{CLOSE_SHUTDOWN, ConnId, PRIMARY};
 #[cfg(test)]
 use super::super::planted::{Defect, planted};
+use super::super::{CLOSE_SHUTDOWN, ConnId, PRIMARY};
 use super::{Machine, State, close_frame};
 use crate::wire::MAX_BATCH;
 

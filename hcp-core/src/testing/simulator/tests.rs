@@ -100,6 +100,7 @@ fn what_is_broken_on_purpose_is_noticed() {
         (Defect::ResetUntold, "drained while stream"),
         (Defect::LossUntold, "goes on without its primary"),
         (Defect::KeepaliveAsleep, "time stands still"),
+        (Defect::KeepaliveSlow, "late for a primary that was cut"),
         (Defect::KeepaliveHasty, "though nothing happened to it: the peer went silent"),
         (Defect::DeliveredHeld, "bytes are held, and"),
         (Defect::OutputUnbounded, "where some was announced"),
