@@ -46,14 +46,17 @@ use tokio::time::Instant;
 use self::cast::Cast;
 use self::ledger::{Checked, Violation, content, violated};
 use self::plan::{Leaving, SETTLES};
-pub use self::report::Report;
 use self::report::Happened;
+pub use self::report::Report;
 use self::side::{Handle, Over, Session};
 use self::wires::Wire;
 use crate::session::{Priority, StreamId, message_cost};
 
 /// The name of the protocol of all streams.
 const PROTOCOL: &str = "hcp/simulated/1";
+
+/// Things that may happen at one instant; more never end.
+const BUSY: u32 = 10_000;
 
 /// A simulation of sessions, all of it decided by a seed.
 #[derive(Clone, Copy, Debug)]
@@ -110,19 +113,51 @@ enum Happening {
     /// The dialler of a session dials.
     Begin(usize),
     /// Something has arrived at an end of a wire.
-    Arrival { wire: usize, end: usize },
+    Arrival {
+        wire: usize,
+        end: usize,
+    },
     /// A machine's own time has come.
-    Timer { session: usize, side: usize },
+    Timer {
+        session: usize,
+        side: usize,
+    },
     /// A handshake may have taken too long.
-    Deadline { wire: usize, end: usize },
+    Deadline {
+        wire: usize,
+        end: usize,
+    },
     /// An application opens its next stream, sends its next message, takes one.
-    Open { session: usize, side: usize },
-    Act { session: usize, side: usize, stream: StreamId },
-    Read { session: usize, side: usize, stream: StreamId },
-    DialLane { session: usize, tries: usize },
-    Drain { session: usize, side: usize },
-    Close { session: usize, side: usize },
-    Break { session: usize, fault: usize },
+    Open {
+        session: usize,
+        side: usize,
+    },
+    Act {
+        session: usize,
+        side: usize,
+        stream: StreamId,
+    },
+    Read {
+        session: usize,
+        side: usize,
+        stream: StreamId,
+    },
+    DialLane {
+        session: usize,
+        tries: usize,
+    },
+    Drain {
+        session: usize,
+        side: usize,
+    },
+    Close {
+        session: usize,
+        side: usize,
+    },
+    Break {
+        session: usize,
+        fault: usize,
+    },
     /// Everybody says what is left to say and ends.
     Settle,
 }
@@ -173,7 +208,12 @@ impl World {
     fn live(&mut self) -> Checked {
         self.begin();
         let deadline = SETTLES + self.patience();
+        let mut busy = 0;
         while let Some(((when, _), what)) = self.calendar.pop_first() {
+            busy = if when > self.now { 0 } else { busy + 1 };
+            if busy > BUSY {
+                return violated(format!("time stands still: {}", self.unfinished()));
+            }
             self.now = when;
             if when > deadline {
                 return violated(format!("not over in time: {}", self.unfinished()));
@@ -245,7 +285,14 @@ impl World {
         let Some(plan) = it.opens.pop_front() else { return Ok(()) };
         let priority = plan.priority;
         let Some((stream, credit)) = machine.open(now, PROTOCOL, priority) else {
-            self.report.happened(Happened::OpensRefused);
+            if !it.draining && !it.drains && !it.closing {
+                // There is no room until others end.
+                self.report.happened(Happened::OpensDelayed);
+                it.opens.push_front(plan);
+                self.after(Duration::from_millis(200), Happening::Open { session, side });
+            } else {
+                self.report.happened(Happened::OpensRefused);
+            }
             return Ok(());
         };
         it.handles.insert(stream, Handle::new(plan, true, credit));

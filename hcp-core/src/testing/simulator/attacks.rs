@@ -37,8 +37,9 @@ impl World {
 
     /// The session that a lane of another is offered to.
     pub(super) fn thief_of(&mut self, owner: usize) -> Option<usize> {
-        let others: Vec<usize> =
-            (0..self.sessions.len()).filter(|it| *it != owner && self.sessions[*it].sides[1].machine.is_some()).collect();
+        let others: Vec<usize> = (0..self.sessions.len())
+            .filter(|it| *it != owner && self.sessions[*it].sides[1].machine.is_some())
+            .collect();
         if others.is_empty() || self.rng.random_range(0..3) > 0 {
             return None;
         }

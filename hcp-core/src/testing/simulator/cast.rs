@@ -62,7 +62,10 @@ impl Cast {
         let replicas = [
             (Server::Replica(0), first.clone()),
             (Server::Replica(1), replica(11, round)?),
-            (Server::Expired, replica(12, Round::new(9, 8, Validity::new(UNIX_NOW - DAY, UNIX_NOW - DAY / 2).ok()?).ok()?)?),
+            (
+                Server::Expired,
+                replica(12, Round::new(9, 8, Validity::new(UNIX_NOW - DAY, UNIX_NOW - DAY / 2).ok()?).ok()?)?,
+            ),
             (Server::Withdrawn, replica(13, Round::new(7, 7, valid).ok()?)?),
         ];
         let nodes = [(Server::Node, node.clone()), (Server::Stranger, stranger)];

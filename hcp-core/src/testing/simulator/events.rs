@@ -289,6 +289,7 @@ impl World {
         let out = it.closing && it.machine.as_ref().is_some_and(|machine| !machine.has_output(PRIMARY));
         if out {
             it.ended = Some(Ended::Closed);
+            it.ended_at = self.now;
             self.leave(session, side);
         }
         Ok(())
@@ -328,6 +329,7 @@ impl World {
         }
         let it = &mut self.sessions[session].sides[side];
         it.ended = Some(if it.closing { Ended::Closed } else { Ended::Failed(error) });
+        it.ended_at = self.now;
         self.leave(session, side);
         Ok(())
     }

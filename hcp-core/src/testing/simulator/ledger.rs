@@ -7,9 +7,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::session::{
-    MAX_MESSAGE, MAX_STREAM_WINDOW, Priority, SESSION_GROWTH, STREAM_WINDOW, StreamId, message_cost,
-};
+use crate::session::{MAX_MESSAGE, MAX_STREAM_WINDOW, Priority, SESSION_GROWTH, STREAM_WINDOW, StreamId, message_cost};
 
 /// What must hold and does not.
 #[derive(Clone, Debug)]
@@ -110,10 +108,6 @@ impl Flow {
     pub(super) fn misses(&self) -> bool {
         self.received < self.sent.len() || self.finished != self.end_seen
     }
-
-    pub(super) fn lengths(&self) -> u64 {
-        self.sent.iter().map(|sent| sent.length as u64).sum()
-    }
 }
 
 /// All streams of a session, in both directions. A flow is named by its stream and the side that sends.
@@ -151,12 +145,15 @@ impl Ledger {
         self.flows.iter().map(|((stream, from), flow)| (*stream, *from, flow))
     }
 
-    pub(super) fn bytes(&self) -> u64 {
-        self.flows.values().map(Flow::lengths).sum()
-    }
-
     /// A message is handed to the machine of `from`, whose primary has `written` so many bytes.
-    pub(super) fn sends(&mut self, stream: StreamId, from: usize, offset: usize, length: usize, written: u64) -> Checked {
+    pub(super) fn sends(
+        &mut self,
+        stream: StreamId,
+        from: usize,
+        offset: usize,
+        length: usize,
+        written: u64,
+    ) -> Checked {
         let class = self.flow(stream, from)?.class;
         let mark = Mark { written, received: self.received[from][class] };
         Self::count(&mut self.sent[from], class, length);
@@ -228,11 +225,8 @@ impl Ledger {
         }
         let grew = out > STREAM_WINDOW && !flow.grown;
         flow.grown |= grew;
-        let growth: u64 = self
-            .flows
-            .values()
-            .map(|flow| flow.granted.saturating_sub(flow.taken).saturating_sub(STREAM_WINDOW))
-            .sum();
+        let growth: u64 =
+            self.flows.values().map(|flow| flow.granted.saturating_sub(flow.taken).saturating_sub(STREAM_WINDOW)).sum();
         if growth > 2 * SESSION_GROWTH {
             return violated("the windows of both sides grew beyond the session's bound");
         }

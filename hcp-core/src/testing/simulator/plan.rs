@@ -118,7 +118,8 @@ impl SessionPlan {
         };
         let mut opens = [0, 1].map(|side| Self::opens(rng, size, side));
         let bulk = opens.iter().flatten().any(|(_, stream)| stream.priority == Priority::Bulk);
-        let lanes = if bulk && size != Size::Saturated && !chance(rng, 4) { rng.random_range(1..=MAX_LANES) } else { 0 };
+        let lanes =
+            if bulk && size != Size::Saturated && !chance(rng, 4) { rng.random_range(1..=MAX_LANES) } else { 0 };
         let lanes = if size == Size::Small { lanes.min(2) } else { lanes };
         let mut plan = Self {
             anonymous: chance(rng, 3),
@@ -153,8 +154,11 @@ impl SessionPlan {
             Size::Middle => 6,
             _ => 4,
         };
-        // Now and then more than a session allows at once.
-        let count = if chance(rng, 100) { 40 } else { rng.random_range(0..=most) };
+        if size == Size::Small && chance(rng, 120) {
+            // More than a session allows at once; those that find no room wait for those that end.
+            return (0..60).map(|_| (millis(rng, 2_000..2_300), StreamPlan::new(rng, size, None))).collect();
+        }
+        let count = rng.random_range(0..=most);
         (0..count).map(|_| (millis(rng, 0..9_000), StreamPlan::new(rng, size, None))).collect()
     }
 
@@ -171,7 +175,9 @@ impl SessionPlan {
         let heavy = if chance(rng, 2) { Priority::Live } else { Priority::Bulk };
         let light = if heavy == Priority::Live { Priority::Bulk } else { Priority::Live };
         let mut opens: Vec<_> = (0..6)
-            .map(|_| (Duration::from_secs(1), stream(heavy, vec![rng.random_range(200_000..300_000); 3], Duration::ZERO)))
+            .map(|_| {
+                (Duration::from_secs(1), stream(heavy, vec![rng.random_range(200_000..300_000); 3], Duration::ZERO))
+            })
             .collect();
         opens.push((Duration::from_secs(2), stream(light, vec![1_000; 3], Duration::from_secs(1))));
         opens.push((Duration::from_secs(2), stream(Priority::Control, vec![100; 3], Duration::from_secs(1))));
@@ -233,7 +239,8 @@ impl StreamPlan {
             (Size::Middle, _) => 12,
             _ => 10,
         };
-        let lengths = (0..rng.random_range(0..=most)).map(|_| Self::length(rng, size, priority)).collect();
+        let least = if size == Size::Large && priority != Priority::Control { most / 2 } else { 0 };
+        let lengths = (0..rng.random_range(least..=most)).map(|_| Self::length(rng, size, priority)).collect();
         Self {
             priority,
             lengths,
@@ -266,11 +273,14 @@ impl StreamPlan {
 
 fn line(rng: &mut StdRng, size: Size) -> Line {
     let delay = millis(rng, 1..400);
-    let slow = size == Size::Small || size == Size::Saturated;
     Line {
         delay,
         jitter: if chance(rng, 2) { delay / 2 } else { Duration::ZERO },
-        rate: if slow { rng.random_range(30..2_000) } else { rng.random_range(500..10_000) },
+        rate: match size {
+            Size::Small | Size::Saturated => rng.random_range(30..2_000),
+            Size::Middle => rng.random_range(500..10_000),
+            Size::Large => rng.random_range(2_000..20_000),
+        },
         capacity: if chance(rng, 3) { 16_384 } else { 131_072 },
         grain: match (size, rng.random_range(0..12)) {
             (Size::Small, 0) => 40,

@@ -21,6 +21,8 @@ pub(super) struct Session {
     pub(super) had_lanes: bool,
     /// Something happened that may end it.
     pub(super) hurt: bool,
+    /// By when both sides have to know.
+    pub(super) ends_by: Option<Duration>,
     /// Whoever answers the dialler is not who may.
     pub(super) imposter: bool,
 }
@@ -40,6 +42,7 @@ pub(super) struct Side {
     /// This side has said that it closes.
     pub(super) closing: bool,
     pub(super) ended: Option<Ended>,
+    pub(super) ended_at: Duration,
     pub(super) timer: Option<Duration>,
     pub(super) paused_until: Duration,
     pub(super) settles: bool,
@@ -129,6 +132,7 @@ impl Session {
             dialling: 0,
             had_lanes: false,
             hurt: false,
+            ends_by: None,
             imposter: false,
         }
     }

@@ -43,6 +43,9 @@ impl World {
                 let Some(ended) = &this.ended else {
                     return violated(format!("session {number} never ended for side {side}"));
                 };
+                if it.ends_by.is_some_and(|by| this.ended_at > by) {
+                    return violated(format!("session {number} side {side} was late for a primary that was cut"));
+                }
                 let waited = matches!(ended, Ended::Failed(SessionError::HandshakeTimedOut));
                 if it.imposter && !it.hurt && side == 0 && waited {
                     return violated("an imposter was waited for and not refused");
@@ -55,7 +58,8 @@ impl World {
                 self.is_accounted_for(number, stream, from, flow)?;
             }
         }
-        let left = self.wires.iter().flat_map(|wire| &wire.ends).find(|end| !matches!(end, End::Nobody | End::Stranger));
+        let left =
+            self.wires.iter().flat_map(|wire| &wire.ends).find(|end| !matches!(end, End::Nobody | End::Stranger));
         left.map_or(Ok(()), |end| violated(format!("somebody is left at a connection: {end:?}")))
     }
 

@@ -275,7 +275,6 @@ impl World {
 
     fn no_lane(&mut self, wire: usize, session: usize, error: &LaneError) -> Checked {
         let (tries, hurt) = (self.wires[wire].lane.unwrap_or(0), self.wires[wire].hurt);
-        let expected = self.wires[wire].server != self.sessions[session].plan.server;
         self.report.log(self.now, ("no lane", session, error.to_string()));
         self.shut(wire, 0);
         if matches!(error, LaneError::OtherReplica) {
@@ -285,10 +284,8 @@ impl World {
                 return Ok(());
             }
             self.report.happened(Happened::LanesGivenUp);
-        } else if !hurt || expected {
-            if !hurt && self.sessions[session].sides[1].ended.is_none() {
-                return violated(format!("a lane failed though nothing happened to it: {error}"));
-            }
+        } else if !hurt && self.sessions[session].sides[1].ended.is_none() {
+            return violated(format!("a lane failed though nothing happened to it: {error}"));
         }
         self.sessions[session].dialling -= 1;
         Ok(())
@@ -322,6 +319,7 @@ impl World {
             return violated(format!("a dialler was not accepted: {error}"));
         }
         it.sides[1].ended = Some(Ended::Failed(error));
+        it.sides[1].ended_at = self.now;
         Ok(())
     }
 
