@@ -16,6 +16,8 @@ mod hello;
 mod lanes;
 mod limits;
 mod machine;
+#[cfg(test)]
+pub(crate) mod planted;
 mod roundtrip;
 mod schedule;
 mod stream;

@@ -12,11 +12,13 @@ pub mod fault {
     pub use crate::messenger::fault::POINTS;
 }
 pub mod fuzz;
+mod simulator;
 #[cfg(feature = "tor")]
 mod socks;
 #[cfg(all(feature = "tor", unix))]
 mod tor_network;
 
+pub use self::simulator::{Report, Simulation, SimulationError};
 #[cfg(feature = "tor")]
 pub use self::socks::{SocksError, socks_connect, socks_connect_isolated};
 #[cfg(all(feature = "tor", unix))]

@@ -112,6 +112,10 @@ impl HcpError {
         Self::new(CoreKind::Closed, message)
     }
 
+    pub(crate) fn in_use(message: impl Into<String>) -> Self {
+        Self::new(CoreKind::InUse, message)
+    }
+
     pub(crate) fn cancelled() -> Self {
         Self::Cancelled { message: "cancelled".into() }
     }
@@ -182,6 +186,8 @@ from_core!(
     hcp_core::identity::SignatureError,
     hcp_core::identity::ctor::ExportKeyError,
     hcp_core::identity::ctor::ImportKeyError,
+    hcp_core::identity::delegation::DelegationError,
+    hcp_core::identity::delegation::IssueError,
     hcp_core::identity::keyfile::CostError,
     hcp_core::identity::keyfile::LoadKeyError,
     hcp_core::identity::keyfile::SaveKeyError,
@@ -192,8 +198,10 @@ from_core!(
     hcp_core::messenger::MessageError,
     hcp_core::messenger::ProfileError,
     hcp_core::messenger::TransferError,
+    hcp_core::network::ListenError,
     hcp_core::network::LocalNetworkError,
     hcp_core::network::tor::BootstrapError,
+    hcp_core::node::BackoffError,
     hcp_core::node::BindError,
     hcp_core::node::ConnectError,
     hcp_core::node::OpenError,

@@ -1,10 +1,11 @@
-//! Key files: an identity in a file, sealed by a passphrase or, on explicit request, plain.
+//! Key files: a key, or a replica's credentials, in a file, sealed by a passphrase or, on explicit request, plain.
 
 use std::sync::Arc;
 
 use hcp_core::error::ErrorKind;
 use hcp_core::identity::keyfile as core;
 
+use crate::delegation::{OwnerKey, ReplicaCredentials, SessionKey};
 use crate::error::HcpError;
 use crate::identity::{Identity, Passphrase};
 
@@ -44,7 +45,7 @@ impl Argon2Cost {
     }
 }
 
-/// A file that holds the key of one identity.
+/// A file that holds one key, or the credentials of a replica; it never passes for one of another purpose.
 #[derive(Debug, uniffi::Object)]
 pub struct KeyFile {
     inner: core::KeyFile,
@@ -72,18 +73,81 @@ impl KeyFile {
     /// # Errors
     /// `InvalidInput` when there is anything at the path, which then stays as it was; `Storage`.
     pub async fn save(&self, key: Arc<Identity>, protection: Protection) -> Result<(), HcpError> {
-        let (file, protection) = (self.inner.clone(), protection.into());
-        blocking(move || Ok(file.save(&key.inner, &protection)?)).await
+        self.write(key.inner.clone(), protection).await
     }
 
     /// Reads the key back.
     ///
     /// # Errors
-    /// `Authentication` for a wrong passphrase, a plain file when a passphrase was given, or the other way round;
-    /// `InvalidInput` for no file or another file; `Storage`; `LimitExceeded` when the file demands too much.
+    /// `Authentication` for a wrong passphrase, a key of another purpose, a plain file when a passphrase was given, or the
+    /// other way round; `InvalidInput` for no file or another file; `Storage`; `LimitExceeded` when the file demands too
+    /// much.
     pub async fn load(&self, protection: Protection) -> Result<Arc<Identity>, HcpError> {
+        Ok(Identity::shared(self.read(protection).await?))
+    }
+
+    /// As [`save`](Self::save), for the key of a service's owner.
+    ///
+    /// # Errors
+    /// As `save`.
+    pub async fn save_owner_key(&self, key: Arc<OwnerKey>, protection: Protection) -> Result<(), HcpError> {
+        self.write(key.inner.clone(), protection).await
+    }
+
+    /// As [`load`](Self::load), for the key of a service's owner.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub async fn load_owner_key(&self, protection: Protection) -> Result<Arc<OwnerKey>, HcpError> {
+        Ok(OwnerKey::shared(self.read(protection).await?))
+    }
+
+    /// As [`save`](Self::save), for a session key that waits for its delegation.
+    ///
+    /// # Errors
+    /// As `save`.
+    pub async fn save_session_key(&self, key: Arc<SessionKey>, protection: Protection) -> Result<(), HcpError> {
+        self.write(key.inner.clone(), protection).await
+    }
+
+    /// As [`load`](Self::load), for a session key that waits for its delegation.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub async fn load_session_key(&self, protection: Protection) -> Result<Arc<SessionKey>, HcpError> {
+        Ok(SessionKey::shared(self.read(protection).await?))
+    }
+
+    /// As [`save`](Self::save), for a replica's credentials.
+    ///
+    /// # Errors
+    /// As `save`.
+    pub async fn save_replica_credentials(
+        &self,
+        credentials: Arc<ReplicaCredentials>,
+        protection: Protection,
+    ) -> Result<(), HcpError> {
+        self.write(credentials.inner.clone(), protection).await
+    }
+
+    /// As [`load`](Self::load), for a replica's credentials.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub async fn load_replica_credentials(&self, protection: Protection) -> Result<Arc<ReplicaCredentials>, HcpError> {
+        Ok(ReplicaCredentials::shared(self.read(protection).await?))
+    }
+}
+
+impl KeyFile {
+    async fn write(&self, key: impl core::StoredKey + Send + 'static, protection: Protection) -> Result<(), HcpError> {
         let (file, protection) = (self.inner.clone(), protection.into());
-        blocking(move || Ok(Identity::shared(file.load(&protection)?))).await
+        blocking(move || Ok(file.save(&key, &protection)?)).await
+    }
+
+    async fn read<K: core::StoredKey + Send + 'static>(&self, protection: Protection) -> Result<K, HcpError> {
+        let (file, protection) = (self.inner.clone(), protection.into());
+        blocking(move || Ok(file.load(&protection)?)).await
     }
 }
 

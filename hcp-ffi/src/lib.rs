@@ -11,17 +11,21 @@
 
 mod builder;
 pub mod cancellation;
+pub mod delegation;
 pub mod error;
 pub mod handler;
 pub mod identity;
 pub mod keyfile;
 pub mod limits;
+pub mod maintained;
 pub mod messenger;
 mod mirror;
 pub mod network;
 pub mod node;
+pub mod node_event;
 pub mod onion_service;
 mod running;
+pub mod service;
 pub mod session;
 pub mod stream;
 pub mod tor;

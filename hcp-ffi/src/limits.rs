@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hcp_core::identity::delegation;
 use hcp_core::{messenger, network, node, session};
 
 /// The virtual port on which HCP listens at an onion address.
@@ -34,16 +35,88 @@ pub fn max_keepalive() -> Duration {
     node::MAX_KEEPALIVE
 }
 
+/// Events of a node that wait for a slow reader; older ones are dropped, and the reader is told how many.
+#[uniffi::export]
+pub fn event_queue() -> u64 {
+    node::EVENT_QUEUE as u64
+}
+
+/// Bytes that all peers together can make a node hold.
+#[uniffi::export]
+pub fn node_memory() -> u64 {
+    node::NODE_MEMORY as u64
+}
+
+/// The shortest first wait of a `Backoff`.
+#[uniffi::export]
+pub fn min_backoff() -> Duration {
+    node::MIN_BACKOFF
+}
+
+/// The longest wait of a `Backoff`.
+#[uniffi::export]
+pub fn max_backoff() -> Duration {
+    node::MAX_BACKOFF
+}
+
+/// A session that lived this long was a success, after which the waits of a `Backoff` begin anew.
+#[uniffi::export]
+pub fn healthy_session() -> Duration {
+    node::HEALTHY_SESSION
+}
+
 /// The longest message of a stream, in bytes.
 #[uniffi::export]
 pub fn max_message() -> u64 {
     session::MAX_MESSAGE as u64
 }
 
-/// Bytes that one stream may have in flight in one direction.
+/// Bytes that one stream may have in flight in one direction, at first.
 #[uniffi::export]
 pub fn stream_window() -> u64 {
     session::STREAM_WINDOW
+}
+
+/// Bytes that one stream may have in flight in one direction, once its reader has kept up.
+#[uniffi::export]
+pub fn max_stream_window() -> u64 {
+    session::MAX_STREAM_WINDOW
+}
+
+/// Bytes by which all windows of a session together may grow.
+#[uniffi::export]
+pub fn session_growth() -> u64 {
+    session::SESSION_GROWTH
+}
+
+/// The most lanes of a session.
+#[uniffi::export]
+pub fn max_lanes() -> u64 {
+    session::MAX_LANES as u64
+}
+
+/// How far the clocks of an owner and of a dialler may be apart, in seconds.
+#[uniffi::export]
+pub fn clock_skew() -> u64 {
+    delegation::CLOCK_SKEW
+}
+
+/// The length of an owner certificate, in bytes.
+#[uniffi::export]
+pub fn owner_certificate_len() -> u64 {
+    delegation::OwnerCertificate::LEN as u64
+}
+
+/// The length of a delegation, in bytes.
+#[uniffi::export]
+pub fn delegation_len() -> u64 {
+    delegation::Delegation::LEN as u64
+}
+
+/// How many services `SerialFloors` remembers.
+#[uniffi::export]
+pub fn serial_floors_capacity() -> u64 {
+    delegation::SerialFloors::CAPACITY as u64
 }
 
 /// Streams that a peer may have open at once in one session.

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use hcp_core::network as core;
 
+use crate::cancellation::{Cancellation, unless_cancelled};
 use crate::error::HcpError;
+use crate::identity::Identity;
+use crate::service::Listener;
 use crate::tor::TorNetwork;
 
 /// A place where onion addresses can be dialled and served.
@@ -16,6 +19,27 @@ pub enum Network {
     Local(Arc<LocalNetwork>),
     /// Tor.
     Tor(Arc<TorNetwork>),
+}
+
+#[uniffi::export(async_runtime = "tokio")]
+impl Network {
+    /// Serves the identity's address, at the port of HCP, until the `Listener` is dropped or the node ends that took it.
+    ///
+    /// Returns as soon as the address is launched; `Listener.reachable` waits until strangers can reach it.
+    ///
+    /// # Errors
+    /// `InUse` when this process serves the address already, `Closed` when the network was shut down, `Cancelled`, and what
+    /// the network says.
+    // The generated code of an enum's methods knows no defaults; an extension in each language leaves out the argument.
+    pub async fn listen(
+        &self,
+        identity: Arc<Identity>,
+        cancellation: Option<Arc<Cancellation>>,
+    ) -> Result<Arc<Listener>, HcpError> {
+        let network = self.core()?;
+        let listener = unless_cancelled(cancellation, network.listen(&identity.inner, &[core::HCP_PORT])).await??;
+        Ok(Listener::shared(listener))
+    }
 }
 
 impl Network {

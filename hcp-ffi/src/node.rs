@@ -1,17 +1,21 @@
 //! Nodes: an identity on a network, which dials peers and accepts them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use hcp_core::node as core;
 
 use crate::builder::Building;
 use crate::cancellation::{Cancellation, unless_cancelled};
+use crate::delegation::SerialFloors;
 use crate::error::HcpError;
 use crate::handler::{StreamHandler, serve_with};
 use crate::identity::{Identity, OnionAddress};
+use crate::maintained::{Backoff, Dialling, Maintained};
 use crate::network::Network;
+use crate::node_event::{NodeEvents, NodeStats};
 use crate::running::Running;
+use crate::service::Service;
 use crate::session::Session;
 use crate::watch::StatusWatch;
 
@@ -65,6 +69,30 @@ impl NodeBuilder {
         self
     }
 
+    /// How many lanes a session that this node dialled has while a bulk stream is open in it: 2 by default, at most `maxLanes`.
+    /// More carry files faster; over Tor each takes circuits of its own to be built.
+    pub fn lanes(self: Arc<Self>, lanes: u64) -> Arc<Self> {
+        self.inner.set(|builder| builder.lanes(usize::try_from(lanes).unwrap_or(usize::MAX)));
+        self
+    }
+
+    /// What is known of the delegations of services, empty by default. An application that keeps it from run to run refuses
+    /// delegations that were withdrawn before.
+    pub fn floors(self: Arc<Self>, floors: Arc<SerialFloors>) -> Arc<Self> {
+        self.inner.set(|builder| builder.floors(floors.inner.clone()));
+        self
+    }
+
+    /// Serves a service's address as well; each as often as it is called.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the service has been used.
+    pub fn service(self: Arc<Self>, service: Arc<Service>) -> Result<Arc<Self>, HcpError> {
+        let service = service.inner.take()?;
+        self.inner.set(|builder| builder.service(service));
+        Ok(self)
+    }
+
     /// Launches the node. Returns once it is launched; `Node.reachable` waits until it can be dialled.
     ///
     /// # Errors
@@ -74,7 +102,8 @@ impl NodeBuilder {
     pub async fn bind(&self, cancellation: Option<Arc<Cancellation>>) -> Result<Arc<Node>, HcpError> {
         let builder = self.inner.take()?;
         let node = unless_cancelled(cancellation, builder.bind()).await??;
-        Ok(Arc::new(Node { address: Arc::clone(&self.address), inner: Running::start(node) }))
+        let (address, inner) = (Arc::clone(&self.address), Running::start(node));
+        Ok(Arc::new(Node { address, inner, dialling: Mutex::default() }))
     }
 }
 
@@ -85,6 +114,8 @@ impl NodeBuilder {
 pub struct Node {
     address: Arc<OnionAddress>,
     inner: Arc<Running<core::Node>>,
+    /// What dials for the node, and would keep it alive when it is shut down.
+    dialling: Mutex<Vec<Weak<Dialling>>>,
 }
 
 #[uniffi::export(async_runtime = "tokio")]
@@ -112,7 +143,10 @@ impl Node {
         self.unless_down(cancellation, async { Ok(node.reachable().await) }).await
     }
 
-    /// Opens a session with whoever holds the key of `address`, and proves to them who this node is.
+    /// The session with whoever holds the key of `address`, or speaks for it: the one that exists, whoever dialled it, or a
+    /// new one, to which this node proves who it is. It is shared by all who connect to the address.
+    ///
+    /// A session whose peer has vanished is found dead by the keepalive, and given out until then.
     ///
     /// # Errors
     /// `Unreachable`, `TimedOut`, `ProtocolViolation`, `Authentication`; `Cancelled`; `Closed` when the node was shut down.
@@ -126,7 +160,7 @@ impl Node {
         self.unless_down(cancellation, async { Ok(Session::shared(node.connect(address.inner).await?)) }).await
     }
 
-    /// Opens a session without showing who this node is. The peer can open no streams in it.
+    /// Opens a new session without showing who this node is. The peer can open no streams in it.
     ///
     /// # Errors
     /// As [`Self::connect`].
@@ -141,9 +175,69 @@ impl Node {
             .await
     }
 
+    /// Opens a new session as somebody else, such as an identity made for this one peer. The peer can open no streams in it,
+    /// and nothing connects it with this node.
+    ///
+    /// A peer keeps one session for an identity: of two that are open at once it may drain the first.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    #[uniffi::method(default(cancellation = None))]
+    pub async fn connect_as(
+        &self,
+        address: Arc<OnionAddress>,
+        identity: Arc<Identity>,
+        cancellation: Option<Arc<Cancellation>>,
+    ) -> Result<Arc<Session>, HcpError> {
+        let node = self.core()?;
+        let connect = async { Ok(Session::shared(node.connect_as(address.inner, &identity.inner).await?)) };
+        self.unless_down(cancellation, connect).await
+    }
+
+    /// Keeps a session with whoever holds the key of `address`: connects, and connects again whenever the session has ended.
+    /// Waits from one second to one minute unless told otherwise.
+    ///
+    /// # Errors
+    /// `Closed` when the node was shut down.
+    #[uniffi::method(default(backoff = None))]
+    #[expect(clippy::unused_async, reason = "the task that dials needs a runtime to be on")]
+    pub async fn maintain(
+        &self,
+        address: Arc<OnionAddress>,
+        backoff: Option<Arc<Backoff>>,
+    ) -> Result<Arc<Maintained>, HcpError> {
+        let backoff = backoff.map(|backoff| backoff.inner).unwrap_or_default();
+        // Held while the node is asked, so that a shutdown either comes before or finds what is made here.
+        let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
+        let maintained = Running::start(Arc::new(self.core()?.maintain(address.inner, backoff)));
+        dialling.retain(|dialling| dialling.upgrade().is_some_and(|dialling| dialling.value().is_some()));
+        dialling.push(Arc::downgrade(&maintained));
+        Ok(Maintained::shared(maintained))
+    }
+
+    /// What happens to the node from now on.
+    ///
+    /// # Errors
+    /// `Closed` when the node was shut down.
+    pub fn events(&self) -> Result<Arc<NodeEvents>, HcpError> {
+        Ok(NodeEvents::shared(self.core()?.events()))
+    }
+
+    /// What the node has done since it was bound, and what it holds now.
+    ///
+    /// # Errors
+    /// `Closed` when the node was shut down.
+    pub fn stats(&self) -> Result<NodeStats, HcpError> {
+        Ok(self.core()?.stats().into())
+    }
+
     /// Ends the node and its sessions at once, whoever still holds handles.
     pub fn shutdown(&self) {
         drop(self.inner.end());
+        let dialling = std::mem::take(&mut *self.dialling.lock().unwrap_or_else(PoisonError::into_inner));
+        for dialling in dialling.iter().filter_map(Weak::upgrade) {
+            drop(dialling.end());
+        }
     }
 }
 

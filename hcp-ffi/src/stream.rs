@@ -11,6 +11,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::cancellation::{Cancellation, unless_cancelled};
 use crate::error::HcpError;
+use crate::session::Priority;
 
 /// An ordered flow of messages to and from a peer.
 ///
@@ -22,6 +23,7 @@ pub struct Stream {
     turn: AsyncMutex<()>,
     ended: Cancellation,
     sender: Arc<StreamSender>,
+    priority: Priority,
 }
 
 enum State {
@@ -33,6 +35,11 @@ enum State {
 
 #[uniffi::export(async_runtime = "tokio")]
 impl Stream {
+    /// What goes first when the session has more to send than its connection takes; the side that opened it has said.
+    pub fn priority(&self) -> Priority {
+        self.priority
+    }
+
     /// Sends a message of at most `maxMessage` bytes; waits while the peer's window is full.
     ///
     /// # Errors
@@ -72,9 +79,10 @@ impl Stream {
 
 impl Stream {
     pub(crate) fn shared(inner: core::Stream) -> Arc<Self> {
+        let priority = inner.priority().into();
         let sender = Arc::new(StreamSender { inner: AsyncMutex::new(inner.sender()) });
         let state = Mutex::new(State::Resting(inner));
-        Arc::new(Self { state, turn: AsyncMutex::new(()), ended: Cancellation::unused(), sender })
+        Arc::new(Self { state, turn: AsyncMutex::new(()), ended: Cancellation::unused(), sender, priority })
     }
 
     /// Drops the core's stream, though handles remain.

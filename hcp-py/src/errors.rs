@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt::Debug;
 
 use hcp_core::error::ErrorKind;
+use hcp_core::identity::delegation::{DelegationError, IssueError};
 use hcp_core::identity::keyfile::{CostError, LoadKeyError, SaveKeyError};
 use hcp_core::identity::{AddressError, EmptyPassphrase, ExpandedKeyError, SignatureError, ctor};
 use hcp_core::messenger::{
@@ -13,7 +14,7 @@ use hcp_core::messenger::{
 };
 use hcp_core::network::tor::BootstrapError;
 use hcp_core::network::{DialError, ListenError, LocalNetworkError};
-use hcp_core::node::{BindError, ConnectError, OpenError, RecvError, SendError};
+use hcp_core::node::{BackoffError, BindError, ConnectError, OpenError, RecvError, SendError};
 use hcp_core::session::SessionError;
 use hcp_core::testing::DescriptionError;
 use pyo3::prelude::*;
@@ -123,11 +124,13 @@ macro_rules! from_core {
 
 from_core!(
     AddressError,
+    BackoffError,
     BindError,
     BootstrapError,
     ConnectError,
     ContactError,
     CostError,
+    DelegationError,
     DescriptionError,
     DialError,
     EmptyPassphrase,
@@ -135,6 +138,7 @@ from_core!(
     ExpandedKeyError,
     GoOnlineError,
     IdError,
+    IssueError,
     ListenError,
     LoadKeyError,
     LocalNetworkError,
@@ -150,6 +154,12 @@ from_core!(
     ctor::ExportKeyError,
     ctor::ImportKeyError,
 );
+
+/// The `ErrorKind` of Python.
+pub(crate) fn error_kind(py: Python<'_>, kind: ErrorKind) -> PyResult<Py<PyAny>> {
+    let failure = Failure { kind, reason: String::new(), message: String::new(), causes: Vec::new() };
+    Ok(PyErr::from(failure).value(py).getattr("kind")?.unbind())
+}
 
 /// Whether the error says no more than that the other side, or this one, has ended the stream or session.
 pub(crate) fn is_closed(py: Python<'_>, error: &PyErr) -> bool {
@@ -180,6 +190,12 @@ fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'sta
         return match error {
             ConnectError::Dial(inner) => Some(inner),
             ConnectError::Session(inner) => Some(inner),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            SessionError::Delegation(inner) => Some(inner),
             _ => None,
         };
     }

@@ -7,6 +7,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyRange, PyType};
 
+use crate::delegation::{OwnerKey, ReplicaCredentials, SessionKey};
 use crate::errors::Failure;
 use crate::identity::{Identity, LogKey};
 use crate::operation::{Nothing, Operation, blocking};
@@ -100,14 +101,11 @@ impl KeyFile {
     fn save(&self, key: Key<'_>, protection: &Protection) -> Operation {
         let (file, protection) = (self.0.clone(), protection.0.clone());
         match key {
-            Key::Identity(key) => {
-                let key = key.get().0.clone();
-                blocking(move || Ok(file.save(&key, &protection).map(|()| Nothing)?))
-            }
-            Key::LogKey(key) => {
-                let key = key.get().0.clone();
-                blocking(move || Ok(file.save(&key, &protection).map(|()| Nothing)?))
-            }
+            Key::Identity(key) => save(file, key.get().0.clone(), protection),
+            Key::LogKey(key) => save(file, key.get().0.clone(), protection),
+            Key::OwnerKey(key) => save(file, key.get().0.clone(), protection),
+            Key::SessionKey(key) => save(file, key.get().0.clone(), protection),
+            Key::ReplicaCredentials(credentials) => save(file, credentials.get().0.clone(), protection),
         }
     }
 
@@ -118,10 +116,24 @@ impl KeyFile {
             Ok(blocking(move || Ok(Identity(file.load(&protection)?))))
         } else if key_type.is(py.get_type::<LogKey>()) {
             Ok(blocking(move || Ok(LogKey(file.load(&protection)?))))
+        } else if key_type.is(py.get_type::<OwnerKey>()) {
+            Ok(blocking(move || Ok(OwnerKey(file.load(&protection)?))))
+        } else if key_type.is(py.get_type::<SessionKey>()) {
+            Ok(blocking(move || Ok(SessionKey(file.load(&protection)?))))
+        } else if key_type.is(py.get_type::<ReplicaCredentials>()) {
+            Ok(blocking(move || Ok(ReplicaCredentials(file.load(&protection)?))))
         } else {
-            Err(PyTypeError::new_err("a key file holds an Identity or a LogKey"))
+            Err(PyTypeError::new_err("a key file holds no such key"))
         }
     }
+}
+
+fn save(
+    file: keyfile::KeyFile,
+    key: impl keyfile::StoredKey + Send + 'static,
+    protection: keyfile::Protection,
+) -> Operation {
+    blocking(move || Ok(file.save(&key, &protection).map(|()| Nothing)?))
 }
 
 /// A key that a file can hold.
@@ -129,6 +141,9 @@ impl KeyFile {
 enum Key<'py> {
     Identity(Bound<'py, Identity>),
     LogKey(Bound<'py, LogKey>),
+    OwnerKey(Bound<'py, OwnerKey>),
+    SessionKey(Bound<'py, SessionKey>),
+    ReplicaCredentials(Bound<'py, ReplicaCredentials>),
 }
 
 fn range<'py>(py: Python<'py>, range: &std::ops::RangeInclusive<u32>) -> PyResult<Bound<'py, PyRange>> {

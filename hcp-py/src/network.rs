@@ -8,7 +8,10 @@ use pyo3::PyClassInitializer;
 use pyo3::prelude::*;
 
 use crate::errors::Failure;
+use crate::identity::Identity;
 use crate::lifetime::Lifetime;
+use crate::operation::Operation;
+use crate::service::Listener;
 
 /// A place where onion addresses can be dialled and served.
 #[pyclass(frozen, subclass, module = "hcp")]
@@ -17,6 +20,18 @@ pub(crate) struct Network(pub(crate) Arc<Lifetime<Arc<dyn network::Network>>>);
 impl Network {
     pub(crate) fn new(network: impl network::Network) -> Self {
         Self(Arc::new(Lifetime::new(Arc::new(network), "the network was shut down")))
+    }
+}
+
+#[pymethods]
+impl Network {
+    fn listen(&self, identity: &Identity) -> Operation {
+        let identity = identity.0.clone();
+        Operation::new(
+            self.0.run(
+                |network| async move { network.listen(&identity, &[network::HCP_PORT]).await.map(Listener::from) },
+            ),
+        )
     }
 }
 

@@ -1,103 +1,136 @@
 //! A node as Python holds it.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hcp_core::node;
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use crate::arguments::seconds;
+use crate::bridge;
+use crate::delegation::SerialFloors;
 use crate::errors::Failure;
-use crate::handler::PythonHandler;
 use crate::identity::{Identity, OnionAddress};
 use crate::lifetime::Lifetime;
+use crate::maintained::{Backoff, Dialling, Maintained};
 use crate::network::{ListenerStatus, Network};
+use crate::node_event::{NodeEvents, NodeStats};
 use crate::operation::Operation;
+use crate::routes::{Protocols, routes};
+use crate::service::{Service, Status, withdrawn};
 use crate::session::Session;
 use crate::watch::Watch;
 
-/// Whom a protocol serves.
-#[pyclass(frozen, eq, hash, rename_all = "SCREAMING_SNAKE_CASE", module = "hcp")]
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Access {
-    /// Everybody, also diallers that do not say who they are.
-    Anyone,
-    /// Diallers that have proved their address.
-    Identified,
-}
-
 /// An identity on a network.
 #[pyclass(frozen, module = "hcp")]
-pub(crate) struct Node(Lifetime<node::Node>, OnionAddress);
-
-/// Whom a protocol serves, and the function that does.
-type Route<'py> = (Bound<'py, Access>, Bound<'py, PyAny>);
+pub(crate) struct Node {
+    node: Lifetime<node::Node>,
+    address: OnionAddress,
+    /// Of the services that the node serves beside its own address.
+    services: Vec<Status>,
+    /// What dials for the node, and would keep it alive when it is shut down.
+    dialling: Mutex<Vec<Weak<Dialling>>>,
+}
 
 #[pymethods]
 impl Node {
     #[staticmethod]
-    #[pyo3(signature = (identity, network, protocols = None, *, keepalive = None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
+    #[pyo3(signature = (identity, network, protocols = None, *, keepalive = None, lanes = None, floors = None,
+        services = None))]
     fn bind(
         identity: &Identity,
         network: &Network,
-        protocols: Option<BTreeMap<String, Route<'_>>>,
+        protocols: Option<Protocols<'_>>,
         keepalive: Option<(f64, f64)>,
+        lanes: Option<usize>,
+        floors: Option<&SerialFloors>,
+        services: Option<Vec<Bound<'_, Service>>>,
     ) -> PyResult<Operation> {
         let mut builder = node::Node::builder(identity.0.clone(), network.0.handle()?);
-        for (protocol, (access, function)) in protocols.unwrap_or_default() {
-            if !function.is_callable() {
-                return Err(PyTypeError::new_err(format!("the handler of {protocol:?} cannot be called")));
-            }
-            let access = match access.get() {
-                Access::Anyone => node::Access::Anyone,
-                Access::Identified => node::Access::Identified,
-            };
-            let handler = Arc::new(PythonHandler::new(&function, &protocol)?);
-            builder = builder.protocol(&protocol, access, move |stream: node::Stream, session: node::Session| {
-                Arc::clone(&handler).serve(stream, session)
-            });
+        for (protocol, access, handler) in routes(protocols.unwrap_or_default())? {
+            builder = builder.protocol(&protocol, access, handler);
         }
         if let Some((interval, timeout)) = keepalive {
             builder =
                 builder.keepalive(seconds("keepalive interval", interval)?, seconds("keepalive timeout", timeout)?);
         }
-        Ok(Operation::new(async move { builder.bind().await.map(Self::new) }))
+        if let Some(lanes) = lanes {
+            builder = builder.lanes(lanes);
+        }
+        if let Some(floors) = floors {
+            builder = builder.floors(floors.0.clone());
+        }
+        let offered: Vec<_> = services.unwrap_or_default().iter().map(|service| service.get().offered()).collect();
+        Ok(Operation::new(async move {
+            let mut services = Vec::with_capacity(offered.len());
+            for take in offered {
+                let offer = take()?;
+                builder = builder.service(offer.service);
+                services.push(offer.status);
+            }
+            Ok::<_, Failure>(Self::new(builder.bind().await?, services))
+        }))
     }
 
     #[getter]
     fn address(&self) -> OnionAddress {
-        self.1
+        self.address
     }
 
     fn status(&self) -> Result<Watch, Failure> {
-        Ok(Watch::new(self.0.handle()?.status(), ListenerStatus::from_core))
+        Ok(Watch::new(self.node.handle()?.status(), ListenerStatus::from_core))
     }
 
     fn reachable(&self) -> Operation {
-        Operation::new(self.0.run(|node| async move { Ok::<_, Failure>(node.reachable().await) }))
+        Operation::new(self.node.run(|node| async move { Ok::<_, Failure>(node.reachable().await) }))
     }
 
     fn connect(&self, address: &OnionAddress) -> Operation {
         let address = address.0;
-        Operation::new(self.0.run(move |node| async move { node.connect(address).await.map(Session) }))
+        Operation::new(self.node.run(move |node| async move { node.connect(address).await.map(Session) }))
     }
 
     fn connect_anonymously(&self, address: &OnionAddress) -> Operation {
         let address = address.0;
-        Operation::new(self.0.run(move |node| async move { node.connect_anonymously(address).await.map(Session) }))
+        Operation::new(self.node.run(move |node| async move { node.connect_anonymously(address).await.map(Session) }))
+    }
+
+    fn connect_as(&self, address: &OnionAddress, identity: &Identity) -> Operation {
+        let (address, identity) = (address.0, identity.0.clone());
+        Operation::new(self.node.run(move |node| async move { node.connect_as(address, &identity).await.map(Session) }))
+    }
+
+    #[pyo3(signature = (address, backoff = None))]
+    fn maintain(&self, address: &OnionAddress, backoff: Option<&Backoff>) -> Result<Maintained, Failure> {
+        // Held while the node is asked, so that a shutdown either comes before or finds what is made here.
+        let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
+        let node = self.node.handle()?;
+        // The task that dials needs a runtime to be on.
+        let _runtime = bridge::runtime()?.enter();
+        let maintained = Maintained::new(node.maintain(address.0, backoff.map(|waits| waits.0).unwrap_or_default()));
+        dialling.retain(|dialling| dialling.strong_count() > 0);
+        dialling.push(Arc::downgrade(&maintained.0));
+        Ok(maintained)
+    }
+
+    fn events(&self) -> Result<NodeEvents, Failure> {
+        Ok(NodeEvents::new(self.node.handle()?.events()))
+    }
+
+    fn stats(&self) -> Result<NodeStats, Failure> {
+        Ok(self.node.handle()?.stats().into())
     }
 
     fn shutdown(this: Bound<'_, Self>) -> Operation {
         let this = this.unbind();
         Operation::unit(async move {
-            if let Some(node) = this.get().0.end() {
-                let mut status = node.status();
+            if let Some(node) = this.get().end() {
+                let status = node.status();
                 drop(node);
-                // It ends when the tasks that serve the address have been dropped, which takes the runtime a moment.
-                let withdrawn = async { while status.changed().await.is_ok() {} };
-                let _ = tokio::time::timeout(SHUTDOWN_DEADLINE, withdrawn).await;
+                withdrawn(status).await;
+                for status in &this.get().services {
+                    withdrawn(status.clone()).await;
+                }
             }
             Ok::<_, Failure>(())
         })
@@ -118,11 +151,18 @@ impl Node {
 }
 
 impl Node {
-    fn new(node: node::Node) -> Self {
+    fn new(node: node::Node, services: Vec<Status>) -> Self {
         let address = OnionAddress(node.address());
-        Self(Lifetime::new(node, "the node was shut down"), address)
+        Self { node: Lifetime::new(node, "the node was shut down"), address, services, dialling: Mutex::default() }
+    }
+
+    /// Gives the node up, with all that dials for it.
+    fn end(&self) -> Option<node::Node> {
+        let node = self.node.end();
+        let dialling = std::mem::take(&mut *self.dialling.lock().unwrap_or_else(PoisonError::into_inner));
+        for dialling in dialling.iter().filter_map(Weak::upgrade) {
+            drop(dialling.end());
+        }
+        node
     }
 }
-
-/// As the Tor network's own; nothing but a runtime that is stuck takes as long.
-const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);

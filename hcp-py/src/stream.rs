@@ -15,11 +15,13 @@ use crate::arguments::bounded;
 use crate::errors::Failure;
 use crate::lifetime::Lifetime;
 use crate::operation::Operation;
+use crate::session::Priority;
 
 /// An ordered flow of messages to and from a peer.
 #[pyclass(frozen, module = "hcp")]
 pub(crate) struct Stream {
     flow: Arc<Flow>,
+    priority: Priority,
 }
 
 /// The sending half of a stream.
@@ -58,12 +60,13 @@ impl Flow {
 
 impl Stream {
     pub(crate) fn new(stream: node::Stream) -> Self {
+        let priority = Priority::from_core(stream.priority());
         let halves = Halves {
             sender: Arc::new(Mutex::new(stream.sender())),
             receiver: Arc::new(Mutex::new(stream)),
             received: Arc::new(SyncMutex::new(Received::Nothing)),
         };
-        Self { flow: Arc::new(Flow(Lifetime::new(halves, "the stream was given up"))) }
+        Self { flow: Arc::new(Flow(Lifetime::new(halves, "the stream was given up"))), priority }
     }
 
     pub(crate) fn flow(&self) -> Arc<Flow> {
@@ -94,6 +97,11 @@ impl Stream {
 
 #[pymethods]
 impl Stream {
+    #[getter]
+    fn priority(&self) -> Priority {
+        self.priority
+    }
+
     fn send(&self, py: Python<'_>, message: PyBuffer<u8>) -> PyResult<Operation> {
         let message = bounded(py, &message, MAX_MESSAGE)?;
         Ok(Operation::unit(self.flow.0.run(|halves| send(halves.sender, message))))

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::{ConnId, PRIMARY, SessionError};
 use crate::wire::{FLAG_FIN, Frame};
 
@@ -160,6 +162,11 @@ impl BulkReceiver {
     /// The next frame in order: flags and content.
     pub(super) fn next(&mut self) -> Option<(u8, Bytes)> {
         let frame = self.ahead.remove(&self.next)?;
+        #[cfg(test)]
+        if planted(Defect::DeliveredHeld) {
+            self.next += 1;
+            return Some(frame);
+        }
         self.ahead_bytes -= frame.1.len();
         self.next += 1;
         Some(frame)

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::limits::MAX_ANSWERS;
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::roundtrip::RoundTrip;
 use super::{Keepalive, SessionError};
 use crate::wire::{Decoder, FIRST_FLIGHT, Frame, FrameKind, MAX_BATCH, ZEROS, class, padme};
@@ -285,7 +287,15 @@ impl Connection {
 
     /// Pings a silent peer, gives up a dead one.
     pub(super) fn handle_timeout(&mut self, now: Instant, keepalive: &Keepalive) -> Result<(), SessionError> {
-        if now >= self.last_heard + keepalive.timeout {
+        let timeout = keepalive.timeout;
+        #[cfg(test)]
+        let timeout = match timeout {
+            _ if planted(Defect::KeepaliveHasty) => keepalive.interval,
+            _ if planted(Defect::KeepaliveAsleep) => return Ok(()),
+            timeout if planted(Defect::KeepaliveSlow) => 5 * timeout,
+            timeout => timeout,
+        };
+        if now >= self.last_heard + timeout {
             return Err(SessionError::Silent);
         }
         if now >= self.last_heard + keepalive.interval {
@@ -300,6 +310,8 @@ impl Connection {
             Some(_) => keepalive.timeout,
             None => keepalive.interval.min(keepalive.timeout),
         };
+        #[cfg(test)]
+        let silence = if planted(Defect::KeepaliveSlow) { 5 * silence } else { silence };
         self.last_heard + silence
     }
 }

@@ -6,6 +6,8 @@ use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::hello::Secrets;
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::{ConnId, HANDSHAKE_TIMEOUT, SessionError, tls};
 use crate::wire::FrameKind;
 
@@ -67,7 +69,10 @@ impl LaneDialling {
                 if !tls::speaks_hcp(connection.tls()) {
                     return Err(SessionError::NotHcp.into());
                 }
-                if tls::server_key(connection.tls()) != Some(self.server_key) {
+                let right = tls::server_key(connection.tls()) == Some(self.server_key);
+                #[cfg(test)]
+                let right = right || planted(Defect::OtherReplicaTaken);
+                if !right {
                     return Err(LaneError::OtherReplica);
                 }
                 if frame.kind != FrameKind::Hello {

@@ -6,6 +6,8 @@ use prost::Message;
 use zeroize::Zeroizing;
 
 use super::limits::LEAST_WINDOW;
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::{ConnId, Dial, Dialler, MAX_STREAM_WINDOW, MAX_STREAMS, Peer, STREAM_WINDOW, SessionError, SessionId, tls};
 use crate::identity::OnionAddress;
 use crate::identity::delegation::{self, Delegation};
@@ -145,6 +147,10 @@ pub(super) fn check_hello(tls: &rustls::Connection, frame: &Frame, dial: &Dial) 
 /// Checks that whoever holds `server_key` speaks for whom was dialled, and gives the delegation that says so, if one is needed.
 fn check_server(dial: &Dial, server_key: &[u8; 32], hello: &proto::Hello) -> Result<Option<Delegation>, SessionError> {
     if server_key == dial.target.public_key() {
+        return Ok(None);
+    }
+    #[cfg(test)]
+    if planted(Defect::AnyServerTaken) {
         return Ok(None);
     }
     if hello.certificate.is_empty() && hello.delegation.is_empty() {

@@ -14,6 +14,8 @@ use tokio::time::Instant;
 use super::connection::{Connection, Traffic};
 use super::hello::{self, PeerLimits, Proved, Secrets};
 use super::limits::{Churn, ROUND_TRIP_AGE};
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::streams::Streams;
 use super::{
     CLOSE_SHUTDOWN, ConnId, HANDSHAKE_TIMEOUT, Keepalive, MAX_LANES, PRIMARY, Peer, Priority, SessionError, SessionId,
@@ -258,6 +260,10 @@ impl Machine {
 
     /// The transport of `conn` ended. For a lane: `Ok`, and what it had is sent again elsewhere.
     pub(crate) fn handle_lost(&mut self, _now: Instant, conn: ConnId) -> Result<(), SessionError> {
+        #[cfg(test)]
+        if planted(Defect::LossUntold) {
+            return Ok(());
+        }
         self.end_connection(conn, SessionError::Lost)
     }
 
@@ -479,7 +485,10 @@ impl Machine {
     /// Tells once when the session has drained and this side is to close it: who sent DRAIN alone, or else the dialler.
     fn see_to_drained(&mut self) {
         let ours = self.drain_sent.is_some() && (self.drain_received.is_none() || self.is_dialler);
-        if ours && !self.drained && self.is_established() && !self.streams.any_open() {
+        let open = self.streams.any_open();
+        #[cfg(test)]
+        let open = open && !planted(Defect::DrainAtOnce);
+        if ours && !self.drained && self.is_established() && !open {
             self.drained = true;
             self.events.push_back(Event::Drained);
         }

@@ -1,5 +1,8 @@
 //! Whose turn it is to send: CONTROL before LIVE before BULK, and none starves.
 
+#[cfg(test)]
+use super::planted::{Defect, planted};
+
 /// How many classes there are: one for each [`Priority`](super::Priority), in its order.
 pub(super) const CLASSES: usize = 3;
 /// Bytes that may go past a waiting class before one frame of it goes: two full batches, so that under load from above
@@ -15,7 +18,13 @@ pub(super) struct Schedule {
 impl Schedule {
     /// The class whose turn it is among those that have something to send.
     pub(super) fn turn(&self, ready: [bool; CLASSES]) -> Option<usize> {
+        #[cfg(test)]
+        if planted(Defect::PrioritiesReversed) {
+            return ready.iter().rposition(|ready| *ready);
+        }
         let impatient = (1..CLASSES).rev().find(|class| ready[*class] && self.passed[*class] >= PATIENCE);
+        #[cfg(test)]
+        let impatient = impatient.filter(|_| !planted(Defect::LowerStarve));
         impatient.or_else(|| ready.iter().position(|ready| *ready))
     }
 

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use super::assembly::Assembly;
 use super::bulk::{BulkReceiver, BulkSender};
 use super::limits::{CUT, FRAME_COST, UNHEARD_BULK};
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::window::ReceiveWindow;
 use super::{ConnId, MAX_MESSAGE, MAX_STREAM_WINDOW, PRIMARY, Priority, SessionError, StreamId};
 use crate::wire::session_proto as proto;
@@ -125,6 +127,10 @@ impl Stream {
 
     /// Whether both directions have ended, as far as the peer knows too.
     pub(super) fn has_ended(&self) -> bool {
+        #[cfg(test)]
+        if planted(Defect::OverEarly) {
+            return self.receiving == Direction::Ended && self.sending == Direction::Ended;
+        }
         let acknowledged = self.bulk.as_ref().is_none_or(|(sender, _)| sender.is_acknowledged() && !self.answer_due);
         self.receiving == Direction::Ended && self.sending == Direction::Ended && acknowledged
     }
@@ -151,6 +157,10 @@ impl Stream {
     pub(super) fn finish(&mut self) {
         if self.sending == Direction::Open {
             self.sending = Direction::Ending;
+            #[cfg(test)]
+            if planted(Defect::FinOvertakes) {
+                return self.outgoing.push_front(Outgoing::Fin);
+            }
             self.outgoing.push_back(Outgoing::Fin);
         }
     }
@@ -201,6 +211,10 @@ impl Stream {
         if flags & FLAG_MORE == 0 {
             self.outgoing.pop_front();
         }
+        #[cfg(test)]
+        if planted(Defect::FrameDropped) && payload.len() == CUT && !self.outgoing.is_empty() {
+            return self.next_frame(by);
+        }
         Some(match &mut self.bulk {
             Some((sender, _)) => sender.first_time(by, Frame::new(FrameKind::Bulk, flags, self.id, payload)),
             None => Frame::new(FrameKind::Data, flags, self.id, payload),
@@ -209,6 +223,10 @@ impl Stream {
 
     /// Notes that a lane is gone: what it had is sent again.
     pub(super) fn lane_lost(&mut self, lane: ConnId) {
+        #[cfg(test)]
+        if planted(Defect::LaneFramesForgotten) {
+            return;
+        }
         if let Some((sender, _)) = &mut self.bulk {
             sender.lost(lane);
         }
@@ -238,10 +256,22 @@ impl Stream {
             return Ok(received);
         };
         if receiver.is_known(&frame)? {
+            #[cfg(test)]
+            if planted(Defect::DuplicatesDelivered) && !fin {
+                self.assemble(frame.flags, frame.payload, &mut received)?;
+            }
             return Ok(received);
         }
         if !fin {
             self.window.receive(frame_cost)?;
+        }
+        #[cfg(test)]
+        if planted(Defect::OrderOfArrival) {
+            receiver.insert(frame.clone());
+            while receiver.next().is_some() {}
+            self.assemble(frame.flags, frame.payload, &mut received)?;
+            self.answer_due |= received.finished;
+            return Ok(received);
         }
         match receiver.pass(frame) {
             Ok((flags, payload)) => self.assemble(flags, payload, &mut received)?,
@@ -284,6 +314,12 @@ impl Stream {
         if let Some(cost) = self.untaken.pop_front() {
             let round_trip = if self.receiving == Direction::Ended { None } else { round_trip };
             if let Some(credit) = self.window.consume(now, cost.into(), round_trip, pool) {
+                #[cfg(test)]
+                let credit = match credit {
+                    _ if planted(Defect::CreditNeverReturned) => 0,
+                    credit if planted(Defect::CreditTwice) => 2 * credit,
+                    credit => credit,
+                };
                 self.due += credit;
             }
         }

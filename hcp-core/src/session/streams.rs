@@ -192,7 +192,8 @@ impl Streams {
 
     /// Whether a CREDIT has to go.
     pub(super) fn has_credit(&self) -> bool {
-        !self.crediting.is_empty()
+        let has_credit = |id: &StreamId| self.all.get(id).is_some_and(|stream| stream.credit_due() && !stream.over);
+        self.crediting.iter().any(has_credit)
     }
 
     /// The next CREDIT that has to go.

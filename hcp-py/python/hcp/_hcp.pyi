@@ -9,30 +9,38 @@ from typing import ClassVar, Final, Generic, Self, TypeAlias, TypeVar, final
 
 from typing_extensions import disjoint_base
 
-from hcp.errors import HcpError
+from hcp.errors import ErrorKind, HcpError
 
 __all__ = [
     "ACCEPT_QUEUE",
     "Access",
     "Argon2Cost",
     "Availability",
+    "Backoff",
     "BootstrapProgress",
+    "CLOCK_SKEW",
     "Contact",
     "ContactState",
     "Cursor",
     "DISK_RESERVE",
+    "Delegation",
+    "DialledBy",
     "Direction",
+    "EVENT_QUEUE",
     "Event",
     "EventKind",
     "Events",
     "FailureReason",
     "HANDSHAKE_TIMEOUT",
     "HCP_PORT",
+    "HEALTHY_SESSION",
     "Identity",
     "KeyFile",
+    "Listener",
     "ListenerStatus",
     "LocalNetwork",
     "LogKey",
+    "MAX_BACKOFF",
     "MAX_CONTACTS",
     "MAX_EVENTS",
     "MAX_FILE",
@@ -40,6 +48,7 @@ __all__ = [
     "MAX_GREETING",
     "MAX_HANDSHAKES",
     "MAX_KEEPALIVE",
+    "MAX_LANES",
     "MAX_MESSAGE",
     "MAX_NAME",
     "MAX_PAGE",
@@ -48,27 +57,45 @@ __all__ = [
     "MAX_QUEUED",
     "MAX_SESSIONS",
     "MAX_STREAMS",
+    "MAX_STREAM_WINDOW",
     "MAX_TEXT",
+    "MIN_BACKOFF",
+    "Maintained",
     "MemoryNetwork",
     "Message",
     "MessageId",
     "MessageState",
     "Messenger",
+    "NODE_MEMORY",
     "Network",
     "Node",
+    "NodeEvent",
+    "NodeEvents",
+    "NodeStats",
     "OnionAddress",
+    "OwnerCertificate",
+    "OwnerKey",
     "Passphrase",
     "Presence",
+    "Priority",
     "PrivateAuthority",
     "PrivateNetwork",
     "Profile",
     "Protection",
+    "PublicKey",
     "RESET_ANONYMOUS",
     "RESET_BUSY",
     "RESET_DROPPED",
     "RESET_UNKNOWN_PROTOCOL",
+    "ReplicaCredentials",
+    "Round",
+    "SESSION_GROWTH",
     "STREAM_WINDOW",
+    "SerialFloors",
+    "Service",
     "Session",
+    "SessionKey",
+    "SessionStats",
     "Stream",
     "StreamSender",
     "TorNetwork",
@@ -76,6 +103,7 @@ __all__ = [
     "TransferFailure",
     "TransferId",
     "TransferState",
+    "Validity",
     "Watch",
     "__version__",
     "ctor_decode_secret_key",
@@ -95,6 +123,18 @@ MAX_SESSIONS: Final[int]
 """Sessions that a node accepts at once."""
 MAX_KEEPALIVE: Final[float]
 """The longest timeout of a keepalive, in seconds."""
+EVENT_QUEUE: Final[int]
+"""Events of a node that wait for a slow reader; older ones are dropped, and the reader is told how many."""
+NODE_MEMORY: Final[int]
+"""Bytes that all peers together can make a node hold."""
+MIN_BACKOFF: Final[float]
+"""The shortest first wait of a `Backoff`, in seconds."""
+MAX_BACKOFF: Final[float]
+"""The longest wait of a `Backoff`, in seconds."""
+HEALTHY_SESSION: Final[float]
+"""A session that lived this long, in seconds, was a success, after which the waits of a `Backoff` begin anew."""
+CLOCK_SKEW: Final[int]
+"""How far the clocks of an owner and of a dialler may be apart, in seconds."""
 RESET_UNKNOWN_PROTOCOL: Final[int]
 """Reset code: nobody serves the protocol."""
 RESET_ANONYMOUS: Final[int]
@@ -106,7 +146,13 @@ RESET_DROPPED: Final[int]
 MAX_MESSAGE: Final[int]
 """The longest message of a stream, in bytes."""
 STREAM_WINDOW: Final[int]
-"""Bytes that one stream may have in flight in one direction."""
+"""Bytes that one stream may have in flight in one direction, at first."""
+MAX_STREAM_WINDOW: Final[int]
+"""Bytes that one stream may have in flight in one direction, once its reader has kept up."""
+SESSION_GROWTH: Final[int]
+"""Bytes by which all windows of a session together may grow."""
+MAX_LANES: Final[int]
+"""The most lanes of a session."""
 MAX_STREAMS: Final[int]
 """Streams that a peer may have open at once in one session."""
 HANDSHAKE_TIMEOUT: Final[float]
@@ -118,7 +164,10 @@ _Path: TypeAlias = str | PathLike[str]
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 _Handler: TypeAlias = Callable[[Stream, Session], Awaitable[object]]
 
-_K = TypeVar("_K", Identity, LogKey)
+_Key: TypeAlias = Identity | LogKey | OwnerKey | SessionKey | ReplicaCredentials
+_Protocols: TypeAlias = Mapping[str, tuple[Access, _Handler]]
+
+_K = TypeVar("_K", Identity, LogKey, OwnerKey, SessionKey, ReplicaCredentials)
 _T_co = TypeVar("_T_co", covariant=True)
 
 @final
@@ -247,7 +296,7 @@ class Argon2Cost:
 
 @final
 class KeyFile:
-    """A place on disk for one key."""
+    """A place on disk for one key, or for the credentials of a replica."""
 
     def __new__(cls, path: _Path) -> Self:
         """Names the file; nothing is touched yet."""
@@ -255,7 +304,7 @@ class KeyFile:
     def cost(self, cost: Argon2Cost) -> KeyFile:
         """Gives a key file with another cost of opening; default 64 MiB, 3 passes, 1 lane."""
 
-    async def save(self, key: Identity | LogKey, protection: Protection) -> None:
+    async def save(self, key: _Key, protection: Protection) -> None:
         """Writes `key` to a new file with mode 0600, durably and all at once.
 
         Raises `InvalidInputError` when there is anything at the path, which then stays as it was, and `StorageError`.
@@ -263,7 +312,7 @@ class KeyFile:
         """
 
     async def load(self, key_type: type[_K], protection: Protection) -> _K:
-        """Reads the key back, which must be an `Identity` or a `LogKey`, as `key_type` says.
+        """Reads the key back, which must be of the `key_type` with which it was saved.
 
         `AuthenticationError` with the reason `WrongPassphrase` is the one to ask again on. A plain file is loaded only
         with `Protection.plain()`: else whoever can write the file could slip in a key of their own.
@@ -281,6 +330,13 @@ def ctor_decode_secret_key(content: bytes) -> Identity:
 @disjoint_base
 class Network:
     """A place where onion addresses can be dialled and served: one of the subclasses."""
+
+    async def listen(self, identity: Identity) -> Listener:
+        """Serves the identity's address at `HCP_PORT`, for a `Service` to take.
+
+        Returns as soon as the address is launched; `Listener.reachable` waits until strangers can reach it. Raises
+        `InUseError` when this process serves the address already. Cancelling withdraws what was launched.
+        """
 
 @final
 class MemoryNetwork(Network):
@@ -458,6 +514,485 @@ class Access:
     def __int__(self) -> int: ...
 
 @final
+class PublicKey:
+    """The public half of an `OwnerKey` or a `SessionKey`."""
+
+    @staticmethod
+    def from_bytes(key: bytes) -> PublicKey:
+        """Takes the 32 bytes of RFC 8032 after checking them."""
+
+    def as_bytes(self) -> bytes:
+        """The 32 bytes of RFC 8032."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class OwnerKey:
+    """The secret key with which the owner of a service signs delegations, certified by the service's identity.
+
+    It is kept offline, as the identity is; unlike the identity it can be replaced, by another certificate.
+    """
+
+    @staticmethod
+    def generate() -> OwnerKey:
+        """Makes a new key from the operating system's random source."""
+
+    @staticmethod
+    def from_seed(seed: bytes) -> OwnerKey:
+        """Derives the key of an RFC 8032 seed of 32 bytes."""
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public key, for `OwnerCertificate.issue`."""
+
+    def delegate(self, service: OnionAddress, session_key: PublicKey, round: Round) -> Delegation:
+        """Signs that the holder of `session_key` may speak for `service`, as one of `round`.
+
+        Give all replicas of a round the same `Round`: a serial or a time of its own would tell strangers which replica
+        they have reached, beyond the life of its session key.
+        """
+
+@final
+class SessionKey:
+    """The secret key that a replica shows in TLS when it speaks for a service; made for one delegation."""
+
+    @staticmethod
+    def generate() -> SessionKey:
+        """Makes a new key from the operating system's random source."""
+
+    @staticmethod
+    def from_seed(seed: bytes) -> SessionKey:
+        """Derives the key of an RFC 8032 seed of 32 bytes."""
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The public key, for `OwnerKey.delegate`."""
+
+@final
+class Validity:
+    """From when to when something counts, in Unix seconds; both ends belong to it."""
+
+    def __new__(cls, not_before: int, not_after: int) -> Self:
+        """Raises `InvalidInputError` when it ends before it begins.
+
+        Round both, to the day: a time to the second shows when the owner was at work.
+        """
+
+    @property
+    def not_before(self) -> int:
+        """The first second, in Unix seconds."""
+
+    @property
+    def not_after(self) -> int:
+        """The last second, in Unix seconds."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Round:
+    """What all delegations have in common that an owner issues at one time.
+
+    The serial counts such rounds, so that it tells nothing about a single replica.
+    """
+
+    def __new__(cls, serial: int, lowest_serial: int, validity: Validity) -> Self:
+        """Takes the round's number, the lowest number that is still valid with it, and its time.
+
+        Raising `lowest_serial` withdraws the rounds below it, at every dialler that has seen a delegation of this one.
+        It cannot be lowered again. Raises `InvalidInputError` when it is above `serial`.
+        """
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class OwnerCertificate:
+    """The word of a service's identity that an owner key speaks for its owner."""
+
+    LEN: ClassVar[int]
+    """The length of `to_bytes`."""
+
+    @staticmethod
+    def issue(service: Identity, owner_key: PublicKey, validity: Validity) -> OwnerCertificate:
+        """Signs with the service's identity that `owner_key` is the owner's."""
+
+    @staticmethod
+    def from_bytes(content: bytes) -> OwnerCertificate:
+        """Takes the bytes apart; whose signature it is remains to be seen."""
+
+    def to_bytes(self) -> bytes:
+        """Owner key, not before, not after, signature."""
+
+    @property
+    def owner_key(self) -> PublicKey:
+        """The key that signs delegations."""
+
+    @property
+    def validity(self) -> Validity:
+        """When it counts."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Delegation:
+    """The word of an owner key that a session key speaks for a service.
+
+    The owner, offline, and a replica that it lets speak for the service for two weeks::
+
+        certificate = OwnerCertificate.issue(service, owner.public_key, Validity(today, today + 365 * day))
+        delegation = owner.delegate(service.address, session_key, Round(7, 6, Validity(today, today + 14 * day)))
+    """
+
+    LEN: ClassVar[int]
+    """The length of `to_bytes`."""
+
+    @staticmethod
+    def verify(
+        service: OnionAddress,
+        certificate: bytes,
+        delegation: bytes,
+        server_key: bytes,
+        unix_now: int,
+        floors: SerialFloors,
+    ) -> Delegation:
+        """Checks that whoever holds the secret of `server_key` speaks for `service` at `unix_now` (Unix seconds).
+
+        `certificate` and `delegation` are the bytes that the server sent, `server_key` has 32. Remembers the
+        delegation's floor in `floors` when everything is good and it is higher than the one held. Raises
+        `AuthenticationError`, whose reason says which check failed, and `ProtocolViolationError` for other bytes.
+        """
+
+    @staticmethod
+    def from_bytes(content: bytes) -> Delegation:
+        """Takes the bytes apart; whose signature it is, and whether its serial still counts, remains to be seen."""
+
+    def to_bytes(self) -> bytes:
+        """Session key, not before, not after, serial, lowest serial still valid, signature."""
+
+    @property
+    def session_key(self) -> PublicKey:
+        """The key that may speak for the service."""
+
+    @property
+    def validity(self) -> Validity:
+        """When it counts."""
+
+    @property
+    def serial(self) -> int:
+        """The number of the round of issue."""
+
+    @property
+    def lowest_serial(self) -> int:
+        """The lowest serial that is still valid, as the owner saw it when it issued this one."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class ReplicaCredentials:
+    """A session key with the certificate and the delegation that let it speak for a service; they belong together."""
+
+    def __new__(
+        cls,
+        service: OnionAddress,
+        certificate: OwnerCertificate,
+        delegation: Delegation,
+        session_key: SessionKey,
+    ) -> Self:
+        """Raises `AuthenticationError` when no dialler would take them together, ever; `check` is for now."""
+
+    def check(self, unix_now: int) -> None:
+        """Checks that diallers whose clock says `unix_now` (Unix seconds) still take them."""
+
+    @property
+    def service(self) -> OnionAddress:
+        """The service that they speak for."""
+
+    @property
+    def certificate(self) -> OwnerCertificate:
+        """What the service's identity signed."""
+
+    @property
+    def delegation(self) -> Delegation:
+        """What the owner key signed."""
+
+    @property
+    def session_key(self) -> SessionKey:
+        """What TLS shows."""
+
+@final
+class SerialFloors:
+    """The highest floor that was verified for each service.
+
+    It remembers `CAPACITY` services and forgets the one that was not reached for longest; towards a service that it
+    does not know, a dialler relies on expiry. Export it at the end and import it at the start. What is exported is a
+    list of services that were dialled: keep it as carefully as other traces of that.
+    """
+
+    CAPACITY: ClassVar[int]
+    """How many services are remembered."""
+
+    def __new__(cls) -> Self:
+        """Knows nothing yet."""
+
+    def floor(self, service: OnionAddress) -> int:
+        """The floor of `service`; 0, below which no serial is, when none is known."""
+
+    def export(self) -> list[tuple[OnionAddress, int]]:
+        """What is known, the service that was reached last at the end."""
+
+    def import_(self, floors: Sequence[tuple[OnionAddress, int]]) -> None:
+        """Takes what was exported; a floor that is known already is raised, never lowered."""
+
+    def forget(self, service: OnionAddress) -> None:
+        """Forgets the floor of `service`: for when its owner key was stolen, and the thief has raised the floor."""
+
+@final
+class Listener:
+    """What serves an address, for a `Service` to take. One that is not taken ends with the last reference to it."""
+
+    def status(self) -> Watch[ListenerStatus]:
+        """Whether strangers can reach the address."""
+
+    async def reachable(self) -> bool:
+        """Waits until strangers can reach the address; false when it stopped before."""
+
+    async def shutdown(self) -> None:
+        """Withdraws the address, unless a service has taken it, and returns when it is free, or after 10 s."""
+
+@final
+class Service:
+    """What a node serves at a service's address, apart from what it serves at its own.
+
+    They share no protocols, so that a stranger who finds one learns nothing of the other. One node can take it, once.
+    """
+
+    def __new__(cls, listener: Listener, credentials: ReplicaCredentials, protocols: _Protocols) -> Self:
+        """Serves the connections of `listener` with `credentials`; `protocols` is as in `Node.bind`.
+
+        Raises `InUseError` when the listener was used or shut down.
+        """
+
+@final
+class DialledBy:
+    """Which side dialled a session."""
+
+    US: ClassVar[DialledBy]
+    """This node."""
+    PEER: ClassVar[DialledBy]
+    """The peer."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@disjoint_base
+class NodeEvent:
+    """What happened to a node: an object of one of the classes inside, for `match`.
+
+    Later versions may have further ones. `peer` is the address that the other end has proved; `None` for a dialler that did not say who it is.
+    """
+
+    @final
+    class SessionBegan(NodeEvent):
+        """A session was established."""
+
+        __match_args__: Final = ("peer", "dialled_by")
+        def __new__(cls, peer: OnionAddress | None, dialled_by: DialledBy) -> Self: ...
+        @property
+        def peer(self) -> OnionAddress | None:
+            """Who is at the other end."""
+
+        @property
+        def dialled_by(self) -> DialledBy:
+            """Which side dialled."""
+
+    @final
+    class SessionEnded(NodeEvent):
+        """A session has ended."""
+
+        __match_args__: Final = ("peer", "dialled_by", "error")
+        def __new__(cls, peer: OnionAddress | None, dialled_by: DialledBy, error: HcpError) -> Self: ...
+        @property
+        def peer(self) -> OnionAddress | None:
+            """Who was at the other end."""
+
+        @property
+        def dialled_by(self) -> DialledBy:
+            """Which side had dialled."""
+
+        @property
+        def error(self) -> HcpError:
+            """Why it ended."""
+
+    @final
+    class LaneBegan(NodeEvent):
+        """A lane joined a session."""
+
+        __match_args__: Final = ("peer",)
+        def __new__(cls, peer: OnionAddress | None) -> Self: ...
+        @property
+        def peer(self) -> OnionAddress | None:
+            """Who is at the other end."""
+
+    @final
+    class LaneEnded(NodeEvent):
+        """A lane has ended; its session goes on."""
+
+        __match_args__: Final = ("peer",)
+        def __new__(cls, peer: OnionAddress | None) -> Self: ...
+        @property
+        def peer(self) -> OnionAddress | None:
+            """Who is at the other end."""
+
+    @final
+    class DialFailed(NodeEvent):
+        """A dial came to no session."""
+
+        __match_args__: Final = ("address", "kind", "reason")
+        def __new__(cls, address: OnionAddress, kind: ErrorKind, reason: str) -> Self: ...
+        @property
+        def address(self) -> OnionAddress:
+            """Who was dialled."""
+
+        @property
+        def kind(self) -> ErrorKind:
+            """What kind of failure it was."""
+
+        @property
+        def reason(self) -> str:
+            """Why it failed, for a log; no address is in it."""
+
+    @final
+    class Missed(NodeEvent):
+        """The reader was too slow."""
+
+        __match_args__: Final = ("count",)
+        def __new__(cls, count: int) -> Self: ...
+        @property
+        def count(self) -> int:
+            """Events that it will never see; newer ones follow."""
+
+@final
+class NodeEvents:
+    """The events of a node from the moment on at which it was asked for them, by `async for`, which ends with the node.
+
+    Cancelling loses no event.
+    """
+
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> NodeEvent: ...
+
+@final
+class NodeStats:
+    """What a node has done since it was bound, and what it holds now."""
+
+    @property
+    def sessions_dialled(self) -> int:
+        """Sessions that this node dialled and that were established."""
+
+    @property
+    def sessions_accepted(self) -> int:
+        """Sessions that peers dialled and that were established."""
+
+    @property
+    def sessions_open(self) -> int:
+        """Sessions that are established now."""
+
+    @property
+    def dials_failed(self) -> int:
+        """Dials that came to no session."""
+
+    @property
+    def handshakes_failed(self) -> int:
+        """Connections that came to neither a session nor a lane: garbage, timeouts, wrong proofs."""
+
+    @property
+    def handshakes_displaced(self) -> int:
+        """Of those, connections that made room for newer ones."""
+
+    @property
+    def sessions_refused(self) -> int:
+        """Sessions that were refused, since the node had no room for them."""
+
+    @property
+    def lanes_joined(self) -> int:
+        """Lanes that have joined sessions, whoever dialled."""
+
+    @property
+    def lanes_failed(self) -> int:
+        """Lanes that could not be dialled, or were refused."""
+
+    @property
+    def sessions_evicted(self) -> int:
+        """Sessions that were ended because they held the most when peers made the node hold too much."""
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes that peers make the node hold now: received, and not taken by the application."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Backoff:
+    """How long to wait between attempts to reach a peer.
+
+    Each wait is drawn evenly between half and all of its bound, which begins with the first wait and doubles with every
+    failure up to the longest.
+    """
+
+    def __new__(cls, first: float = 1.0, longest: float = 60.0) -> Self:
+        """Waits from `first` to `longest` seconds.
+
+        Shorter waits find a peer that came back sooner and cost a dial each; over Tor a dial takes several circuits.
+        Raises `InvalidInputError` when `first` is below `MIN_BACKOFF` or above `longest`, or that is above
+        `MAX_BACKOFF`.
+        """
+
+    @property
+    def first(self) -> float:
+        """The bound of the first wait, in seconds."""
+
+    @property
+    def longest(self) -> float:
+        """The bound of the longest wait, in seconds."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Maintained:
+    """A session that is dialled again whenever it has ended.
+
+    That goes on until `stop`, the end of `async with`, the end of the last reference to it, or the node's `shutdown`.
+    It keeps the node.
+    """
+
+    async def session(self) -> Session:
+        """Waits for a live session. One that has ended and was not noticed yet to have may be returned."""
+
+    def current(self) -> Session | None:
+        """The live session, if there is one now."""
+
+    def stop(self) -> None:
+        """Ends the dialling; the session goes on as long as there are other references to it."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@final
 class Node:
     """An identity on a network. It dials peers and accepts them.
 
@@ -468,9 +1003,12 @@ class Node:
     async def bind(
         identity: Identity,
         network: Network,
-        protocols: Mapping[str, tuple[Access, _Handler]] | None = None,
+        protocols: _Protocols | None = None,
         *,
         keepalive: tuple[float, float] | None = None,
+        lanes: int | None = None,
+        floors: SerialFloors | None = None,
+        services: Sequence[Service] | None = None,
     ) -> Node:
         """Launches a node that serves `protocols`, each by its handler, for peers that its `Access` admits.
 
@@ -480,6 +1018,10 @@ class Node:
 
         `keepalive` is the silence, in seconds, after which a session is probed, and after which it is given up: (5, 15)
         by default. Shorter notices death sooner and costs a ping per interval and session.
+
+        `lanes` is how many further connections a session that this node dialled has while a bulk stream is open in it:
+        2 by default, at most `MAX_LANES`. More carry files faster; over Tor each takes circuits of its own to be built.
+        `floors` is what is known of the delegations of services. `services` are served beside the node's own address.
 
         Returns once the node is launched; `reachable` waits until it can be dialled.
         """
@@ -495,13 +1037,33 @@ class Node:
         """Waits until strangers can reach the node; false when it stopped before."""
 
     async def connect(self, address: OnionAddress) -> Session:
-        """Opens a session with whoever holds the key of `address`, and proves to them who this node is.
+        """The session with whoever holds the key of `address`, or speaks for it.
+
+        That is the one that exists, whoever dialled it, or a new one, to which this node proves who it is. It is shared
+        by all who connect to the address. One whose peer has vanished is found dead by the keepalive, and given out
+        until then.
 
         Raises `UnreachableError`, `TimedOutError`, `AuthenticationError` and the like. Cancelling abandons the attempt.
         """
 
     async def connect_anonymously(self, address: OnionAddress) -> Session:
-        """Opens a session without showing who this node is. The peer can open no streams in it."""
+        """Opens a new session without showing who this node is. The peer can open no streams in it."""
+
+    async def connect_as(self, address: OnionAddress, identity: Identity) -> Session:
+        """Opens a new session as somebody else, such as an identity made for this one peer.
+
+        The peer can open no streams in it, and nothing connects it with this node. A peer keeps one session for an
+        identity: of two that are open at once it may drain the first.
+        """
+
+    def maintain(self, address: OnionAddress, backoff: Backoff | None = None) -> Maintained:
+        """Keeps a session with whoever holds the key of `address`, connecting again whenever it has ended."""
+
+    def events(self) -> NodeEvents:
+        """What happens to the node from now on."""
+
+    def stats(self) -> NodeStats:
+        """What the node has done since it was bound, and what it holds now."""
 
     async def shutdown(self) -> None:
         """Withdraws the node, ends its sessions, and returns when the address is free, or after 10 s.
@@ -519,11 +1081,70 @@ class Node:
     ) -> None: ...
 
 @final
+class Priority:
+    """What goes first when a session has more to send than its connection takes."""
+
+    CONTROL: ClassVar[Priority]
+    """What others wait for: a few small messages."""
+    LIVE: ClassVar[Priority]
+    """Messages of people and services."""
+    BULK: ClassVar[Priority]
+    """Files and other large transfers, which may travel on lanes."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __int__(self) -> int: ...
+
+@final
+class SessionStats:
+    """What a session has done, and how it stands."""
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes given to TLS on all connections: frames with headers, and padding."""
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes taken from TLS on all connections."""
+
+    @property
+    def frames_sent(self) -> int:
+        """Frames sent, repeated ones included."""
+
+    @property
+    def frames_received(self) -> int:
+        """Frames received, repeated ones included."""
+
+    @property
+    def padding_sent(self) -> int:
+        """Of `bytes_sent`, what was padding."""
+
+    @property
+    def frames_resent(self) -> int:
+        """Bulk frames that were sent again because a lane ended."""
+
+    @property
+    def round_trip(self) -> float | None:
+        """The smoothed round trip, in seconds, once measured."""
+
+    @property
+    def open_streams(self) -> int:
+        """Streams that are open now, either side's."""
+
+    @property
+    def lanes(self) -> int:
+        """Lanes that live now."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
 class Session:
     """An encrypted connection with a peer, on which streams are opened.
 
-    One that this node dialled ends with `shutdown`, with the end of `async with`, with the last reference to it and to its
-    streams, or with the node.
+    Everybody who connects to the same peer from one node shares one session. One that this node dialled ends with
+    `shutdown`, with the end of `async with`, with the last reference to it and to its streams, or with the node.
     """
 
     @property
@@ -532,16 +1153,39 @@ class Session:
 
     @property
     def round_trip(self) -> float | None:
-        """The last measured round trip, in seconds; `None` before the first ping came back."""
+        """The smoothed round trip, in seconds; `None` before the first ping came back."""
 
-    async def open(self, protocol: str) -> Stream:
+    @property
+    def dialled_by(self) -> DialledBy:
+        """Which side has dialled."""
+
+    @property
+    def delegation(self) -> Delegation | None:
+        """On the dialler's side, the delegation by which the peer speaks for the service that was dialled.
+
+        `None` where it holds the address's own key.
+        """
+
+    def stats(self) -> SessionStats:
+        """What the session has done, and how it stands."""
+
+    async def open(self, protocol: str, priority: Priority = Priority.LIVE) -> Stream:
         """Opens a stream for a protocol that the peer serves.
 
+        `Priority.BULK` is for files and other large transfers, which then travel on lanes and never in front of a
+        message.
         Takes no round trip: whether the peer serves the protocol shows on the first `recv`.
         """
 
     async def shutdown(self) -> None:
-        """Says goodbye and ends the session once what was sent before has gone out."""
+        """Says goodbye and ends the session, for all who share it, once what was sent before has gone out."""
+
+    async def drain(self, within: float) -> bool:
+        """Ends the session gracefully: no further streams, and those that are open go on until they have ended.
+
+        Returns whether that was within so many seconds; otherwise the session is shut down with what is left.
+        Cancelling leaves it draining, without the limit in time.
+        """
 
     async def closed(self) -> HcpError:
         """Waits until the session has ended and returns why."""
@@ -562,6 +1206,10 @@ class Stream:
     `async for` gives the messages until the peer ends its direction. Leaving `async with` finishes the stream, or resets
     it when an exception is passing through. A stream without references is reset.
     """
+
+    @property
+    def priority(self) -> Priority:
+        """What goes first when the session has more to send than its connection takes; who opened it has said."""
 
     async def send(self, message: _Buffer) -> None:
         """Sends a message of at most `MAX_MESSAGE` bytes; waits while the peer's window is full.

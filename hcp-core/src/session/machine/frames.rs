@@ -3,6 +3,8 @@
 use prost::Message;
 use tokio::time::Instant;
 
+#[cfg(test)]
+use super::super::planted::{Defect, planted};
 use super::super::{
     ConnId, MAX_PROTOCOL_NAME, MAX_STREAMS, PRIMARY, Priority, RESET_BUSY, RESET_DRAINING, SessionError, StreamId,
 };
@@ -105,6 +107,10 @@ impl Machine {
         self.check_known(stream)?;
         let code = proto::Reset::decode(&frame.payload[..]).map_err(|_| SessionError::Malformed("reset"))?.code;
         if self.streams.remove(stream) {
+            #[cfg(test)]
+            if planted(Defect::ResetUntold) {
+                return Ok(());
+            }
             self.events.push_back(Event::Reset { stream, code });
         }
         Ok(())
@@ -120,6 +126,10 @@ impl Machine {
         self.events.push_back(Event::Draining);
         for stream in self.streams.own_above(last) {
             self.streams.remove(stream);
+            #[cfg(test)]
+            if planted(Defect::NeverServedUntold) {
+                continue;
+            }
             self.events.push_back(Event::Reset { stream, code: RESET_DRAINING });
         }
         Ok(())

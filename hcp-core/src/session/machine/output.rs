@@ -4,6 +4,8 @@ use tokio::time::Instant;
 
 use super::super::connection::Batch;
 use super::super::limits::OUTPUT_HIGH_WATER;
+#[cfg(test)]
+use super::super::planted::{Defect, planted};
 use super::super::{CLOSE_SHUTDOWN, ConnId, PRIMARY};
 use super::{Machine, State, close_frame};
 use crate::wire::MAX_BATCH;
@@ -23,7 +25,10 @@ impl Machine {
         loop {
             let Some(connection) = self.connection(conn) else { return };
             connection.flush(out);
-            if out.len() >= OUTPUT_HIGH_WATER || !self.fill(conn) {
+            let full = out.len() >= OUTPUT_HIGH_WATER;
+            #[cfg(test)]
+            let full = full && !planted(Defect::OutputUnbounded);
+            if full || !self.fill(conn) {
                 break;
             }
         }

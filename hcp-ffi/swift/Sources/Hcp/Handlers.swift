@@ -12,6 +12,18 @@ extension NodeBuilder {
     }
 }
 
+extension Service {
+    /// Serves streams of the protocol at the service's address with a closure, as `NodeBuilder.protocol` does at the node's
+    /// own.
+    public func `protocol`(
+        _ name: String,
+        access: Access,
+        serve: @escaping @Sendable (Stream, Session) async throws -> Void
+    ) -> Service {
+        `protocol`(protocol: name, access: access, handler: ClosureHandler(closure: serve))
+    }
+}
+
 private final class ClosureHandler: StreamHandler {
     let closure: @Sendable (Stream, Session) async throws -> Void
 

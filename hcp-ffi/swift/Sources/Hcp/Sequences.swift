@@ -21,6 +21,13 @@ extension ProgressWatch {
     }
 }
 
+extension NodeEvents {
+    /// What happens to the node, until it is gone. Cancelling the task that reads them loses none.
+    public var values: AsyncThrowingStream<NodeEvent, Error> {
+        AsyncThrowingStream { try await cancellable { try await self.next(cancellation: $0) } }
+    }
+}
+
 extension Events {
     /// The events in order, until the messenger is shut down. Cancelling the task that reads them loses none.
     public var values: AsyncThrowingStream<Event, Error> {

@@ -24,6 +24,16 @@ fun ProgressWatch.values(): Flow<BootstrapProgress> = flow {
 }
 
 /**
+ * What happens to the node, until it is gone.
+ *
+ * An event that happens at the moment in which the collecting coroutine is cancelled may be lost; [NodeEvents.next] with a
+ * [Cancellation] loses none.
+ */
+fun NodeEvents.values(): Flow<NodeEvent> = flow {
+    while (true) emit(next() ?: break)
+}
+
+/**
  * The events in order, until the messenger is shut down.
  *
  * An event that happens at the moment in which the collecting coroutine is cancelled may be passed over; whoever reads on

@@ -16,6 +16,14 @@ fun NodeBuilder.protocol(
     serve: suspend (Stream, Session) -> Unit,
 ): NodeBuilder = protocol(protocol, access, LambdaHandler(serve, onFailure))
 
+/** Serves streams of [protocol] at the service's address, as [NodeBuilder.protocol] does at the node's own. */
+fun Service.protocol(
+    protocol: String,
+    access: Access,
+    onFailure: (Throwable) -> Unit = ::reportUncaught,
+    serve: suspend (Stream, Session) -> Unit,
+): Service = protocol(protocol, access, LambdaHandler(serve, onFailure))
+
 private class LambdaHandler(
     private val handler: suspend (Stream, Session) -> Unit,
     private val onFailure: (Throwable) -> Unit,

@@ -1,0 +1,408 @@
+//! Connections and who is at their ends.
+
+use super::cast::{Cast, Server, UNIX_NOW};
+use super::ledger::{Checked, violated};
+use super::network::{Line, Pipe};
+use super::plan;
+use super::report::Happened;
+use super::side::Ended;
+use super::{Happening, World};
+use crate::session::{
+    Accepted, Accepting, ConnId, Dial, Dialler, JoinRequest, Keepalive, LaneDialling, LaneError, Machine, PRIMARY,
+    SessionError,
+};
+
+/// How often a lane that reached another replica is dialled again.
+const LANE_TRIES: usize = 2;
+
+/// A connection: the dialler's end, then the acceptor's.
+#[derive(Debug)]
+pub(super) struct Wire {
+    /// Whose it is; strangers belong to nobody.
+    pub(super) session: Option<usize>,
+    pub(super) lane: Option<usize>,
+    pub(super) server: Server,
+    pub(super) ends: [End; 2],
+    /// Towards each end.
+    pub(super) pipes: [Pipe; 2],
+    /// Something was changed on the way, or it broke.
+    pub(super) hurt: bool,
+}
+
+/// Who is at an end of a connection.
+#[derive(Debug)]
+pub(super) enum End {
+    /// A session, with this number of the connection.
+    Session(usize, ConnId),
+    Accepting(Box<Accepting>),
+    Dialling(usize, Box<LaneDialling>),
+    /// Sends what it has sent and expects nothing.
+    Stranger,
+    Nobody,
+}
+
+impl World {
+    fn wire(&mut self, line: Line, dialler: End, server: Server) -> Result<usize, super::Violation> {
+        let now = self.instant();
+        let acceptor = Cast::of_all().and_then(|cast| cast.acceptor(server));
+        let Some(Ok(accepting)) = acceptor.map(|acceptor| Accepting::new(acceptor, now)) else {
+            return violated("a server that cannot accept");
+        };
+        let wire = self.wires.len();
+        let ends = [dialler, End::Accepting(Box::new(accepting))];
+        let pipes = [Pipe::new(line), Pipe::new(line)];
+        self.wires.push(Wire { session: None, lane: None, server, ends, pipes, hurt: false });
+        self.set_deadline(wire, 1);
+        Ok(wire)
+    }
+
+    fn set_deadline(&mut self, wire: usize, end: usize) {
+        let due = match &self.wires[wire].ends[end] {
+            End::Accepting(accepting) => accepting.poll_timeout(),
+            End::Dialling(_, dialling) => dialling.poll_timeout(),
+            _ => None,
+        };
+        if let Some(due) = due {
+            self.at(due.saturating_duration_since(self.start), Happening::Deadline { wire, end });
+        }
+    }
+
+    /// Dials a session's primary.
+    pub(super) fn dial(&mut self, session: usize) -> Checked {
+        let now = self.instant();
+        let Some(cast) = Cast::of_all() else { return violated("no cast") };
+        let plan = &self.sessions[session].plan;
+        let (server, line) = (plan.server, plan.line);
+        let dial = Dial {
+            target: if plan.service { cast.service } else { cast.node },
+            me: if plan.anonymous { Dialler::Anonymous } else { Dialler::Identity(cast.dialler.clone()) },
+            known: None,
+            keepalive: Keepalive::default(),
+            lanes: plan.lanes,
+            unix_now: UNIX_NOW,
+            floors: cast.floors(),
+        };
+        self.report.happened(Happened::Sessions);
+        self.report.happened_times(Happened::AnonymousDiallers, plan.anonymous.into());
+        self.report.happened_times(Happened::Services, plan.service.into());
+        let imposter = match server {
+            Server::Stranger => Some(Happened::WrongServers),
+            Server::Expired => Some(Happened::BadDelegations),
+            Server::Withdrawn => Some(Happened::WithdrawnDelegations),
+            Server::Node | Server::Replica(_) => None,
+        };
+        if let Some(what) = imposter {
+            self.report.happened(what);
+            self.sessions[session].imposter = true;
+        }
+        let machine = match Machine::dial(dial, now) {
+            Ok(machine) => machine,
+            Err(error) => return violated(format!("cannot dial: {error}")),
+        };
+        let wire = self.wire(line, End::Session(session, PRIMARY), server)?;
+        self.wires[wire].session = Some(session);
+        let it = &mut self.sessions[session];
+        it.primary = Some(wire);
+        it.sides[0].machine = Some(Box::new(machine));
+        it.sides[0].wires.insert(PRIMARY, wire);
+        self.pump(session, 0)
+    }
+
+    /// Has a session dial the lanes that it wants.
+    pub(super) fn see_to_lanes(&mut self, session: usize, side: usize) {
+        let it = &mut self.sessions[session];
+        let Some(machine) = it.sides[side].machine.as_ref().filter(|_| side == 0 && it.plan.lane_budget > 0) else {
+            return;
+        };
+        if machine.lanes_wanted() > it.dialling {
+            it.dialling += 1;
+            it.plan.lane_budget -= 1;
+            let wait = self.moment(std::time::Duration::from_secs(1));
+            self.after(wait, Happening::DialLane { session, tries: 0 });
+        }
+    }
+
+    pub(super) fn dial_lane(&mut self, session: usize, tries: usize) -> Checked {
+        let now = self.instant();
+        let it = &mut self.sessions[session];
+        let (size, service, server) = (it.plan.size, it.plan.service, it.plan.server);
+        let Some(machine) = it.sides[0].machine.as_mut().filter(|machine| machine.lanes_wanted() > 0) else {
+            it.dialling -= 1;
+            return Ok(());
+        };
+        let dialling = match machine.lane_dialling(now) {
+            Ok(dialling) => dialling,
+            Err(error) => return violated(format!("cannot dial a lane: {error}")),
+        };
+        self.report.happened(Happened::LaneDials);
+        let line = plan::lane_line(&mut self.rng, size);
+        let other = service && rand::RngExt::random_range(&mut self.rng, 0..4) == 0;
+        let server = if other { Cast::other_replica(server) } else { server };
+        let wire = self.wire(line, End::Dialling(session, Box::new(dialling)), server)?;
+        self.wires[wire].session = Some(session);
+        self.wires[wire].lane = Some(tries);
+        self.set_deadline(wire, 0);
+        self.flush_dialling(wire);
+        Ok(())
+    }
+
+    fn flush_dialling(&mut self, wire: usize) {
+        let mut out = Vec::new();
+        match &mut self.wires[wire].ends {
+            [End::Dialling(_, dialling), _] => dialling.poll_output(&mut out),
+            _ => return,
+        }
+        self.write(wire, 0, &out);
+    }
+
+    /// A stranger connects.
+    pub(super) fn stranger(&mut self, line: Line, server: Server, says: &[u8]) -> Checked {
+        let wire = self.wire(line, End::Stranger, server)?;
+        self.write(wire, 0, says);
+        Ok(())
+    }
+
+    /// Whoever is at `end` writes to the other.
+    pub(super) fn write(&mut self, wire: usize, end: usize, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let segments = self.wires[wire].pipes[1 - end].write(self.now, bytes, &mut self.rng);
+            self.report.happened_times(Happened::Splits, segments as u64 - 1);
+            self.expect(wire, 1 - end);
+        }
+    }
+
+    /// Puts the next arrival at an end on the calendar.
+    pub(super) fn expect(&mut self, wire: usize, end: usize) {
+        let pipe = &mut self.wires[wire].pipes[end];
+        if let Some(due) = pipe.due()
+            && pipe.scheduled.is_none_or(|scheduled| due < scheduled)
+        {
+            pipe.scheduled = Some(due);
+            self.at(due, Happening::Arrival { wire, end });
+        }
+    }
+
+    /// Whoever was at an end is gone: the other learns it when all else has arrived.
+    pub(super) fn shut(&mut self, wire: usize, end: usize) {
+        self.wires[wire].ends[end] = End::Nobody;
+        self.wires[wire].pipes[1 - end].end(self.now);
+        self.expect(wire, 1 - end);
+    }
+
+    pub(super) fn arrive(&mut self, wire: usize, end: usize) -> Checked {
+        self.wires[wire].pipes[end].scheduled = None;
+        if let End::Session(session, _) = self.wires[wire].ends[end] {
+            let until = self.sessions[session].sides[end].paused_until;
+            if until > self.now {
+                self.wires[wire].pipes[end].stall(until);
+            }
+        }
+        let arrived = self.wires[wire].pipes[end].read(self.now);
+        self.report.happened_times(Happened::Merges, (arrived.segments > 1).into());
+        self.report.log(self.now, (wire, end, arrived.bytes.len()));
+        if !arrived.bytes.is_empty() {
+            self.feed(wire, end, &arrived.bytes)?;
+            // There is room for the other side.
+            if let End::Session(session, _) = self.wires[wire].ends[1 - end] {
+                self.pump(session, 1 - end)?;
+            }
+        }
+        if arrived.ended {
+            return self.lose(wire, end);
+        }
+        self.expect(wire, end);
+        Ok(())
+    }
+
+    /// Bytes for who is at an end.
+    fn feed(&mut self, wire: usize, end: usize, bytes: &[u8]) -> Checked {
+        let now = self.instant();
+        match &mut self.wires[wire].ends[end] {
+            End::Session(session, conn) => {
+                let (session, conn) = (*session, *conn);
+                let Some(machine) = &mut self.sessions[session].sides[end].machine else { return Ok(()) };
+                match machine.handle_input(now, conn, bytes) {
+                    Ok(()) => self.pump(session, end),
+                    Err(error) => self.fail(session, end, error),
+                }
+            }
+            End::Accepting(accepting) => {
+                let accepted = accepting.handle_input(now, bytes);
+                let mut out = Vec::new();
+                accepting.poll_output(&mut out);
+                self.write(wire, end, &out);
+                match accepted {
+                    Ok(None) => Ok(()),
+                    Ok(Some(Accepted::Session(machine))) => self.accepted(wire, machine),
+                    Ok(Some(Accepted::Lane(request))) => self.asked_to_join(wire, request),
+                    Err(error) => self.not_accepted(wire, error),
+                }
+            }
+            End::Dialling(session, dialling) => {
+                let session = *session;
+                match dialling.handle_input(now, bytes) {
+                    Ok(None) => Ok(()),
+                    Ok(Some(lane)) => {
+                        if self.wires[wire].server != self.sessions[session].plan.server {
+                            return violated("a lane to another replica");
+                        }
+                        let it = &mut self.sessions[session];
+                        it.dialling -= 1;
+                        let Some(machine) = &mut it.sides[0].machine else {
+                            self.shut(wire, 0);
+                            return Ok(());
+                        };
+                        match machine.add_lane(now, lane) {
+                            Ok(conn) => {
+                                it.had_lanes = true;
+                                it.sides[0].wires.insert(conn, wire);
+                                self.wires[wire].ends[0] = End::Session(session, conn);
+                                self.pump(session, 0)
+                            }
+                            // The session ends, or took as many by now.
+                            Err(_) => {
+                                self.shut(wire, 0);
+                                Ok(())
+                            }
+                        }
+                    }
+                    Err(error) => self.no_lane(wire, session, &error),
+                }
+            }
+            End::Stranger | End::Nobody => Ok(()),
+        }
+    }
+
+    fn no_lane(&mut self, wire: usize, session: usize, error: &LaneError) -> Checked {
+        let (tries, hurt) = (self.wires[wire].lane.unwrap_or(0), self.wires[wire].hurt);
+        self.report.log(self.now, ("no lane", session, error.to_string()));
+        self.shut(wire, 0);
+        if matches!(error, LaneError::OtherReplica) {
+            self.report.happened(Happened::OtherReplicas);
+            if tries < LANE_TRIES {
+                self.after(std::time::Duration::from_millis(100), Happening::DialLane { session, tries: tries + 1 });
+                return Ok(());
+            }
+            self.report.happened(Happened::LanesGivenUp);
+        } else if !hurt && self.sessions[session].sides[1].ended.is_none() {
+            return violated(format!("a lane failed though nothing happened to it: {error}"));
+        }
+        self.sessions[session].dialling -= 1;
+        Ok(())
+    }
+
+    fn accepted(&mut self, wire: usize, machine: Box<Machine>) -> Checked {
+        let Some(session) = self.wires[wire].session.filter(|_| self.wires[wire].lane.is_none()) else {
+            return violated("a session with who never asked for one");
+        };
+        self.wires[wire].ends[1] = End::Session(session, PRIMARY);
+        let it = &mut self.sessions[session];
+        it.sides[1].machine = Some(machine);
+        it.sides[1].wires.insert(PRIMARY, wire);
+        self.pump(session, 1)
+    }
+
+    fn not_accepted(&mut self, wire: usize, error: SessionError) -> Checked {
+        self.report.log(self.now, ("not accepted", wire, error.to_string()));
+        self.shut(wire, 1);
+        let Some(session) = self.wires[wire].session else { return Ok(()) };
+        if self.wires[wire].lane.is_none() {
+            return self.never_accepted(session, error);
+        }
+        Ok(())
+    }
+
+    /// A primary was lost before it was a session for the acceptor.
+    fn never_accepted(&mut self, session: usize, error: SessionError) -> Checked {
+        let it = &mut self.sessions[session];
+        if !it.hurt && !it.imposter {
+            return violated(format!("a dialler was not accepted: {error}"));
+        }
+        it.sides[1].ended = Some(Ended::Failed(error));
+        it.sides[1].ended_at = self.now;
+        Ok(())
+    }
+
+    fn asked_to_join(&mut self, wire: usize, request: JoinRequest) -> Checked {
+        let now = self.instant();
+        let Some(owner) = self.wires[wire].session else { return violated("a stranger asked for a lane") };
+        let named = request.session_id();
+        let session = self.thief_of(owner).unwrap_or(owner);
+        let stolen = session != owner;
+        let Some(machine) = &mut self.sessions[session].sides[1].machine else {
+            self.write(wire, 1, &request.refuse());
+            self.shut(wire, 1);
+            return Ok(());
+        };
+        if !stolen && machine.session_id() != Some(named) {
+            return violated("a lane that names another session");
+        }
+        match machine.join(now, request) {
+            Ok(_) if stolen => violated("a session took a lane of another"),
+            Ok(conn) => {
+                self.report.happened(Happened::LanesJoined);
+                self.sessions[session].had_lanes = true;
+                self.sessions[session].sides[1].wires.insert(conn, wire);
+                self.wires[wire].ends[1] = End::Session(session, conn);
+                self.pump(session, 1)
+            }
+            Err(request) => {
+                self.report.log(self.now, ("refused", session));
+                if stolen {
+                    self.report.happened(Happened::LanesStolen);
+                }
+                self.wires[wire].hurt = true;
+                self.write(wire, 1, &request.refuse());
+                self.shut(wire, 1);
+                Ok(())
+            }
+        }
+    }
+
+    /// Nothing more comes to an end.
+    fn lose(&mut self, wire: usize, end: usize) -> Checked {
+        let now = self.instant();
+        match &mut self.wires[wire].ends[end] {
+            End::Session(session, conn) => {
+                let (session, conn) = (*session, *conn);
+                self.shut(wire, end);
+                self.sessions[session].sides[end].wires.remove(&conn);
+                let Some(machine) = &mut self.sessions[session].sides[end].machine else { return Ok(()) };
+                match machine.handle_lost(now, conn) {
+                    Ok(()) if conn == PRIMARY => violated("a session goes on without its primary"),
+                    Ok(()) => self.pump(session, end),
+                    Err(error) => self.fail(session, end, error),
+                }
+            }
+            End::Accepting(_) => self.not_accepted(wire, SessionError::Lost),
+            End::Dialling(session, _) => {
+                let session = *session;
+                self.no_lane(wire, session, &SessionError::Lost.into())
+            }
+            End::Stranger => {
+                self.shut(wire, end);
+                Ok(())
+            }
+            End::Nobody => Ok(()),
+        }
+    }
+
+    /// A handshake may have taken too long.
+    pub(super) fn deadline(&mut self, wire: usize, end: usize) -> Checked {
+        let now = self.instant();
+        match &mut self.wires[wire].ends[end] {
+            End::Accepting(accepting) => match accepting.handle_timeout(now) {
+                Ok(()) => violated("a handshake without an end"),
+                Err(error) => self.not_accepted(wire, error),
+            },
+            End::Dialling(session, dialling) => {
+                let session = *session;
+                match dialling.handle_timeout(now) {
+                    Ok(()) => violated("a lane's handshake without an end"),
+                    Err(error) => self.no_lane(wire, session, &error),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
