@@ -1,0 +1,221 @@
+"""What moves the bytes of sessions: through memory, or over TCP on loopback."""
+
+import selectors
+import socket
+import time
+from pathlib import Path
+from typing import Callable
+
+from .keys import onion
+from .opening import PORT, Accepted, Accepting, Credentials, Dialling, JoinRequest, LaneDialling, Link
+from .session import Event, Session
+
+PATIENCE = 20.0
+
+
+class Lost(Exception):
+    """The other side ended the connection before it was a session or a lane."""
+
+
+class Late(Exception):
+    """What was waited for did not come within its deadline."""
+
+
+class Pair:
+    """A dialler and an acceptor joined through memory."""
+
+    def __init__(self, dialling: Dialling, accepting: Accepting) -> None:
+        link, accepted = open_in_memory(dialling, accepting)
+        assert isinstance(accepted, Accepted)
+        self.dialler, self.acceptor = Session.dialled(dialling, link), Session.accepted(accepted)
+        self.credentials = accepting.credentials
+        self.pump()
+
+    def pump(self, conns: list[int] | None = None) -> None:
+        """Moves bytes on these connections, or on all, until nothing moves any more."""
+        moved = True
+        while moved:
+            moved = False
+            for conn in conns or sorted({*self.dialler.conns, *self.acceptor.conns}):
+                for here, there in ((self.dialler, self.acceptor), (self.acceptor, self.dialler)):
+                    if data := here.transmit(conn):
+                        moved = True
+                        there.receive(conn, data)
+
+    def lane(self) -> int:
+        """Joins a lane."""
+        dialling, accepting = self.dialler.lane_dialling(), Accepting(self.credentials)
+        link, request = open_in_memory(dialling, accepting)
+        assert isinstance(request, JoinRequest) and self.acceptor.join(request)
+        return self.dialler.add_lane(dialling, link)
+
+
+def open_in_memory(
+    dialling: Dialling | LaneDialling, accepting: Accepting
+) -> tuple[Link, Accepted | JoinRequest]:
+    """Lets the beginnings of one connection meet."""
+    link: Link | None = None
+    while True:
+        accepted = accepting.feed(dialling.take())
+        if link is not None and accepted is not None:
+            return link, accepted
+        link = link or dialling.feed(accepting.take())
+
+
+class Tcp:
+    """A session over TCP, with as many lanes as were joined. One thread: `until` moves everything."""
+
+    def __init__(self, session: Session, connection: socket.socket) -> None:
+        self.session = session
+        self._selector = selectors.DefaultSelector()
+        self._sockets = dict[int, socket.socket]()
+        self.add(0, connection)
+
+    def add(self, conn: int, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self._sockets[conn] = connection
+        self._selector.register(connection, selectors.EVENT_READ, conn)
+
+    def flush(self) -> None:
+        """Writes what is ready."""
+        for conn, connection in list(self._sockets.items()):
+            if data := self.session.transmit(conn):
+                connection.setblocking(True)
+                connection.settimeout(PATIENCE)
+                try:
+                    connection.sendall(data)
+                except OSError:
+                    self._drop(conn)
+                    continue
+                connection.setblocking(False)
+
+    def cut(self, conn: int) -> None:
+        """Ends the transport of one connection without a word."""
+        self._drop(conn)
+
+    def until(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+        """Moves bytes until the condition holds; raises Late when it does not in time."""
+        deadline = time.monotonic() + patience
+        self.flush()
+        while not condition():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Late(f"events so far: {list(self.session.events)}")
+            if not self._sockets:
+                raise Late(f"no connection is left; events so far: {list(self.session.events)}")
+            for key, _ in self._selector.select(left):
+                self._read(key.data)
+            self.flush()
+
+    def event(self, what: str, patience: float = PATIENCE) -> Event:
+        """Waits for the next event of a kind; others before it stay."""
+
+        def found() -> list[Event]:
+            return [event for event in self.session.events if event.what == what]
+
+        self.until(lambda: bool(found()), patience)
+        event = found()[0]
+        self.session.events.remove(event)
+        return event
+
+    def message(self, stream: int, patience: float = PATIENCE) -> bytes:
+        """Waits for the next message of a stream and takes it."""
+
+        def waiting() -> bool:
+            found = self.session.streams.get(stream) or self.session.ended[stream]
+            return bool(found.messages)
+
+        self.until(waiting, patience)
+        message = self.session.take(stream)
+        assert message is not None
+        self.flush()
+        return message
+
+    def gone(self, patience: float = PATIENCE) -> None:
+        """Waits until the peer has ended the transport of the primary."""
+        self.until(lambda: 0 not in self._sockets, patience)
+
+    def shut(self) -> None:
+        for conn in list(self._sockets):
+            self._drop(conn)
+        self._selector.close()
+
+    def _read(self, conn: int) -> None:
+        try:
+            data = self._sockets[conn].recv(1 << 18)
+        except OSError:
+            data = b""
+        if data:
+            self.session.now = time.monotonic()
+            self.session.receive(conn, data)
+        else:
+            self._drop(conn)
+
+    def _drop(self, conn: int) -> None:
+        connection = self._sockets.pop(conn, None)
+        if connection is not None:
+            self._selector.unregister(connection)
+            connection.close()
+            self.session.lost(conn)
+
+
+def connect(folder: Path, address: bytes) -> socket.socket:
+    """Dials an address of a local network: a file in its folder names the port on loopback."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := sorted(folder.glob(f"{onion(address)}.{PORT}.*"))):
+        if time.monotonic() > deadline:
+            raise Late("nobody serves this address")
+        time.sleep(0.02)
+    connection = socket.create_connection(("127.0.0.1", int(found[0].read_text())), PATIENCE)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def listen(folder: Path, address: bytes) -> socket.socket:
+    """Serves an address of a local network."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(PATIENCE)
+    aside = folder / f"new-{address.hex()}"
+    aside.write_text(str(listener.getsockname()[1]))
+    aside.rename(folder / f"{onion(address)}.{PORT}.{0:016x}")
+    return listener
+
+
+def begin(opening: Dialling | LaneDialling | Accepting, connection: socket.socket) -> Link | Accepted | JoinRequest:
+    """Moves the bytes of a connection until it is a session or a lane; what fails is raised."""
+    connection.settimeout(PATIENCE)
+    while True:
+        if out := opening.take():
+            connection.sendall(out)
+        data = connection.recv(1 << 16)
+        if not data:
+            raise Lost
+        if (outcome := opening.feed(data)) is not None:
+            if out := opening.take():
+                connection.sendall(out)
+            return outcome
+
+
+def dial(dialling: Dialling, connection: socket.socket) -> Tcp:
+    link = begin(dialling, connection)
+    assert isinstance(link, Link)
+    return Tcp(Session.dialled(dialling, link, time.monotonic()), connection)
+
+
+def accept(credentials: Credentials, listener: socket.socket) -> tuple[Accepted | JoinRequest, socket.socket]:
+    """The next connection, up to where it is a session or asks to be a lane."""
+    connection, _ = listener.accept()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    outcome = begin(Accepting(credentials), connection)
+    assert not isinstance(outcome, Link)
+    return outcome, connection
+
+
+def join(tcp: Tcp, connection: socket.socket, number: int | None = None) -> tuple[int, LaneDialling]:
+    """Joins a lane to a session that was dialled."""
+    dialling = tcp.session.lane_dialling(number)
+    link = begin(dialling, connection)
+    assert isinstance(link, Link)
+    conn = tcp.session.add_lane(dialling, link)
+    tcp.add(conn, connection)
+    return conn, dialling
