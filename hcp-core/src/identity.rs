@@ -1,7 +1,9 @@
-//! Keys and the addresses made of them: onion addresses, log keys, sealed key files, C tor's key files.
+//! Keys and the addresses made of them: onion addresses, log keys, the right to speak for a service, sealed key files,
+//! C tor's key files.
 //!
-//! A key has one purpose: an [`Identity`] answers for an onion address, a [`LogKey`] signs log entries, and
-//! neither can be made from the other's file. An [`OnionAddress`] is always a canonical key in the prime-order
+//! A key has one purpose: an [`Identity`] answers for an onion address, a [`LogKey`] signs log entries, an
+//! [`OwnerKey`](delegation::OwnerKey) lets a [`SessionKey`](delegation::SessionKey) speak for a service, and none
+//! can be made from another's file. An [`OnionAddress`] is always a canonical key in the prime-order
 //! group, so that equal addresses are equal bytes and no two addresses share a secret. Secrets are overwritten
 //! when the last handle is dropped, and nothing here prints them.
 
@@ -9,6 +11,7 @@ mod address;
 pub mod ctor;
 #[cfg(feature = "messenger")]
 mod dbkey;
+pub mod delegation;
 mod key;
 pub mod keyfile;
 mod logkey;

@@ -41,6 +41,17 @@ pub trait Network: Send + Sync + fmt::Debug + 'static {
     /// Dropping the future abandons the attempt and leaves nothing behind.
     fn dial(&self, address: OnionAddress, port: u16) -> BoxFuture<'_, Result<BoxedTransport, DialError>>;
 
+    /// Connects as [`Self::dial`] does, in a way that shares nothing with other dials by which the other side, or somebody on
+    /// the way, could hold it up together with them: over Tor on circuits of its own. Lanes of a session are dialled so.
+    ///
+    /// A network on which dials share nothing anyway need not say more than `dial` does, which is the default.
+    ///
+    /// # Cancel safety
+    /// As [`Self::dial`].
+    fn dial_isolated(&self, address: OnionAddress, port: u16) -> BoxFuture<'_, Result<BoxedTransport, DialError>> {
+        self.dial(address, port)
+    }
+
     /// Serves `ports` at the identity's address until the [`Listener`] is dropped.
     ///
     /// Returns as soon as the service is launched; [`Listener::reachable`] waits until strangers can reach it.

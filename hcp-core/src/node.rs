@@ -3,28 +3,47 @@
 //! The node owns its listener and all its sessions; dropping the last handle ends them. Streams are routed to handlers by
 //! the name of their protocol; each protocol says whether it serves diallers that stay anonymous.
 
+mod accept;
 mod channel;
+mod dial;
 mod driver;
+mod event;
+mod ledger;
+mod pipe;
+mod reconnect;
+mod registry;
 mod router;
+mod service;
 mod session;
+mod sessions;
 mod stream;
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::task::JoinSet;
 
+use self::dial::Established;
+use self::driver::{Environment, Lanes};
+use self::event::{Telling, count};
+pub use self::event::{DialledBy, EVENT_QUEUE, NodeEvent, NodeEvents, NodeStats};
+use self::ledger::Ledger;
+pub use self::ledger::NODE_MEMORY;
+pub use self::reconnect::{Backoff, BackoffError, HEALTHY_SESSION, MAX_BACKOFF, MIN_BACKOFF, Maintained};
 use self::router::Router;
 pub use self::router::{Access, Handler};
+pub use self::service::Service;
 pub use self::session::{OpenError, Session};
+use self::sessions::{LaneTable, Sessions};
 pub use self::stream::{RecvError, SendError, Stream, StreamSender};
 use crate::error::ErrorKind;
+use crate::identity::delegation::SerialFloors;
 use crate::identity::{Identity, OnionAddress};
-use crate::network::{DialError, HCP_PORT, Incoming, ListenError, Listener, ListenerStatus, Network};
-use crate::session::{Dialler, Keepalive, Machine, SessionError};
+use crate::network::{DialError, HCP_PORT, ListenError, Listener, ListenerStatus, Network};
+use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES, Machine, SessionError};
 
 /// Accepted connections whose dialler has not proved itself yet. One more displaces the oldest, so that strangers who say
 /// nothing lock nobody out.
@@ -33,6 +52,9 @@ pub const MAX_HANDSHAKES: usize = 32;
 pub const MAX_SESSIONS: usize = 1024;
 /// The longest timeout of a keepalive; a session that may be silent for longer is not being watched.
 pub const MAX_KEEPALIVE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Lanes of a session while a bulk stream is open, unless the application says otherwise: enough to double what one Tor circuit
+/// carries.
+const DEFAULT_LANES: usize = 2;
 /// Reset code: nobody serves the protocol.
 pub const RESET_UNKNOWN_PROTOCOL: u32 = 1;
 /// Reset code: the protocol does not serve anonymous diallers.
@@ -51,12 +73,20 @@ pub struct Node {
 struct Inner {
     identity: Identity,
     network: Arc<dyn Network>,
-    router: Arc<Router>,
     keepalive: Keepalive,
+    lanes: usize,
+    floors: SerialFloors,
+    /// For sessions that this node dials as itself.
+    router: Arc<Router>,
+    sessions: Arc<Sessions>,
+    telling: Arc<Telling>,
+    ledger: Arc<Ledger>,
     status: watch::Receiver<ListenerStatus>,
+    /// Held by whoever dials an address, so that the others wait for what comes of it.
+    gates: Mutex<HashMap<OnionAddress, Weak<AsyncMutex<()>>>>,
     /// Owns the sessions that this node dialled.
     dialled: Mutex<JoinSet<()>>,
-    /// Owns the accept loop, which owns the accepted sessions.
+    /// Owns the accept loops, which own the accepted sessions.
     _accepting: JoinSet<()>,
 }
 
@@ -69,7 +99,17 @@ impl fmt::Debug for Node {
 impl Node {
     /// Starts describing a node.
     pub fn builder(identity: Identity, network: Arc<dyn Network>) -> NodeBuilder {
-        NodeBuilder { identity, network, router: Router::default(), keepalive: Keepalive::default(), duplicate: None }
+        NodeBuilder {
+            identity,
+            network,
+            router: Router::default(),
+            services: Vec::new(),
+            keepalive: Keepalive::default(),
+            lanes: DEFAULT_LANES,
+            floors: SerialFloors::default(),
+            memory: NODE_MEMORY,
+            duplicate: None,
+        }
     }
 
     /// The node's own address.
@@ -95,38 +135,129 @@ impl Node {
             .is_ok_and(|status| *status == ListenerStatus::Reachable)
     }
 
-    /// Opens a session with whoever holds the key of `address`, and proves to them who this node is.
+    /// The session with whoever holds the key of `address`, or speaks for it: the one that exists, whoever dialled it, or a
+    /// new one, to which this node proves who it is. It is shared by all who connect to the address.
+    ///
+    /// A session whose peer has vanished is found dead by the keepalive, and given out until then.
     ///
     /// # Errors
     /// [`ConnectError`] says in which phase it failed.
     ///
     /// # Cancel safety
-    /// Dropping the future abandons the attempt.
+    /// Dropping the future abandons the attempt; others who wait for the same address then dial themselves.
     pub async fn connect(&self, address: OnionAddress) -> Result<Session, ConnectError> {
-        self.connect_as(address, Dialler::Identity(self.inner.identity.clone())).await
+        if let Some(session) = self.inner.sessions.current(address) {
+            return Ok(session);
+        }
+        let gate = self.gate(address);
+        let dialled = async {
+            let _turn = gate.lock().await;
+            self.dial(address, Dialler::Identity(self.inner.identity.clone()), true).await
+        };
+        tokio::select! {
+            biased;
+            session = self.inner.sessions.wait(address) => Ok(session),
+            // It may have been drained at once in favour of another.
+            dialled = dialled => dialled.map(|session| self.inner.sessions.current(address).unwrap_or(session)),
+        }
     }
 
-    /// Opens a session without showing who this node is. The peer can open no streams in it.
+    /// Opens a new session without showing who this node is. The peer can open no streams in it.
     ///
     /// # Errors
     /// As [`Self::connect`].
     ///
     /// # Cancel safety
-    /// As [`Self::connect`].
+    /// Dropping the future abandons the attempt.
     pub async fn connect_anonymously(&self, address: OnionAddress) -> Result<Session, ConnectError> {
-        self.connect_as(address, Dialler::Anonymous).await
+        self.dial(address, Dialler::Anonymous, false).await
     }
 
-    async fn connect_as(&self, address: OnionAddress, me: Dialler) -> Result<Session, ConnectError> {
-        // To a service, an anonymous dialler is nobody: it serves nothing that could tell who it is.
-        let router = match &me {
-            Dialler::Anonymous => Arc::new(Router::default()),
-            Dialler::Identity(_) => Arc::clone(&self.inner.router),
+    /// Opens a new session as somebody else, such as an identity made for this one peer. The peer can open no streams in it,
+    /// and nothing connects it with this node.
+    ///
+    /// A peer keeps one session for an identity: of two that are open at once it may drain the first.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the attempt.
+    pub async fn connect_as(&self, address: OnionAddress, identity: &Identity) -> Result<Session, ConnectError> {
+        self.dial(address, Dialler::Identity(identity.clone()), false).await
+    }
+
+    /// Keeps a session with whoever holds the key of `address` until the returned handle is dropped: connects, and connects
+    /// again whenever the session has ended.
+    pub fn maintain(&self, address: OnionAddress, backoff: Backoff) -> Maintained {
+        let node = self.clone();
+        let dial = move || {
+            let node = node.clone();
+            async move { node.connect(address).await }
         };
-        let transport = self.inner.network.dial(address, HCP_PORT).await?;
-        let machine = Machine::dial(address, me, self.inner.keepalive, tokio::time::Instant::now())?;
-        let (session, drive) = driver::establish(machine, transport, router).await?;
-        let mut dialled = self.inner.dialled.lock().unwrap_or_else(PoisonError::into_inner);
+        Maintained::start(dial, backoff, rand::random::<f64>)
+    }
+
+    /// What happens to the node from now on.
+    pub fn events(&self) -> NodeEvents {
+        self.inner.telling.listen()
+    }
+
+    /// What the node has done since it was bound, and what it holds now.
+    pub fn stats(&self) -> NodeStats {
+        self.inner.telling.stats(&self.inner.ledger)
+    }
+
+    /// The lock of those who dial an address.
+    fn gate(&self, address: OnionAddress) -> Arc<AsyncMutex<()>> {
+        let mut gates = self.inner.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.retain(|_, gate| gate.strong_count() > 0);
+        if let Some(gate) = gates.get(&address).and_then(Weak::upgrade) {
+            return gate;
+        }
+        let gate = Arc::default();
+        gates.insert(address, Arc::downgrade(&gate));
+        gate
+    }
+
+    async fn dial(&self, address: OnionAddress, me: Dialler, shared: bool) -> Result<Session, ConnectError> {
+        match self.try_dial(address, me, shared).await {
+            Ok(session) => Ok(session),
+            Err(error) => {
+                count(&self.inner.telling.counts.dials_failed);
+                let event = NodeEvent::DialFailed { address, kind: error.kind(), reason: error.to_string() };
+                self.inner.telling.tell(event);
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_dial(&self, address: OnionAddress, me: Dialler, shared: bool) -> Result<Session, ConnectError> {
+        let inner = &self.inner;
+        // Somebody who is not this node serves nothing that could tell who it is.
+        let router = if shared { Arc::clone(&inner.router) } else { Arc::default() };
+        let sessions = shared.then(|| Arc::clone(&inner.sessions));
+        let transport = inner.network.dial(address, HCP_PORT).await?;
+        let dial = Dial {
+            target: address,
+            me,
+            known: None,
+            keepalive: inner.keepalive,
+            lanes: inner.lanes,
+            unix_now: dial::unix_now(),
+        };
+        let machine = Machine::dial(dial, tokio::time::Instant::now())?;
+        let Established { machine, pipe, peer, id } =
+            dial::establish(machine, transport, address, sessions.as_ref()).await?;
+        let environment = Environment {
+            router,
+            sessions,
+            telling: Arc::clone(&inner.telling),
+            ledger: Arc::clone(&inner.ledger),
+            lanes: Lanes::Dialled { network: Arc::clone(&inner.network), target: address },
+        };
+        let (session, drive) = driver::start(machine, pipe, peer, id, environment);
+        let mut dialled = inner.dialled.lock().unwrap_or_else(PoisonError::into_inner);
         while dialled.try_join_next().is_some() {}
         dialled.spawn(drive);
         Ok(session)
@@ -139,7 +270,11 @@ pub struct NodeBuilder {
     identity: Identity,
     network: Arc<dyn Network>,
     router: Router,
+    services: Vec<Service>,
     keepalive: Keepalive,
+    lanes: usize,
+    floors: SerialFloors,
+    memory: usize,
     duplicate: Option<String>,
 }
 
@@ -161,6 +296,29 @@ impl NodeBuilder {
         self
     }
 
+    /// How many lanes a session that this node dialled has while a bulk stream is open in it: 2 by default, at most
+    /// [`MAX_LANES`]. More carry files faster; over Tor each takes circuits of its own to be built.
+    #[must_use]
+    pub fn lanes(mut self, lanes: usize) -> Self {
+        self.lanes = lanes;
+        self
+    }
+
+    /// What is known of the delegations of services, empty by default. An application that keeps it from run to run refuses
+    /// delegations that were withdrawn before.
+    #[must_use]
+    pub fn floors(mut self, floors: SerialFloors) -> Self {
+        self.floors = floors;
+        self
+    }
+
+    /// Serves a service's address as well; each as often as it is called.
+    #[must_use]
+    pub fn service(mut self, service: Service) -> Self {
+        self.services.push(service);
+        self
+    }
+
     /// Launches the node. Returns once it is launched; [`Node::reachable`] waits until it can be dialled.
     ///
     /// # Errors
@@ -169,74 +327,56 @@ impl NodeBuilder {
     /// # Cancel safety
     /// Dropping the future withdraws what was launched.
     pub async fn bind(self) -> Result<Node, BindError> {
-        if let Some(protocol) = self.duplicate {
+        let refused = self.services.iter().find_map(|service| service.refused.clone());
+        if let Some(protocol) = self.duplicate.or(refused) {
             return Err(BindError::Protocol(protocol));
         }
         let Keepalive { interval, timeout } = self.keepalive;
         if interval.is_zero() || interval >= timeout || timeout > MAX_KEEPALIVE {
             return Err(BindError::Keepalive);
         }
+        if self.lanes > MAX_LANES {
+            return Err(BindError::Lanes);
+        }
         let listener = self.network.listen(&self.identity, &[HCP_PORT]).await?;
         let status = listener.status();
-        let router = Arc::new(self.router);
-        let config = Machine::server_config(&self.identity)?;
+        let (telling, ledger) = (Arc::<Telling>::default(), Ledger::new(self.memory));
+        let table = Arc::<LaneTable>::default();
+        let environment = |router, sessions| Environment {
+            router,
+            sessions: Some(sessions),
+            telling: Arc::clone(&telling),
+            ledger: Arc::clone(&ledger),
+            lanes: Lanes::Accepted(Arc::clone(&table)),
+        };
+        let (router, sessions) = (Arc::new(self.router), Sessions::new(self.identity.address()));
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept_all(listener, config, self.identity.address(), self.keepalive, Arc::clone(&router)));
+        let mut accept = |listener: Listener, credentials: Credentials, environment: Environment| {
+            let acceptor = Acceptor::new(&credentials, self.keepalive)?;
+            accepting.spawn(accept::accept_all(listener, acceptor, environment));
+            Ok::<(), SessionError>(())
+        };
+        let own = Credentials::Identity(self.identity.clone());
+        accept(listener, own, environment(Arc::clone(&router), Arc::clone(&sessions)))?;
+        for Service { listener, credentials, router, .. } in self.services {
+            let _ = (listener, credentials, router); // REPLICA
+        }
         let inner = Inner {
             identity: self.identity,
             network: self.network,
-            router,
             keepalive: self.keepalive,
+            lanes: self.lanes,
+            floors: self.floors,
+            router,
+            sessions,
+            telling,
+            ledger,
             status,
+            gates: Mutex::default(),
             dialled: Mutex::new(JoinSet::new()),
             _accepting: accepting,
         };
         Ok(Node { inner: Arc::new(inner) })
-    }
-}
-
-async fn accept_all(
-    mut listener: Listener,
-    config: Arc<rustls::ServerConfig>,
-    me: OnionAddress,
-    keepalive: Keepalive,
-    router: Arc<Router>,
-) {
-    let mut handshakes: VecDeque<(AbortHandle, Weak<()>)> = VecDeque::new();
-    let mut sessions = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = sessions.join_next() => continue,
-        };
-        let Some(Incoming { stream, .. }) = accepted else { return };
-        handshakes.retain(|(_, pending)| pending.strong_count() > 0);
-        if handshakes.len() >= MAX_HANDSHAKES
-            && let Some((oldest, _)) = handshakes.pop_front()
-        {
-            oldest.abort();
-        }
-        if sessions.len() >= MAX_SESSIONS {
-            continue;
-        }
-        let pending = Arc::new(());
-        let watched = Arc::downgrade(&pending);
-        let (config, router) = (Arc::clone(&config), Arc::clone(&router));
-        let handshake = sessions.spawn(async move {
-            let machine = match Machine::accept(config, me, keepalive, tokio::time::Instant::now()) {
-                Ok(machine) => machine,
-                Err(error) => return tracing::error!(%error, "cannot set up a session"),
-            };
-            match driver::establish(machine, stream, router).await {
-                Ok((session, drive)) => {
-                    drop(pending);
-                    drive.await;
-                    drop(session);
-                }
-                Err(error) => tracing::debug!(%error, "a dialler failed the handshake"),
-            }
-        });
-        handshakes.push_back((handshake, watched));
     }
 }
 
@@ -250,6 +390,9 @@ pub enum BindError {
     /// The keepalive's interval is zero or not below its timeout, or that is beyond [`MAX_KEEPALIVE`].
     #[error("the keepalive interval must be above zero and below its timeout, and that at most a day")]
     Keepalive,
+    /// More lanes than [`MAX_LANES`].
+    #[error("a session has at most {MAX_LANES} lanes")]
+    Lanes,
     /// The network refused.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -262,7 +405,7 @@ impl BindError {
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Protocol(_) | Self::Keepalive => ErrorKind::InvalidInput,
+            Self::Protocol(_) | Self::Keepalive | Self::Lanes => ErrorKind::InvalidInput,
             Self::Listen(error) => error.kind(),
             Self::Session(error) => error.kind(),
         }

@@ -1,39 +1,94 @@
-//! The session: TLS 1.3 with raw public keys, the dialler's proof, and multiplexed streams; without I/O or a clock.
+//! The session: TLS 1.3 with raw public keys, the dialler's proof, and multiplexed streams over a primary connection and
+//! lanes; without I/O, clock or randomness of its own (`docs/protocol.md`).
 //!
-//! A machine takes bytes and the time, and gives bytes and events. Nothing but the hello and the proof is accepted
-//! before both ends are satisfied; everything a peer controls has a limit, named here with its reason.
+//! - A machine takes bytes and the time, and gives bytes and events.
+//! - Nothing but HELLO and PROOF or JOIN is taken before both ends are satisfied.
+//! - Everything that a peer controls has a limit, named here or in `limits` with its reason.
 
+mod accepting;
+mod bulk;
+mod connection;
+mod dialling;
+mod hello;
+mod lanes;
+mod limits;
 mod machine;
+mod roundtrip;
+mod schedule;
+mod stream;
 mod streams;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod window;
 
+use std::fmt;
 use std::time::Duration;
 
-pub(crate) use self::machine::{Dialler, Event, Machine};
-pub(crate) use self::streams::{StreamId, cost as message_cost};
+pub(crate) use self::accepting::{Accepted, Accepting, Acceptor, Credentials, JoinRequest};
+pub(crate) use self::dialling::{Lane, LaneDialling, LaneError};
+pub(crate) use self::machine::{Dial, Dialler, Event, Machine};
+pub(crate) use self::stream::cost as message_cost;
 use crate::error::ErrorKind;
 use crate::identity::OnionAddress;
 pub use crate::wire::FrameError;
 
-/// The longest message of a stream, in bytes: half a window, so that one message never stalls its stream.
-pub const MAX_MESSAGE: usize = 512 * 1024;
-/// Bytes that one stream may have in flight in one direction: what a peer can make this side hold for each stream.
-pub const STREAM_WINDOW: u64 = 1024 * 1024;
-/// Streams that a peer may have open at once in one session; with the window it bounds a session's memory to 32 MiB.
+/// The number of a stream in its session. The dialler's are odd, the acceptor's even.
+pub(crate) type StreamId = u32;
+/// The number of a connection in its session: [`PRIMARY`], or a lane's number.
+pub(crate) type ConnId = u32;
+/// The connection that a session began with and ends with.
+pub(crate) const PRIMARY: ConnId = 0;
+
+/// The longest message of a stream, in bytes: below a window, so that one message never stalls its stream.
+pub const MAX_MESSAGE: usize = 524_288;
+/// Bytes that one stream may have out in one direction at first, frames' costs included: room for the longest message
+/// and the next one's beginning.
+pub const STREAM_WINDOW: u64 = 655_360;
+/// What one stream's window may grow to when its reader keeps up: 64 Mbit/s at a round trip of a second.
+pub const MAX_STREAM_WINDOW: u64 = 8_388_608;
+/// What all windows of a session together may grow beyond [`STREAM_WINDOW`], in bytes: with the windows of 64 streams it
+/// bounds what a peer can make this side hold to 64 MiB a session.
+pub const SESSION_GROWTH: u64 = 25_165_824;
+/// Streams that a peer may have open at once in one session.
 pub const MAX_STREAMS: u32 = 32;
-/// What each frame costs of the window beyond its payload, so that a flood of empty messages runs out of credit too.
-pub(crate) const FRAME_COST: u64 = 64;
-/// How long a dialler may take from its first byte to its proof; short enough that idle strangers cost little.
+/// Lanes that may live at once in one session: more would share the same few relays of the onion service's guards.
+pub const MAX_LANES: usize = 4;
+/// How long a handshake may take from the transport's first byte; short enough that idle strangers cost little.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest name of a protocol, in bytes.
 pub const MAX_PROTOCOL_NAME: usize = 255;
 
+/// CLOSE: an orderly end.
+pub(crate) const CLOSE_SHUTDOWN: u32 = 0;
+/// CLOSE: the peer broke a rule.
+pub(crate) const CLOSE_PROTOCOL: u32 = 1;
+/// CLOSE: a lane that cannot be joined.
+pub(crate) const CLOSE_REFUSED: u32 = 2;
+/// RESET: as many streams are being served as can be.
+pub(crate) const RESET_BUSY: u32 = 4;
+/// CLOSE: this side has no room for the session.
+pub(crate) const CLOSE_BUSY: u32 = 3;
+/// CLOSE: another session with the same peer goes on.
+pub(crate) const CLOSE_REPLACED: u32 = 4;
+/// RESET: this side drains, the stream was never served.
+pub(crate) const RESET_DRAINING: u32 = 5;
+
+/// Names a session to both of its sides and to nobody else.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct SessionId(pub(crate) [u8; 16]);
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whoever knows it can ask for lanes of the session, and be refused; still it is nobody's business.
+        f.write_str("SessionId([redacted])")
+    }
+}
+
 /// Who is at the other end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
-    /// It proved that it holds the key of this address.
+    /// It proved that it holds the key of this address, or a delegation of it.
     Address(OnionAddress),
     /// It dialled and did not say who it is.
     Anonymous,
@@ -49,12 +104,48 @@ impl Peer {
     }
 }
 
+/// What goes first when a session has more to send than its connection takes. None starves the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Priority {
+    /// What others wait for: a few small messages.
+    Control,
+    /// Messages of people and services.
+    #[default]
+    Live,
+    /// Files and other large transfers, which may travel on lanes.
+    Bulk,
+}
+
+/// What a session has done and how it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionStats {
+    /// Bytes given to TLS on all connections: frames with headers, and padding.
+    pub bytes_sent: u64,
+    /// Bytes taken from TLS on all connections.
+    pub bytes_received: u64,
+    /// Frames sent, repeated ones included.
+    pub frames_sent: u64,
+    /// Frames received, repeated ones included.
+    pub frames_received: u64,
+    /// Of `bytes_sent`, what was padding.
+    pub padding_sent: u64,
+    /// Bulk frames that were sent again because a lane ended.
+    pub frames_resent: u64,
+    /// The smoothed round trip on the primary connection, once measured.
+    pub round_trip: Option<Duration>,
+    /// Streams that are open now, either side's.
+    pub open_streams: usize,
+    /// Lanes that live now.
+    pub lanes: usize,
+}
+
 /// When a silent session is probed and when it is given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// Silence after which a ping is sent.
     pub interval: Duration,
-    /// Silence after which the session is dead.
+    /// Silence after which the connection is dead.
     pub timeout: Duration,
 }
 
@@ -74,7 +165,7 @@ pub enum SessionError {
     /// The other side does not speak HCP/1.
     #[error("the other side does not speak hcp/1")]
     NotHcp,
-    /// The server's key is not that of the dialled address.
+    /// The server's key is not that of the dialled address, and no delegation speaks for it.
     #[error("the server's key is not that of the dialled address")]
     WrongKey,
     /// The dialler's signature does not fit the address that it claims.
@@ -107,6 +198,9 @@ pub enum SessionError {
     /// This side shut the session down.
     #[error("the session was shut down")]
     Shutdown,
+    /// Peers made this node hold too much, and this one the most.
+    #[error("the peer made this node hold too much")]
+    Evicted,
 }
 
 impl SessionError {
@@ -123,6 +217,7 @@ impl SessionError {
             Self::HandshakeTimedOut | Self::Silent => ErrorKind::TimedOut,
             Self::ClosedByPeer(_) | Self::Shutdown => ErrorKind::Closed,
             Self::Lost => ErrorKind::Unreachable,
+            Self::Evicted => ErrorKind::LimitExceeded,
         }
     }
 }

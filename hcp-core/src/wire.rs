@@ -1,12 +1,14 @@
-//! What goes over a session's TLS connection: frames with a fixed header, control messages in protobuf.
+//! What goes over a session's TLS connections: frames with a fixed header, control messages in protobuf, padding.
 //!
 //! Limits are checked against the header, before anything is allocated for a payload.
 
 mod frame;
+mod padding;
 mod proto;
 
 pub use self::frame::FrameError;
-pub(crate) use self::frame::{Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, HEADER_LEN, MAX_PAYLOAD};
+pub(crate) use self::frame::{Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, HEADER_LEN, PLACE_LEN};
+pub(crate) use self::padding::{FIRST_FLIGHT, MAX_BATCH, ZEROS, class, padme};
 #[cfg(feature = "messenger")]
 pub(crate) use self::proto::file as file_proto;
 #[cfg(feature = "messenger")]

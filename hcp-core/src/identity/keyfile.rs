@@ -1,4 +1,5 @@
-//! Key files: one secret key in one file, sealed by a passphrase or, only on explicit request, plain.
+//! Key files: one secret key in one file, sealed by a passphrase or, only on explicit request, plain. A replica's
+//! credentials are kept in the same way.
 //!
 //! A file says which purpose its key has, and that is authenticated with the key, so that a log key is never loaded
 //! as an address key. A file is written whole or not at all, is readable by its owner only, and never replaces
@@ -10,11 +11,12 @@
 //! |---|---|
 //! | 8 | `HCP-KEY` and a zero byte |
 //! | 1 | version, 1 |
-//! | 1 | purpose: 1 address, 2 log |
+//! | 1 | purpose: 1 address, 2 log, 3 a profile's database, 4 owner, 5 session, 6 a replica's credentials |
 //! | 1 | protection: 0 plain, 1 sealed |
 //! | 4, 4, 4 | sealed: Argon2id memory in KiB, passes, lanes, big endian |
 //! | 16, 12 | sealed: salt, nonce |
-//! | 64 or 80 | the expanded secret key; sealed: by ChaCha20-Poly1305 with all bytes before as associated data |
+//! | 64 or 336 | the expanded secret key; of credentials service (32), certificate (112), delegation (128), session key (64) |
+//! | 16 | sealed: the tag of ChaCha20-Poly1305, which encrypts the field before with all before it as associated data |
 //! | 32 | first half of the SHA-512 of all bytes before: tells a damaged file from a wrong passphrase |
 //!
 //! Everything here blocks, on the disk and for the time that Argon2id takes (about 0.1 s by default): call it from
@@ -35,6 +37,7 @@ pub(super) use self::file::{read_bounded, write_new};
 use self::format::{DecodeError, Purpose};
 #[cfg(feature = "messenger")]
 use super::DatabaseKey;
+use super::delegation::{OwnerKey, ReplicaCredentials, SessionKey};
 use super::{Identity, LogKey, Passphrase};
 use crate::error::ErrorKind;
 
@@ -161,16 +164,19 @@ impl KeyFile {
             io::ErrorKind::InvalidData => LoadKeyError::NotAKeyFile,
             _ => LoadKeyError::Io(error),
         })?;
-        let expanded = format::decode(K::PURPOSE, &bytes, protection).map_err(LoadKeyError::from)?;
-        K::from_secret(&expanded).ok_or(LoadKeyError::Damaged)
+        let secret = format::decode(K::PURPOSE, &bytes, protection).map_err(LoadKeyError::from)?;
+        K::from_secret(&secret).ok_or(LoadKeyError::Damaged)
     }
 }
 
-/// A key that a [`KeyFile`] can hold: [`Identity`] or [`LogKey`].
+/// What a [`KeyFile`] can hold: [`Identity`], [`LogKey`], [`OwnerKey`], [`SessionKey`] or [`ReplicaCredentials`].
 pub trait StoredKey: sealed::Stored {}
 
 impl StoredKey for Identity {}
 impl StoredKey for LogKey {}
+impl StoredKey for OwnerKey {}
+impl StoredKey for SessionKey {}
+impl StoredKey for ReplicaCredentials {}
 #[cfg(feature = "messenger")]
 impl StoredKey for DatabaseKey {}
 
@@ -270,45 +276,46 @@ mod sealed {
     #[expect(unnameable_types, reason = "a sealed trait is one that cannot be named")]
     pub trait Stored: Sized {
         const PURPOSE: Purpose;
-        fn secret(&self) -> Zeroizing<[u8; 64]>;
-        fn from_secret(expanded: &[u8; 64]) -> Option<Self>;
+        fn secret(&self) -> Zeroizing<Vec<u8>>;
+        fn from_secret(secret: &[u8]) -> Option<Self>;
     }
 }
 
-impl sealed::Stored for Identity {
-    const PURPOSE: Purpose = Purpose::Address;
+/// For keys that are kept as 64 bytes.
+macro_rules! stored_as_64_bytes {
+    ($key:ident, $purpose:ident, $bytes:expr, $from_bytes:expr) => {
+        impl sealed::Stored for $key {
+            const PURPOSE: Purpose = Purpose::$purpose;
 
-    fn secret(&self) -> Zeroizing<[u8; 64]> {
-        self.expanded_secret_key()
-    }
+            fn secret(&self) -> Zeroizing<Vec<u8>> {
+                let bytes: Zeroizing<[u8; 64]> = $bytes(self);
+                Zeroizing::new(bytes.to_vec())
+            }
 
-    fn from_secret(expanded: &[u8; 64]) -> Option<Self> {
-        Self::from_expanded_secret_key(expanded).ok()
-    }
+            fn from_secret(secret: &[u8]) -> Option<Self> {
+                $from_bytes(secret.try_into().ok()?)
+            }
+        }
+    };
 }
 
-impl sealed::Stored for LogKey {
-    const PURPOSE: Purpose = Purpose::Log;
-
-    fn secret(&self) -> Zeroizing<[u8; 64]> {
-        self.expanded()
-    }
-
-    fn from_secret(expanded: &[u8; 64]) -> Option<Self> {
-        Self::from_expanded(expanded).ok()
-    }
-}
-
+stored_as_64_bytes!(Identity, Address, Identity::expanded_secret_key, |key| Identity::from_expanded_secret_key(key)
+    .ok());
+stored_as_64_bytes!(LogKey, Log, LogKey::expanded, |key| LogKey::from_expanded(key).ok());
 #[cfg(feature = "messenger")]
-impl sealed::Stored for DatabaseKey {
-    const PURPOSE: Purpose = Purpose::Database;
+stored_as_64_bytes!(DatabaseKey, Database, DatabaseKey::bytes, |key| Some(DatabaseKey::from_bytes(key)));
+stored_as_64_bytes!(OwnerKey, Owner, OwnerKey::expanded, |key| OwnerKey::from_expanded(key).ok());
+stored_as_64_bytes!(SessionKey, Session, SessionKey::expanded, |key| SessionKey::from_expanded(key).ok());
 
-    fn secret(&self) -> Zeroizing<[u8; 64]> {
-        self.bytes()
+impl sealed::Stored for ReplicaCredentials {
+    const PURPOSE: Purpose = Purpose::Replica;
+
+    fn secret(&self) -> Zeroizing<Vec<u8>> {
+        self.stored()
     }
 
-    fn from_secret(bytes: &[u8; 64]) -> Option<Self> {
-        Some(Self::from_bytes(bytes))
+    fn from_secret(secret: &[u8]) -> Option<Self> {
+        Self::from_stored(secret)
     }
 }
 

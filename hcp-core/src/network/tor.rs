@@ -86,6 +86,10 @@ impl Network for TorNetwork {
         async move { self.dialler.dial(&address, port).await }.boxed()
     }
 
+    fn dial_isolated(&self, address: OnionAddress, port: u16) -> BoxFuture<'_, Result<BoxedTransport, DialError>> {
+        async move { self.dialler.isolated().dial(&address, port).await }.boxed()
+    }
+
     fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>> {
         async move { Ok(Service::launch(&self.inner, identity, ports).await?.0) }.boxed()
     }

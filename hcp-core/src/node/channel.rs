@@ -1,82 +1,216 @@
-//! What a stream's handle and its session's driver share: commands one way, what came in the other way, credit, and the
-//! end of the handle.
+//! What the handles of a session and its streams share with the session's driver: commands one way, what came in the other
+//! way, credit, and what became of handles.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use futures::task::AtomicWaker;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
-use crate::session::StreamId;
+use super::event::DialledBy;
+use super::ledger::Holder;
+use crate::session::{Peer, Priority, SessionError, SessionId, SessionStats, StreamId};
 
-/// What handles ask of the driver.
+/// Bytes that a session may have sent without the peer giving credit for them again, all streams together: what a peer that
+/// allows more than it reads can make this side keep.
+pub(super) const SEND_BUDGET: usize = 64 * 1024 * 1024;
+
+/// What handles ask of the driver, in the order in which they ask.
 #[derive(Debug)]
 pub(super) enum Command {
-    Open { protocol: String, commands: mpsc::Sender<Self>, reply: oneshot::Sender<Option<Channel>> },
+    Open { protocol: String, priority: Priority, commands: mpsc::Sender<Self>, reply: oneshot::Sender<Opened> },
     Send { stream: StreamId, message: Bytes },
     Finish { stream: StreamId },
-    Consumed { stream: StreamId, length: usize },
     Shutdown,
 }
 
-/// What the driver tells a stream.
+/// The answer to [`Command::Open`].
 #[derive(Debug)]
-pub(super) enum Inbound {
-    Message(Bytes),
-    Finished,
-    Reset(u32),
+pub(super) enum Opened {
+    Stream(Channel),
+    TooMany,
+    Draining,
 }
 
-/// The handle's side of a stream. Dropping it tells the driver.
+/// How a session stands.
+#[derive(Clone, Debug)]
+pub(super) enum Standing {
+    Open,
+    /// One of the two sides opens no more streams.
+    Draining,
+    Ended(SessionError),
+}
+
+/// What all handles of a session share with its driver.
 #[derive(Debug)]
-pub(super) struct Channel {
-    pub(super) id: StreamId,
-    pub(super) commands: mpsc::Sender<Command>,
-    /// What may still be sent, in bytes of payload and frame costs; closed when nothing may be any more.
-    pub(super) credit: Arc<Semaphore>,
-    /// Bounded by the window, which the machine enforces.
-    pub(super) inbox: mpsc::UnboundedReceiver<Inbound>,
-    /// This side has ended its direction.
-    pub(super) finished: Arc<AtomicBool>,
-    pub(super) dropped: Arc<Dropped>,
+pub(super) struct Shared {
+    pub(super) id: SessionId,
+    pub(super) peer: Peer,
+    pub(super) dialled_by: DialledBy,
+    pub(super) standing: watch::Sender<Standing>,
+    pub(super) stats: Mutex<SessionStats>,
+    pub(super) signals: Signals,
+    pub(super) holder: Arc<Holder>,
+    /// What of [`SEND_BUDGET`] is free.
+    pub(super) budget: Arc<Semaphore>,
 }
 
-impl Drop for Channel {
-    fn drop(&mut self) {
-        let end = if self.finished.load(Ordering::Acquire) { End::Finished } else { End::Abandoned };
-        self.dropped.push(self.id, end);
-    }
-}
-
-/// Streams whose handle was dropped, for the driver to see to; each once, so bounded by the streams that are open.
+/// What handles tell the driver without waiting. Bounded by the streams that are open and by what has come in.
 #[derive(Debug, Default)]
-pub(super) struct Dropped {
-    streams: Mutex<Vec<(StreamId, End)>>,
-    notify: Notify,
+pub(super) struct Signals {
+    told: Mutex<Told>,
+    waker: AtomicWaker,
+}
+
+/// What was told since the driver looked last.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Streams whose handle was dropped.
+    pub(super) dropped: Vec<(StreamId, Left)>,
+    /// Streams of which the next message was taken, as often as that was so.
+    pub(super) consumed: Vec<StreamId>,
+    /// The session is to be drained and then closed with this code.
+    pub(super) drain: Option<u32>,
+    /// The session is to be closed at once with this code.
+    pub(super) end: Option<u32>,
 }
 
 /// How a stream's handle left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum Left {
     /// This side had ended its direction: what was sent still goes out.
     Finished,
     /// It was abandoned.
     Abandoned,
 }
 
-impl Dropped {
-    /// Waits until handles may have been dropped. Cancel-safe.
-    pub(super) async fn wait(&self) {
-        self.notify.notified().await;
+impl Signals {
+    /// Takes what was told; `waker` is woken when there is more.
+    pub(super) fn take(&self, waker: &Waker) -> Told {
+        self.waker.register(waker);
+        std::mem::take(&mut *self.told())
     }
 
-    /// Takes those that were dropped.
-    pub(super) fn take(&self) -> Vec<(StreamId, End)> {
-        std::mem::take(&mut *self.streams.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn tell(&self, tell: impl FnOnce(&mut Told)) {
+        tell(&mut self.told());
+        self.waker.wake();
     }
 
-    fn push(&self, stream: StreamId, end: End) {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).push((stream, end));
-        self.notify.notify_one();
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Told {
+    pub(super) fn is_empty(&self) -> bool {
+        self.dropped.is_empty() && self.consumed.is_empty() && self.drain.is_none() && self.end.is_none()
+    }
+}
+
+/// The handle's side of a stream. Dropping it tells the driver.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) id: StreamId,
+    pub(super) priority: Priority,
+    pub(super) commands: mpsc::Sender<Command>,
+    /// What may still be sent, in bytes of payload and frame costs; closed when nothing may be any more.
+    pub(super) credit: Arc<Semaphore>,
+    pub(super) inbox: Arc<Inbox>,
+    /// This side has ended its direction.
+    pub(super) finished: Arc<AtomicBool>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let finished = self.finished.load(std::sync::atomic::Ordering::Acquire);
+        let left = if finished { Left::Finished } else { Left::Abandoned };
+        self.shared.signals.tell(|told| told.dropped.push((self.id, left)));
+        self.inbox.clear();
+    }
+}
+
+/// What came in on a stream and was not taken. Bounded by the window, which the machine enforces.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    queue: Mutex<Queue>,
+    filled: Notify,
+    holder: Arc<Holder>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<Bytes>,
+    end: Option<End>,
+}
+
+/// How a stream's incoming direction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Finished,
+    Reset(u32),
+    SessionEnded,
+}
+
+impl Inbox {
+    pub(super) fn new(holder: Arc<Holder>) -> Self {
+        Self { queue: Mutex::default(), filled: Notify::new(), holder }
+    }
+
+    pub(super) fn push(&self, message: Bytes) {
+        self.holder.hold(weight(&message));
+        self.queue().messages.push_back(message);
+        self.filled.notify_one();
+    }
+
+    /// Notes the end. What came before it is still there to be taken, unless the stream was reset.
+    pub(super) fn end(&self, end: End) {
+        if matches!(end, End::Reset(_)) {
+            self.clear();
+        }
+        self.queue().end.get_or_insert(end);
+        self.filled.notify_one();
+    }
+
+    /// Throws away what nobody will take.
+    pub(super) fn clear(&self) {
+        let messages = std::mem::take(&mut self.queue().messages);
+        self.holder.release(messages.iter().map(weight).sum());
+    }
+
+    /// Waits for the next message, or the end. Cancel-safe.
+    pub(super) async fn next(&self) -> Result<Bytes, End> {
+        loop {
+            let filled = self.filled.notified();
+            {
+                let mut queue = self.queue();
+                if let Some(message) = queue.messages.pop_front() {
+                    self.holder.release(weight(&message));
+                    return Ok(message);
+                }
+                if let Some(end) = queue.end {
+                    return Err(end);
+                }
+            }
+            filled.await;
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// What a message that waits counts as: its bytes and what it takes to keep it.
+fn weight(message: &Bytes) -> usize {
+    message.len() + 64
 }

@@ -1,313 +1,341 @@
-//! Joins a session's machine with its transport and its streams; one task a session.
+//! Joins a session's machine with its transports and its streams; one task a session.
+//!
+//! The task polls the primary connection and the lanes in turn, one read and one write of each at a time, so that none
+//! starves the others.
+
+mod end;
+mod lanes;
+mod streams;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
-use super::channel::{Channel, Command, Dropped, End, Inbound};
+use self::end::Obituary;
+use self::lanes::{LaneDials, Taking};
+use self::streams::Attached;
+use super::channel::{Command, SEND_BUDGET, Shared, Standing};
+use super::event::{DialledBy, Telling};
+use super::ledger::Ledger;
+use super::pipe::{Pipe, READ_BUFFER};
 use super::router::Router;
-use super::session::{Session, SessionInner};
-use super::stream::Stream;
-use super::{RESET_BUSY, RESET_DROPPED};
-use crate::network::BoxedTransport;
-use crate::session::{Event, MAX_STREAMS, Machine, Peer, SessionError, StreamId};
+use super::session::Session;
+use super::sessions::{Entered, LaneTable, Sessions, WeakSession};
+use crate::identity::OnionAddress;
+use crate::network::Network;
+use crate::session::{CLOSE_SHUTDOWN, ConnId, Machine, PRIMARY, Peer, SessionError, SessionId, StreamId};
 
 /// Commands that may wait for a session's driver; senders wait beyond it.
 const COMMAND_QUEUE: usize = 64;
-/// Bytes read from the transport at once.
-const READ_BUFFER: usize = 32 * 1024;
-/// The close code of an orderly end.
-const CLOSE_SHUTDOWN: u32 = 0;
-/// The close code that tells a peer that it broke the protocol.
-const CLOSE_ERROR: u32 = 1;
-/// Handlers of one session that run at once. Twice the streams that may be open: a peer that resets and opens in turn
-/// finds the handlers of the streams before still busy.
-const MAX_HANDLERS: usize = 2 * MAX_STREAMS as usize;
 /// How long the last bytes of a session may take to go out, and its handlers to finish with what has come in.
-const LINGER: Duration = Duration::from_secs(5);
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
-/// A stream's ends inside the driver.
-struct Attached {
-    inbox: mpsc::UnboundedSender<Inbound>,
-    credit: Arc<Semaphore>,
+/// What the sessions of a listener, or those that a node dials, have in common.
+#[derive(Clone, Debug)]
+pub(super) struct Environment {
+    pub(super) router: Arc<Router>,
+    /// Where sessions with identified peers are entered; `None` for those that nobody is to find again.
+    pub(super) sessions: Option<Arc<Sessions>>,
+    pub(super) telling: Arc<Telling>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) lanes: Lanes,
 }
 
-impl Drop for Attached {
-    fn drop(&mut self) {
-        // Whoever waits for credit must not wait for ever.
-        self.credit.close();
+/// Where a session's lanes come from.
+#[derive(Clone, Debug)]
+pub(super) enum Lanes {
+    /// This side dials them.
+    Dialled { network: Arc<dyn Network>, target: OnionAddress },
+    /// The peer dials them, and the accept loop hands them on.
+    Accepted(Arc<LaneTable>),
+}
+
+impl Environment {
+    fn dialled_by(&self) -> DialledBy {
+        match self.lanes {
+            Lanes::Dialled { .. } => DialledBy::Us,
+            Lanes::Accepted(_) => DialledBy::Peer,
+        }
     }
+}
+
+/// A connection of the session.
+struct Connection {
+    id: ConnId,
+    pipe: Pipe,
+    since: Instant,
 }
 
 struct Driver {
     machine: Machine,
-    reader: ReadHalf<BoxedTransport>,
-    writer: WriteHalf<BoxedTransport>,
+    /// The primary is the first; lanes follow.
+    connections: Vec<Connection>,
+    /// Whose turn it is to be looked at first.
+    turn: usize,
     input: Vec<u8>,
-    output: Vec<u8>,
-    /// How much of `output` the transport has taken.
-    written: usize,
-    flushed: bool,
+    timer: Pin<Box<Sleep>>,
+    queue: mpsc::Receiver<Command>,
+    commands: mpsc::WeakSender<Command>,
+    /// All handles are gone: the queue is closed.
+    unwatched: bool,
     streams: HashMap<StreamId, Attached>,
-    dropped: Arc<Dropped>,
-    router: Arc<Router>,
-    peer: Option<Peer>,
     handlers: JoinSet<()>,
+    /// Connections that say their last words.
+    closing: JoinSet<()>,
+    lane_dials: LaneDials,
+    lanes_taken: Option<Taking>,
+    environment: Environment,
+    shared: Arc<Shared>,
+    entered: Option<Entered>,
+    /// What of the holder's account stands for the machine.
+    machine_held: usize,
+    /// No stream is left, and it is this side's turn to close.
+    drained: bool,
+    /// The code to close with once no stream is left.
+    drain_code: u32,
+    /// When a drain that nobody watches is given up.
+    drain_deadline: Option<Instant>,
+    obituary: Obituary,
 }
 
-/// Runs the handshake. The future that comes with the session drives it and must be polled as long as the session lives;
-/// it ends by itself when every handle is gone.
-pub(super) async fn establish(
+/// Makes an established machine a session. The future drives it and must be polled as long as the session lives; it ends by
+/// itself when a dialled session's handles are gone.
+pub(super) fn start(
     machine: Machine,
-    transport: BoxedTransport,
-    router: Arc<Router>,
-) -> Result<(Session, impl Future<Output = ()> + Send + 'static), SessionError> {
-    let (reader, writer) = tokio::io::split(transport);
-    let mut driver = Driver {
+    pipe: Pipe,
+    peer: Peer,
+    id: SessionId,
+    environment: Environment,
+) -> (Session, impl Future<Output = ()> + Send + 'static) {
+    let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
+    let dialled_by = environment.dialled_by();
+    let shared = Arc::new(Shared {
+        id,
+        peer,
+        dialled_by,
+        standing: watch::Sender::new(Standing::Open),
+        stats: Mutex::new(machine.stats()),
+        signals: Default::default(),
+        holder: environment.ledger.holder(),
+        budget: Arc::new(Semaphore::new(SEND_BUDGET)),
+    });
+    let session = Session { commands, shared: Arc::clone(&shared) };
+    let weak = WeakSession { commands: session.commands.downgrade(), shared: Arc::clone(&shared) };
+    let lanes_taken = match &environment.lanes {
+        Lanes::Dialled { .. } => None,
+        Lanes::Accepted(table) => Some(Taking::new(table, id)),
+    };
+    let obituary = Obituary::new(Arc::clone(&shared), Arc::clone(&environment.telling));
+    let entered = match (&environment.sessions, peer.address()) {
+        (Some(sessions), Some(address)) => Some(sessions.enter(address, machine.known(), weak)),
+        _ => None,
+    };
+    let driver = Driver {
         machine,
-        reader,
-        writer,
+        connections: vec![Connection { id: PRIMARY, pipe, since: Instant::now() }],
+        turn: 0,
         input: vec![0; READ_BUFFER],
-        output: Vec::new(),
-        written: 0,
-        flushed: true,
+        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        queue,
+        commands: session.commands.downgrade(),
+        unwatched: false,
         streams: HashMap::new(),
-        dropped: Arc::default(),
-        router,
-        peer: None,
         handlers: JoinSet::new(),
+        closing: JoinSet::new(),
+        lane_dials: LaneDials::default(),
+        lanes_taken,
+        environment,
+        shared,
+        entered,
+        machine_held: 0,
+        drained: false,
+        drain_code: CLOSE_SHUTDOWN,
+        drain_deadline: None,
+        obituary,
     };
-    let (commands, mut queue) = mpsc::channel(COMMAND_QUEUE);
-    let (round_trip_tx, round_trip) = watch::channel(None);
-    let (ended_tx, ended) = watch::channel(None);
-    let handle = move |peer, commands| Session {
-        inner: Arc::new(SessionInner { peer, commands, round_trip: round_trip.clone(), ended: ended.clone() }),
-    };
-    let peer = loop {
-        driver.dispatch(Some(&commands), &handle);
-        if let Some(peer) = driver.peer {
-            break peer;
-        }
-        if let Err(error) = driver.turn(None).await {
-            driver.finish(&error).await;
-            return Err(error);
-        }
-    };
-    let weak = commands.downgrade();
-    let session = handle(peer, commands);
-    let drive = async move {
-        let error = loop {
-            driver.dispatch(weak.upgrade().as_ref(), &handle);
-            if let Err(error) = driver.turn(Some(&mut queue)).await {
-                break error;
-            }
-            round_trip_tx.send_if_modified(|current| {
-                let new = driver.machine.round_trip();
-                std::mem::replace(current, new) != new
-            });
-        };
-        // What came together with the end was received all the same.
-        driver.dispatch(weak.upgrade().as_ref(), &handle);
-        driver.finish(&error).await;
-        ended_tx.send_replace(Some(error));
-    };
-    Ok((session, drive))
+    (session, driver.run())
 }
 
 impl Driver {
-    /// Waits for one thing to happen and handles it.
-    async fn turn(&mut self, queue: Option<&mut mpsc::Receiver<Command>>) -> Result<(), SessionError> {
-        if self.written == self.output.len() {
-            self.output.clear();
-            self.written = 0;
-            self.machine.poll_output(&mut self.output);
-        }
-        let pending = self.written < self.output.len();
-        let deadline = self.machine.poll_timeout();
-        tokio::select! {
-            read = self.reader.read(&mut self.input) => match read {
-                Ok(0) | Err(_) => Err(SessionError::Lost),
-                Ok(n) => self.machine.handle_input(Instant::now(), &self.input[..n]),
-            },
-            sent = transmit(&mut self.writer, &self.output[self.written..]), if pending || !self.flushed => match sent {
-                Ok(Some(n)) => {
-                    self.written += n;
-                    self.flushed = false;
-                    Ok(())
-                }
-                Ok(None) => {
-                    self.flushed = true;
-                    Ok(())
-                }
-                Err(_) => Err(SessionError::Lost),
-            },
-            () = sleep_until(deadline) => self.machine.handle_timeout(Instant::now()),
-            () = self.dropped.wait() => {
-                self.see_to_dropped();
-                Ok(())
-            }
-            commands = receive(queue) => {
-                // A handle dropped before a command was given makes room for it.
-                self.see_to_dropped();
-                commands.into_iter().try_for_each(|command| self.handle_command(command))
-            }
-        }
-    }
-
-    fn see_to_dropped(&mut self) {
-        for (stream, end) in self.dropped.take() {
-            if end == End::Abandoned {
-                self.machine.reset(stream, RESET_DROPPED);
-            }
-            self.streams.remove(&stream);
-        }
-    }
-
-    fn handle_command(&mut self, command: Command) -> Result<(), SessionError> {
-        match command {
-            Command::Open { protocol, commands, reply } => {
-                let opened = self.machine.open(&protocol).map(|(id, credit)| self.attach(id, credit, commands));
-                // Dropped unread, the stream resets itself.
-                let _ = reply.send(opened);
-            }
-            Command::Send { stream, message } => self.machine.send(stream, message),
-            Command::Finish { stream } => self.machine.finish(stream),
-            Command::Consumed { stream, length } => self.machine.consumed(stream, length),
-            Command::Shutdown => return Err(SessionError::Shutdown),
-        }
-        Ok(())
-    }
-
-    fn attach(&mut self, id: StreamId, credit: u64, commands: mpsc::Sender<Command>) -> Channel {
-        let (inbox, received) = mpsc::unbounded_channel();
-        let credit =
-            Arc::new(Semaphore::new(usize::try_from(credit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)));
-        self.streams.insert(id, Attached { inbox, credit: Arc::clone(&credit) });
-        let dropped = Arc::clone(&self.dropped);
-        Channel { id, commands, credit, inbox: received, finished: Arc::default(), dropped }
-    }
-
-    /// Hands the machine's events to those concerned. Without `commands` no handle is left that could use a new stream.
-    fn dispatch(
-        &mut self,
-        commands: Option<&mpsc::Sender<Command>>,
-        session: &impl Fn(Peer, mpsc::Sender<Command>) -> Session,
-    ) {
-        while self.handlers.try_join_next().is_some() {}
-        while let Some(event) = self.machine.poll_event() {
-            match event {
-                Event::Established(peer) => self.peer = Some(peer),
-                Event::Opened { stream, protocol, credit } => {
-                    let peer = self.peer.unwrap_or(Peer::Anonymous);
-                    match (self.router.route(&protocol, peer), commands) {
-                        (Ok(_), _) if self.handlers.len() >= MAX_HANDLERS => self.machine.reset(stream, RESET_BUSY),
-                        (Ok(handler), Some(commands)) => {
-                            let handle = Stream::new(self.attach(stream, credit, commands.clone()));
-                            self.handlers.spawn(handler.serve(handle, session(peer, commands.clone())));
-                        }
-                        (Ok(_), None) => self.machine.reset(stream, RESET_DROPPED),
-                        (Err(code), _) => self.machine.reset(stream, code),
-                    }
-                }
-                Event::Message { stream, message } => match self.streams.get(&stream) {
-                    Some(attached) => {
-                        let _ = attached.inbox.send(Inbound::Message(message));
-                    }
-                    // Its handle was dropped after it had ended this side's direction; nobody wants the rest.
-                    None => self.machine.consumed(stream, message.len()),
-                },
-                Event::Finished(stream) => {
-                    if let Some(attached) = self.streams.get(&stream) {
-                        let _ = attached.inbox.send(Inbound::Finished);
-                    }
-                }
-                Event::Credit { stream, bytes } => {
-                    if let Some(attached) = self.streams.get(&stream) {
-                        // The machine holds the sum below the window.
-                        attached.credit.add_permits(usize::try_from(bytes).unwrap_or(0));
-                    }
-                }
-                Event::Reset { stream, code } => {
-                    if let Some(attached) = self.streams.remove(&stream) {
-                        let _ = attached.inbox.send(Inbound::Reset(code));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Sends what can still be sent and lets handlers finish, with a deadline, and lets go of everything.
-    async fn finish(&mut self, error: &SessionError) {
-        let orderly = match error {
-            SessionError::Shutdown => {
-                self.machine.close(CLOSE_SHUTDOWN);
-                true
-            }
-            SessionError::Lost | SessionError::Silent | SessionError::ClosedByPeer(_) => true,
-            _ => {
-                self.machine.close(CLOSE_ERROR);
-                false
+    async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let error = loop {
+            let turned = tokio::select! {
+                biased;
+                () = shared.holder.evicted() => Err(SessionError::Evicted),
+                turned = std::future::poll_fn(|cx| self.poll(cx)) => turned,
+            };
+            if let Err(error) = turned {
+                break error;
             }
         };
-        // Handles receive what has come in, and then the end.
-        self.streams.clear();
-        if !matches!(error, SessionError::Lost | SessionError::Silent) {
-            let _ = tokio::time::timeout(LINGER, self.last_words()).await;
-        }
-        if orderly {
-            let handlers = async { while self.handlers.join_next().await.is_some() {} };
-            let _ = tokio::time::timeout(LINGER, handlers).await;
-        }
-        self.handlers.shutdown().await;
+        // What came together with the end was received all the same.
+        self.dispatch(Instant::now());
+        self.finish(error).await;
     }
 
-    async fn last_words(&mut self) -> std::io::Result<()> {
-        loop {
-            self.writer.write_all(&self.output[self.written..]).await?;
-            self.output.clear();
-            self.written = 0;
-            self.machine.poll_output(&mut self.output);
-            if self.output.is_empty() {
-                break;
+    /// Does once whatever can be done now; pending when that is nothing.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SessionError>> {
+        let now = Instant::now();
+        let mut moved = self.poll_told(cx, now)?;
+        moved |= self.poll_commands(cx, now)?;
+        moved |= self.poll_lanes(cx, now)?;
+        moved |= self.poll_input(cx, now)?;
+        while let Poll::Ready(Some(_)) = self.handlers.poll_join_next(cx) {}
+        while let Poll::Ready(Some(_)) = self.closing.poll_join_next(cx) {}
+        self.dispatch(now);
+        moved |= self.poll_output(cx, now)?;
+        self.dispatch(now);
+        if self.drained {
+            return Poll::Ready(Err(SessionError::Shutdown));
+        }
+        moved |= self.poll_timer(cx, now)?;
+        self.account();
+        if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn poll_told(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, SessionError> {
+        let told = self.shared.signals.take(cx.waker());
+        let moved = !told.is_empty();
+        for stream in told.consumed {
+            self.machine.consumed(now, stream);
+        }
+        for (stream, left) in told.dropped {
+            self.leave(stream, left, now);
+        }
+        if let Some(code) = told.drain {
+            self.drain(code, now);
+        }
+        match told.end {
+            Some(code) => {
+                self.drain_code = code;
+                Err(SessionError::Shutdown)
+            }
+            None => Ok(moved),
+        }
+    }
+
+    fn poll_commands(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, SessionError> {
+        if self.unwatched {
+            return Ok(false);
+        }
+        let mut commands = Vec::new();
+        match self.queue.poll_recv_many(cx, &mut commands, COMMAND_QUEUE) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(0) => {
+                // Nobody can use it any more. What is still under way goes out; what the peer has open may end.
+                self.unwatched = true;
+                self.drain_deadline = Some(now + LINGER);
+                self.drain(CLOSE_SHUTDOWN, now);
+                Ok(true)
+            }
+            Poll::Ready(_) => {
+                commands.into_iter().try_for_each(|command| self.handle_command(command, now))?;
+                Ok(true)
             }
         }
-        self.writer.shutdown().await?;
-        // Closing a transport with unread input may discard what is still under way to the peer.
-        while self.reader.read(&mut self.input).await? > 0 {}
+    }
+
+    fn poll_input(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, SessionError> {
+        let mut moved = false;
+        let count = self.connections.len();
+        let mut lost = Vec::new();
+        self.turn = self.turn.wrapping_add(1);
+        for offset in 0..count {
+            let connection = &mut self.connections[(self.turn + offset) % count];
+            match connection.pipe.poll_read(cx, &mut self.input) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(n)) => {
+                    moved = true;
+                    self.machine.handle_input(now, connection.id, &self.input[..n])?;
+                }
+                Poll::Ready(Err(_)) => lost.push(connection.id),
+            }
+        }
+        moved |= !lost.is_empty();
+        lost.into_iter().try_for_each(|id| self.lose(id, now))?;
+        Ok(moved)
+    }
+
+    fn poll_output(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, SessionError> {
+        let mut moved = false;
+        let mut lost = Vec::new();
+        let count = self.connections.len();
+        for offset in 0..count {
+            let Connection { id, pipe, .. } = &mut self.connections[(self.turn + offset) % count];
+            match pipe.poll_write(cx, |out| self.machine.poll_output(now, *id, out)) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => moved = true,
+                Poll::Ready(Err(_)) => lost.push(*id),
+            }
+        }
+        moved |= !lost.is_empty();
+        lost.into_iter().try_for_each(|id| self.lose(id, now))?;
+        Ok(moved)
+    }
+
+    /// A transport has ended: with the primary the session, with a lane the lane.
+    fn lose(&mut self, id: ConnId, now: Instant) -> Result<(), SessionError> {
+        self.machine.handle_lost(now, id)?;
+        if id == PRIMARY {
+            return Err(SessionError::Lost);
+        }
+        self.forget_lane(id, now);
         Ok(())
     }
-}
 
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, SessionError> {
+        let lane_retry = self.lane_retry();
+        let deadlines = [self.machine.poll_timeout(), self.drain_deadline, lane_retry];
+        let Some(deadline) = deadlines.into_iter().flatten().min() else { return Ok(false) };
+        // A deadline that moves away lets the timer fire early, which is cheaper than to set it anew each time.
+        if deadline < self.timer.deadline() || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(deadline);
+        }
+        if self.timer.as_mut().poll(cx).is_pending() {
+            return Ok(false);
+        }
+        if self.drain_deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(SessionError::Shutdown);
+        }
+        if self.machine.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            self.machine.handle_timeout(now)?;
+        }
+        Ok(true)
     }
-}
 
-/// Writes some of `output`, or flushes when there is none. Cancel-safe, as a single write and a flush are.
-async fn transmit(writer: &mut WriteHalf<BoxedTransport>, output: &[u8]) -> std::io::Result<Option<usize>> {
-    if output.is_empty() {
-        return writer.flush().await.map(|()| None);
+    /// Opens no more streams and closes with `code` once there are none.
+    fn drain(&mut self, code: u32, now: Instant) {
+        self.drain_code = code;
+        self.machine.drain(now);
+        self.drains();
     }
-    match writer.write(output).await? {
-        0 => Err(std::io::ErrorKind::WriteZero.into()),
-        n => Ok(Some(n)),
-    }
-}
 
-/// Waits for commands and takes those that are there. Cancel-safe. All handles gone counts as a shutdown.
-async fn receive(queue: Option<&mut mpsc::Receiver<Command>>) -> Vec<Command> {
-    let Some(queue) = queue else { return std::future::pending().await };
-    let mut commands = Vec::new();
-    if queue.recv_many(&mut commands, COMMAND_QUEUE).await == 0 {
-        commands.push(Command::Shutdown);
+    /// One of the two sides drains.
+    fn drains(&mut self) {
+        self.shared.standing.send_if_modified(Standing::drain);
+        if let Some(entered) = &self.entered {
+            entered.drains();
+        }
     }
-    commands
+
+    /// Shows how the session stands to whoever asks.
+    fn account(&mut self) {
+        let held = self.machine.held();
+        let holder = &self.shared.holder;
+        if held > self.machine_held {
+            holder.hold(held - self.machine_held);
+        } else {
+            holder.release(self.machine_held - held);
+        }
+        self.machine_held = held;
+        *self.shared.stats.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.machine.stats();
+    }
 }

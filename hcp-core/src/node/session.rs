@@ -1,43 +1,49 @@
 //! A session as an application holds it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-use super::channel::Command;
+use super::channel::{Command, Opened, Shared, Standing};
+use super::event::DialledBy;
 use super::stream::Stream;
 use crate::error::ErrorKind;
-use crate::session::{MAX_PROTOCOL_NAME, Peer, SessionError};
+use crate::session::{CLOSE_SHUTDOWN, MAX_PROTOCOL_NAME, Peer, Priority, SessionError, SessionStats};
 
 /// An encrypted connection with a peer, on which streams are opened. Cheap to clone.
 ///
-/// A session that this node dialled ends when its last handle and the last of its streams are dropped, or with the node.
+/// Everybody who connects to the same peer from one node shares one session. A session that this node dialled ends when its
+/// last handle and the last of its streams are dropped, or with the node.
 #[derive(Clone)]
 pub struct Session {
-    pub(super) inner: Arc<SessionInner>,
-}
-
-pub(super) struct SessionInner {
-    pub(super) peer: Peer,
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) round_trip: watch::Receiver<Option<Duration>>,
-    pub(super) ended: watch::Receiver<Option<SessionError>>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Session {
     /// Who is at the other end.
     pub fn peer(&self) -> Peer {
-        self.inner.peer
+        self.shared.peer
     }
 
-    /// The last measured round trip; `None` before the first ping came back.
+    /// Which side has dialled.
+    pub fn dialled_by(&self) -> DialledBy {
+        self.shared.dialled_by
+    }
+
+    /// The smoothed round trip; `None` before the first ping came back.
     pub fn round_trip(&self) -> Option<Duration> {
-        *self.inner.round_trip.borrow()
+        self.stats().round_trip
     }
 
-    /// Opens a stream for a protocol that the peer serves.
+    /// What the session has done, and how it stands.
+    pub fn stats(&self) -> SessionStats {
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a stream for a protocol that the peer serves, with [`Priority::Live`].
     ///
     /// Takes no round trip: whether the peer serves the protocol shows on the first [`Stream::recv`].
     ///
@@ -47,23 +53,52 @@ impl Session {
     /// # Cancel safety
     /// Dropping the future may leave a stream that is reset at once.
     pub async fn open(&self, protocol: &str) -> Result<Stream, OpenError> {
+        self.open_with(protocol, Priority::default()).await
+    }
+
+    /// Opens a stream as [`Self::open`] does, with a priority: [`Priority::Bulk`] for files and other large transfers, which
+    /// then travel on lanes and never in front of a message.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::open`].
+    pub async fn open_with(&self, protocol: &str, priority: Priority) -> Result<Stream, OpenError> {
         if protocol.is_empty() || protocol.len() > MAX_PROTOCOL_NAME {
             return Err(OpenError::Name);
         }
         let (reply, opened) = oneshot::channel();
-        let commands = self.inner.commands.clone();
-        let open = Command::Open { protocol: protocol.to_owned(), commands, reply };
-        self.inner.commands.send(open).await.map_err(|_| OpenError::SessionEnded)?;
-        let channel = opened.await.map_err(|_| OpenError::SessionEnded)?.ok_or(OpenError::TooMany)?;
-        Ok(Stream::new(channel))
+        let commands = self.commands.clone();
+        let open = Command::Open { protocol: protocol.to_owned(), priority, commands, reply };
+        self.commands.send(open).await.map_err(|_| OpenError::SessionEnded)?;
+        match opened.await.map_err(|_| OpenError::SessionEnded)? {
+            Opened::Stream(channel) => Ok(Stream::new(channel)),
+            Opened::TooMany => Err(OpenError::TooMany),
+            Opened::Draining => Err(OpenError::Draining),
+        }
     }
 
-    /// Says goodbye and ends the session once what was sent before has gone out.
+    /// Ends the session gracefully: neither side opens further streams, those that are open go on until both directions of
+    /// each have ended. Returns whether that was within the given time; otherwise the session is shut down with what is left.
     ///
     /// # Cancel safety
-    /// Cancel-safe; the session ends all the same.
+    /// Dropping the future leaves the session draining, without the limit in time.
+    pub async fn drain(&self, within: Duration) -> bool {
+        self.shared.signals.tell(|told| told.drain = Some(CLOSE_SHUTDOWN));
+        if tokio::time::timeout(within, self.closed()).await.is_ok() {
+            return true;
+        }
+        self.shutdown().await;
+        false
+    }
+
+    /// Says goodbye and ends the session, for all who share it, once what was sent before has gone out.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe; the session ends all the same once it was asked to.
     pub async fn shutdown(&self) {
-        let _ = self.inner.commands.send(Command::Shutdown).await;
+        let _ = self.commands.send(Command::Shutdown).await;
         self.closed().await;
     }
 
@@ -72,15 +107,28 @@ impl Session {
     /// # Cancel safety
     /// Cancel-safe.
     pub async fn closed(&self) -> SessionError {
-        let mut ended = self.inner.ended.clone();
-        let error = ended.wait_for(Option::is_some).await.ok().and_then(|error| error.clone());
-        error.unwrap_or(SessionError::Lost)
+        self.until(|standing| matches!(standing, Standing::Ended(_))).await.unwrap_or(SessionError::Lost)
+    }
+
+    /// Waits until no streams can be opened any more; says why, when the session has ended. Cancel-safe.
+    pub(super) async fn draining_or_closed(&self) -> Option<SessionError> {
+        self.until(|standing| !matches!(standing, Standing::Open)).await
+    }
+
+    async fn until(&self, reached: impl FnMut(&Standing) -> bool) -> Option<SessionError> {
+        let mut standing = self.shared.standing.subscribe();
+        // The sender is in what this handle holds.
+        let standing = standing.wait_for(reached).await.ok()?;
+        match &*standing {
+            Standing::Ended(error) => Some(error.clone()),
+            Standing::Open | Standing::Draining => None,
+        }
     }
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("peer", &self.inner.peer).finish_non_exhaustive()
+        f.debug_struct("Session").field("peer", &self.shared.peer).finish_non_exhaustive()
     }
 }
 
@@ -94,6 +142,9 @@ pub enum OpenError {
     /// As many streams are open as the peer allows.
     #[error("the peer allows no more streams")]
     TooMany,
+    /// One of the two sides is ending the session gracefully; [`Node::connect`](super::Node::connect) gives one that goes on.
+    #[error("the session is being drained")]
+    Draining,
     /// The session ended.
     #[error("the session ended")]
     SessionEnded,
@@ -105,7 +156,7 @@ impl OpenError {
         match self {
             Self::Name => ErrorKind::InvalidInput,
             Self::TooMany => ErrorKind::LimitExceeded,
-            Self::SessionEnded => ErrorKind::Closed,
+            Self::Draining | Self::SessionEnded => ErrorKind::Closed,
         }
     }
 }

@@ -7,29 +7,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::channel::{Channel, Command, Inbound};
+use super::channel::{Channel, Command, End};
 use super::{RESET_ANONYMOUS, RESET_BUSY, RESET_UNKNOWN_PROTOCOL};
 use crate::error::ErrorKind;
-use crate::session::{MAX_MESSAGE, StreamId, message_cost};
+use crate::session::{MAX_MESSAGE, Priority, RESET_DRAINING, StreamId, message_cost};
 
 /// The sending half of a [`Stream`], which lives no longer than that.
 pub struct StreamSender {
     id: StreamId,
     commands: mpsc::Sender<Command>,
     credit: Arc<Semaphore>,
+    /// Shared by all streams of the session.
+    budget: Arc<Semaphore>,
     /// Shared by all handles of the stream.
     finished: Arc<AtomicBool>,
 }
 
 /// An ordered flow of messages to and from a peer.
 ///
-/// Its queues hold at most [`STREAM_WINDOW`](crate::session::STREAM_WINDOW) bytes in each direction. Dropping it abandons
-/// the stream; after [`Self::finish`] what was sent still goes out.
+/// What has come in and was not taken is at most [`STREAM_WINDOW`](crate::session::STREAM_WINDOW) bytes, and grows to
+/// [`MAX_STREAM_WINDOW`](crate::session::MAX_STREAM_WINDOW) while the application keeps up. Dropping it abandons the stream;
+/// after [`Self::finish`] what was sent still goes out.
 pub struct Stream {
     channel: Channel,
     sender: StreamSender,
-    /// Taken from the inbox and not handed out yet.
-    taken: Option<Bytes>,
     ended: Option<Result<(), RecvError>>,
 }
 
@@ -39,12 +40,19 @@ impl Stream {
             id: channel.id,
             commands: channel.commands.clone(),
             credit: Arc::clone(&channel.credit),
+            budget: Arc::clone(&channel.shared.budget),
             finished: Arc::clone(&channel.finished),
         };
-        Self { channel, sender, taken: None, ended: None }
+        Self { channel, sender, ended: None }
     }
 
-    /// Sends a message of at most [`MAX_MESSAGE`] bytes; waits while the peer's window is full.
+    /// What goes first when the session has more to send than its connection takes; the side that opened it has said.
+    pub fn priority(&self) -> Priority {
+        self.channel.priority
+    }
+
+    /// Sends a message of at most [`MAX_MESSAGE`] bytes; waits while the peer's window is full, or while the
+    /// session has 64 MiB under way.
     ///
     /// # Errors
     /// [`SendError`]; nothing of the message was sent then.
@@ -66,32 +74,20 @@ impl Stream {
         if let Some(ended) = self.ended {
             return ended.map(|()| None);
         }
-        if self.taken.is_none() {
-            self.taken = self.next_message().await?;
-        }
-        // The inbox is unbounded in form only: the peer sends what it has credit for, and this is what gives credit.
-        if let Some(message) = &self.taken {
-            let consumed = Command::Consumed { stream: self.sender.id, length: message.len() };
-            let _ = self.sender.commands.send(consumed).await;
-        }
-        Ok(self.taken.take())
-    }
-
-    async fn next_message(&mut self) -> Result<Option<Bytes>, RecvError> {
-        match self.channel.inbox.recv().await {
-            Some(Inbound::Message(message)) => Ok(Some(message)),
-            Some(Inbound::Finished) => {
-                self.ended = Some(Ok(()));
-                Ok(None)
+        match self.channel.inbox.next().await {
+            Ok(message) => {
+                // This is what gives the peer credit for more.
+                self.channel.shared.signals.tell(|told| told.consumed.push(self.channel.id));
+                Ok(Some(message))
             }
-            Some(Inbound::Reset(code)) => {
-                let error = RecvError::from_code(code);
-                self.ended = Some(Err(error));
-                Err(error)
-            }
-            None => {
-                self.ended = Some(Err(RecvError::SessionEnded));
-                Err(RecvError::SessionEnded)
+            Err(end) => {
+                let ended = match end {
+                    End::Finished => Ok(()),
+                    End::Reset(code) => Err(RecvError::from_code(code)),
+                    End::SessionEnded => Err(RecvError::SessionEnded),
+                };
+                self.ended = Some(ended);
+                ended.map(|()| None)
             }
         }
     }
@@ -113,6 +109,7 @@ impl Stream {
             id: self.sender.id,
             commands: self.sender.commands.clone(),
             credit: Arc::clone(&self.sender.credit),
+            budget: Arc::clone(&self.sender.budget),
             finished: Arc::clone(&self.sender.finished),
         }
     }
@@ -143,8 +140,11 @@ impl StreamSender {
         // At most MAX_MESSAGE and a few frame costs, which fits.
         let cost = message_cost(message.len()) as u32;
         let credit = self.credit.acquire_many(cost).await.map_err(|_| SendError::Closed)?;
+        // Closed never: a session that ends closes its streams' credit.
+        let budget = self.budget.acquire_many(cost).await.map_err(|_| SendError::Closed)?;
         let slot = self.commands.reserve().await.map_err(|_| SendError::Closed)?;
         credit.forget();
+        budget.forget();
         slot.send(Command::Send { stream: self.id, message });
         Ok(())
     }
@@ -209,6 +209,10 @@ pub enum RecvError {
     /// The peer serves as many streams of this session as it can.
     #[error("the peer serves as many streams of this session as it can")]
     Busy,
+    /// The peer was draining the session when the stream reached it, and has served nothing of it; another session with it
+    /// takes the stream.
+    #[error("the peer drains the session and has not served the stream")]
+    Draining,
     /// The peer abandoned the stream.
     #[error("the peer reset the stream (code {0})")]
     Reset(u32),
@@ -223,6 +227,7 @@ impl RecvError {
             RESET_UNKNOWN_PROTOCOL => Self::UnknownProtocol,
             RESET_ANONYMOUS => Self::AnonymousRefused,
             RESET_BUSY => Self::Busy,
+            RESET_DRAINING => Self::Draining,
             code => Self::Reset(code),
         }
     }
@@ -232,7 +237,7 @@ impl RecvError {
         match self {
             Self::UnknownProtocol | Self::AnonymousRefused => ErrorKind::Refused,
             Self::Busy => ErrorKind::LimitExceeded,
-            Self::Reset(_) | Self::SessionEnded => ErrorKind::Closed,
+            Self::Draining | Self::Reset(_) | Self::SessionEnded => ErrorKind::Closed,
         }
     }
 }

@@ -1,33 +1,27 @@
 //! One session as a state machine: bytes and time in, bytes and events out.
 //!
-//! The dialler checks the acceptor's key when its hello has come, and only then sends anything but its ClientHello; the
-//! acceptor takes nothing but a proof until one has come and fits.
+//! The dialler checks whom it reached when HELLO has come, and only then sends anything but its ClientHello; the acceptor
+//! takes nothing but PROOF until one has come and fits.
 
-use std::collections::VecDeque;
-use std::io::{Read, Write};
-use std::sync::Arc;
-use std::time::Duration;
+mod frames;
+mod output;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use prost::Message;
-use rustls::{ClientConfig, Connection, ServerConfig};
 use tokio::time::Instant;
 
-use super::streams::{Streams, cost};
+use super::connection::{Connection, Traffic};
+use super::hello::{self, PeerLimits, Proved, Secrets};
+use super::limits::{Churn, ROUND_TRIP_AGE};
+use super::streams::Streams;
 use super::{
-    HANDSHAKE_TIMEOUT, Keepalive, MAX_MESSAGE, MAX_PROTOCOL_NAME, MAX_STREAMS, Peer, STREAM_WINDOW, SessionError,
-    StreamId, tls,
+    CLOSE_SHUTDOWN, ConnId, HANDSHAKE_TIMEOUT, Keepalive, MAX_LANES, PRIMARY, Peer, Priority, SessionError, SessionId,
+    SessionStats, StreamId, dialling,
 };
 use crate::identity::{Identity, OnionAddress};
 use crate::wire::session_proto as proto;
-use crate::wire::{Decoder, Frame, FrameKind, HEADER_LEN, MAX_PAYLOAD};
-
-/// What a dialler signs, followed by the TLS exporter, its own and the acceptor's public key.
-const PROOF_CONTEXT: &[u8] = b"HCP/1 dialler\0";
-/// The most control frames that may wait to be sent: answers to a peer that sends faster than it reads.
-const MAX_CONTROL_QUEUE: usize = 1024;
-/// TLS output is produced while less than this waits for the transport.
-const OUTPUT_HIGH_WATER: usize = 4 * (MAX_PAYLOAD + HEADER_LEN);
+use crate::wire::{Frame, FrameKind};
 
 /// How a dialler presents itself.
 #[derive(Clone, Debug)]
@@ -38,319 +32,250 @@ pub(crate) enum Dialler {
     Anonymous,
 }
 
+/// What a dialler wants.
+#[derive(Clone, Debug)]
+pub(crate) struct Dial {
+    /// Whom it dialled: a node or a service.
+    pub(crate) target: OnionAddress,
+    pub(crate) me: Dialler,
+    /// A session with `target` that it still holds; ignored when anonymous.
+    pub(crate) known: Option<SessionId>,
+    pub(crate) keepalive: Keepalive,
+    /// Lanes that it wants while a bulk stream is open, at most [`MAX_LANES`].
+    pub(crate) lanes: usize,
+    /// The wall clock, in seconds since 1970: for the times of a delegation.
+    pub(crate) unix_now: u64,
+}
+
 /// What happened in a session.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// Both ends are satisfied.
+    /// Both ends are satisfied. The first event of every session.
     Established(Peer),
     /// The peer opened a stream.
-    Opened { stream: StreamId, protocol: String, credit: u64 },
-    /// A whole message.
+    Opened { stream: StreamId, protocol: String, priority: Priority, credit: u64 },
+    /// A whole message. The application answers with [`Machine::consumed`] when it has taken it.
     Message { stream: StreamId, message: Bytes },
     /// The peer sends no more on this stream.
     Finished(StreamId),
     /// The peer gave credit: this many bytes more may be sent.
     Credit { stream: StreamId, bytes: u64 },
-    /// The peer abandoned the stream.
+    /// The peer abandoned the stream; the last event of it. What of it was not consumed need not be.
     Reset { stream: StreamId, code: u32 },
+    /// Both directions have ended; the last event of the stream. What was not consumed still wants
+    /// [`Machine::consumed`] or [`Machine::release`].
+    Closed { stream: StreamId },
+    /// A lane is gone; its transport is of no more use.
+    LaneEnded(ConnId),
+    /// The peer opens no more streams and serves none above `last`; own streams above it get `Reset`.
+    Draining { last: StreamId },
+    /// No stream is open any more and it is this side's turn to call [`Machine::close`].
+    Drained,
 }
 
 #[derive(Debug)]
-enum Role {
-    Dialler { target: OnionAddress, me: Dialler },
-    Acceptor { me: OnionAddress },
+enum State {
+    /// The dialler waits for HELLO. The ClientHello, until it is taken, is all that goes out.
+    Dialling { dial: Box<Dial>, first: Vec<u8>, began: Instant },
+    Established,
+    /// CLOSE goes when what waits before it has gone.
+    Closing(u32),
+    Closed,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Handshake,
-    Established,
-    Closed,
+/// What both sides know once a session is established.
+#[derive(Debug)]
+struct Established {
+    peer: Peer,
+    secrets: Secrets,
+    server_key: [u8; 32],
+    limits: PeerLimits,
+    /// What the dialler's PROOF named.
+    known: Option<SessionId>,
+    /// Whether anything came after HELLO or PROOF.
+    confirmed: bool,
 }
 
 /// A session without I/O.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    tls: Connection,
-    role: Role,
+    is_dialler: bool,
     state: State,
-    decoder: Decoder,
-    streams: Streams,
-    control: VecDeque<Frame>,
-    events: VecDeque<Event>,
-    /// What each stream may send before the peer gives more.
-    peer_window: u64,
-    peer_max_streams: u32,
-    next_stream: StreamId,
-    highest_peer_stream: StreamId,
+    established: Option<Established>,
     keepalive: Keepalive,
-    began: Instant,
-    last_heard: Instant,
-    pinged: Option<Instant>,
-    round_trip: Option<Duration>,
+    primary: Connection,
+    pub(super) lanes: BTreeMap<ConnId, Connection>,
+    /// On the dialler's side how many it wants; and the last number given, or on the acceptor's all that were used.
+    pub(super) lane_goal: usize,
+    pub(super) last_lane: ConnId,
+    pub(super) used_lanes: BTreeSet<ConnId>,
+    streams: Streams,
+    events: VecDeque<Event>,
+    /// The number of the next stream that this side opens, until they are used up.
+    next_stream: Option<StreamId>,
+    highest_peer_stream: StreamId,
+    /// The last stream that this side serves, once it drains; and that the peer serves.
+    drain_sent: Option<StreamId>,
+    drain_received: Option<StreamId>,
+    drained: bool,
+    churn: Churn,
+    /// Of lanes that are gone.
+    past: Traffic,
+    /// What went wrong, and when, where the caller could not be told.
+    deferred: Option<(Instant, SessionError)>,
 }
 
 impl Machine {
-    /// The dialling side of a session with whoever holds the key of `target`.
-    pub(crate) fn dial(
-        target: OnionAddress,
-        me: Dialler,
-        keepalive: Keepalive,
-        now: Instant,
-    ) -> Result<Self, SessionError> {
-        let tls = tls::client_config()
-            .and_then(|config: Arc<ClientConfig>| tls::client(config))
-            .map_err(SessionError::Tls)?;
-        Ok(Self::new(tls.into(), Role::Dialler { target, me }, 1, keepalive, now))
-    }
-
-    /// The accepting side.
-    pub(crate) fn accept(
-        config: Arc<ServerConfig>,
-        me: OnionAddress,
-        keepalive: Keepalive,
-        now: Instant,
-    ) -> Result<Self, SessionError> {
-        let tls = tls::server(config).map_err(SessionError::Tls)?;
-        let mut machine = Self::new(tls.into(), Role::Acceptor { me }, 2, keepalive, now);
-        let hello = proto::Hello { window: STREAM_WINDOW, max_streams: MAX_STREAMS };
-        machine.control.push_back(Frame::control(FrameKind::Hello, 0, &hello));
-        machine.fill_tls();
+    /// The dialling side of a session with whoever speaks for `dial.target`. [`Event::Established`] comes when the
+    /// acceptor has shown that it does.
+    pub(crate) fn dial(dial: Dial, now: Instant) -> Result<Self, SessionError> {
+        let (connection, first) = dialling::dial(now)?;
+        let (keepalive, lanes) = (dial.keepalive, dial.lanes.min(MAX_LANES));
+        let mut machine = Self::new(now, connection, 1, keepalive);
+        machine.lane_goal = lanes;
+        machine.state = State::Dialling { dial: Box::new(dial), first, began: now };
         Ok(machine)
     }
 
-    /// The configuration that [`Self::accept`] takes, for a node that shows `identity`.
-    pub(crate) fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, SessionError> {
-        tls::server_config(identity).map_err(SessionError::Tls)
+    /// The accepting side, from a PROOF that fits.
+    pub(super) fn accepted(
+        now: Instant,
+        connection: Connection,
+        proved: Proved,
+        server_key: [u8; 32],
+        keepalive: Keepalive,
+    ) -> Result<Self, SessionError> {
+        let secrets = Secrets::of(connection.tls())?;
+        let mut machine = Self::new(now, connection, 2, keepalive);
+        let Proved { peer, known, limits } = proved;
+        machine.establish(now, Established { peer, secrets, server_key, limits, known, confirmed: false });
+        Ok(machine)
     }
 
-    fn new(mut tls: Connection, role: Role, first_stream: StreamId, keepalive: Keepalive, now: Instant) -> Self {
-        // The machine bounds what it hands to TLS itself, one frame at a time.
-        tls.set_buffer_limit(None);
+    /// Sets what a dialler's PROOF will name; of no effect once it is established.
+    pub(crate) fn set_known(&mut self, known: Option<SessionId>) {
+        if let State::Dialling { dial, .. } = &mut self.state {
+            dial.known = known;
+        }
+    }
+
+    /// Takes in what came right behind PROOF. What is wrong with it comes out of [`Self::handle_timeout`].
+    pub(super) fn with_rest(mut self, now: Instant, input: &[u8], alive: bool) -> Self {
+        let taken = self.handle_frames(now, PRIMARY).and_then(|()| {
+            if alive { self.handle_input(now, PRIMARY, input) } else { Err(SessionError::Lost) }
+        });
+        if let Err(error) = taken {
+            self.defer(now, error);
+        }
+        self
+    }
+
+    fn new(now: Instant, primary: Connection, first_stream: StreamId, keepalive: Keepalive) -> Self {
         Self {
-            tls,
-            role,
-            state: State::Handshake,
-            decoder: Decoder::default(),
-            streams: Streams::default(),
-            control: VecDeque::new(),
-            events: VecDeque::new(),
-            peer_window: 0,
-            peer_max_streams: 0,
-            next_stream: first_stream,
-            highest_peer_stream: 0,
+            is_dialler: first_stream % 2 == 1,
+            state: State::Closed,
+            established: None,
             keepalive,
-            began: now,
-            last_heard: now,
-            pinged: None,
-            round_trip: None,
+            primary,
+            lanes: BTreeMap::new(),
+            lane_goal: 0,
+            last_lane: PRIMARY,
+            used_lanes: BTreeSet::new(),
+            streams: Streams::default(),
+            events: VecDeque::new(),
+            next_stream: Some(first_stream),
+            highest_peer_stream: 0,
+            drain_sent: None,
+            drain_received: None,
+            drained: false,
+            churn: Churn::new(now),
+            past: Traffic::default(),
+            deferred: None,
         }
     }
 
-    /// The last measured round trip of a ping.
-    pub(crate) fn round_trip(&self) -> Option<Duration> {
-        self.round_trip
-    }
-
-    /// Takes bytes from the transport. After an error only [`Self::poll_output`] is of use, for the alert.
-    pub(crate) fn handle_input(&mut self, now: Instant, mut input: &[u8]) -> Result<(), SessionError> {
-        self.last_heard = now;
-        while !input.is_empty() {
-            // After the peer's close_notify TLS takes nothing more.
-            if self.tls.read_tls(&mut input).map_err(|_| SessionError::Limit("TLS buffer"))? == 0 {
-                return Err(SessionError::Lost);
-            }
-            let state = self.tls.process_new_packets().map_err(SessionError::Tls)?;
-            self.read_plaintext(now, state.plaintext_bytes_to_read())?;
-            if state.peer_has_closed() {
-                return Err(SessionError::Lost);
-            }
-        }
-        Ok(())
-    }
-
-    fn read_plaintext(&mut self, now: Instant, mut left: usize) -> Result<(), SessionError> {
-        let mut chunk = [0; 16 * 1024];
-        while left > 0 {
-            let n = match self.tls.reader().read(&mut chunk) {
-                Ok(0) | Err(_) => return Ok(()),
-                Ok(n) => n,
-            };
-            left = left.saturating_sub(n);
-            self.decoder.extend(&chunk[..n]);
-            while let Some(frame) = self.decoder.next()? {
-                self.handle_frame(now, frame)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn handle_frame(&mut self, now: Instant, frame: Frame) -> Result<(), SessionError> {
-        match (self.state, frame.kind) {
-            (State::Closed, _) => Ok(()),
-            (State::Handshake, FrameKind::Hello) => self.handle_hello(&frame.payload),
-            (State::Handshake, FrameKind::Proof) => self.handle_proof(&frame.payload),
-            (State::Handshake, FrameKind::Close) => self.handle_close(&frame.payload),
-            (State::Handshake, _) => Err(SessionError::OutOfPlace("a frame before the handshake's end")),
-            (State::Established, _) => self.handle_established(now, frame),
-        }
-    }
-
-    fn handle_hello(&mut self, payload: &[u8]) -> Result<(), SessionError> {
-        let Role::Dialler { target, me } = &self.role else {
-            return Err(SessionError::OutOfPlace("a dialler's hello"));
-        };
-        if !tls::speaks_hcp(&self.tls) {
-            return Err(SessionError::NotHcp);
-        }
-        if !tls::shows_key_of(&self.tls, target) {
-            return Err(SessionError::WrongKey);
-        }
-        let hello = proto::Hello::decode(payload).map_err(|_| SessionError::Malformed("hello"))?;
-        let mut proof = proto::Proof { window: STREAM_WINDOW, max_streams: MAX_STREAMS, ..Default::default() };
-        if let Dialler::Identity(identity) = me {
-            let exporter = tls::exporter(&self.tls).map_err(SessionError::Tls)?;
-            let signed = proof_message(&exporter, &identity.address(), target);
-            proof.address = Bytes::copy_from_slice(identity.address().public_key());
-            proof.signature = Bytes::copy_from_slice(&identity.sign(&signed));
-        }
-        let peer = Peer::Address(*target);
-        self.control.push_back(Frame::control(FrameKind::Proof, 0, &proof));
-        self.establish(peer, hello.window, hello.max_streams)
-    }
-
-    fn handle_proof(&mut self, payload: &[u8]) -> Result<(), SessionError> {
-        let Role::Acceptor { me } = &self.role else {
-            return Err(SessionError::OutOfPlace("an acceptor's proof"));
-        };
-        if !tls::speaks_hcp(&self.tls) {
-            return Err(SessionError::NotHcp);
-        }
-        let proof = proto::Proof::decode(payload).map_err(|_| SessionError::Malformed("proof"))?;
-        let peer = if proof.address.is_empty() && proof.signature.is_empty() {
-            Peer::Anonymous
-        } else {
-            let key: [u8; 32] = proof.address[..].try_into().map_err(|_| SessionError::Malformed("proof"))?;
-            let signature: [u8; 64] = proof.signature[..].try_into().map_err(|_| SessionError::Malformed("proof"))?;
-            let address = OnionAddress::from_public_key(key).map_err(|_| SessionError::BadProof)?;
-            let exporter = tls::exporter(&self.tls).map_err(SessionError::Tls)?;
-            address.verify(&proof_message(&exporter, &address, me), &signature).map_err(|_| SessionError::BadProof)?;
-            Peer::Address(address)
-        };
-        self.establish(peer, proof.window, proof.max_streams)
-    }
-
-    fn establish(&mut self, peer: Peer, window: u64, max_streams: u32) -> Result<(), SessionError> {
-        if window < cost(MAX_MESSAGE) {
-            return Err(SessionError::Malformed("window"));
-        }
-        // What a peer would take beyond our own window, we do not queue for it.
-        self.peer_window = window.min(STREAM_WINDOW);
-        self.peer_max_streams = max_streams;
+    fn establish(&mut self, now: Instant, established: Established) {
+        self.events.push_back(Event::Established(established.peer));
+        self.established = Some(established);
         self.state = State::Established;
-        self.events.push_back(Event::Established(peer));
+        // A first measurement of the round trip, and a sign to the peer that it was heard.
+        self.primary.ping(now);
+    }
+
+    /// Checks HELLO and answers with PROOF; an error leaves nothing to be sent.
+    fn handle_hello(&mut self, now: Instant, frame: &Frame) -> Result<(), SessionError> {
+        let State::Dialling { dial, .. } = std::mem::replace(&mut self.state, State::Closed) else {
+            return Err(SessionError::OutOfPlace("HELLO"));
+        };
+        let greeted = hello::check_hello(self.primary.tls(), frame, &dial.target)?;
+        let proof = hello::proof(self.primary.tls(), &dial.me, dial.known, &dial.target)?;
+        let secrets = Secrets::of(self.primary.tls())?;
+        self.primary.write_first(proof)?;
+        let established = Established {
+            peer: Peer::Address(dial.target),
+            secrets,
+            server_key: greeted.server_key,
+            limits: greeted.limits,
+            known: None,
+            confirmed: false,
+        };
+        self.establish(now, established);
         Ok(())
     }
 
-    fn handle_established(&mut self, now: Instant, frame: Frame) -> Result<(), SessionError> {
-        let stream = frame.stream;
-        if self.control.len() >= MAX_CONTROL_QUEUE {
-            return Err(SessionError::Limit("answers that it does not read"));
+    /// Takes bytes from the transport of `conn`. An error ends the session; what breaks a lane is an event instead. After
+    /// an error only [`Self::close`] and [`Self::poll_output`] are of use. Events are to be polled after each call, of
+    /// whatever method.
+    pub(crate) fn handle_input(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        mut input: &[u8],
+    ) -> Result<(), SessionError> {
+        if let Some((_, error)) = self.deferred.take() {
+            return Err(error);
         }
-        match frame.kind {
-            FrameKind::Hello | FrameKind::Proof => return Err(SessionError::OutOfPlace("a second handshake")),
-            FrameKind::Open => self.handle_open(stream, &frame.payload)?,
-            FrameKind::Data => {
-                self.check_known(stream)?;
-                // A stream that this side has reset may still have data under way.
-                if let Some(state) = self.streams.get(stream) {
-                    let received = state.receive(frame)?;
-                    if let Some(message) = received.message {
-                        self.events.push_back(Event::Message { stream, message });
-                    }
-                    if received.finished {
-                        self.events.push_back(Event::Finished(stream));
-                        self.streams.reap(stream);
-                    }
+        while !input.is_empty() && !self.is_closed() {
+            // Input for a lane that is gone is of no interest.
+            let Some(connection) = self.connection(conn) else { return Ok(()) };
+            let read = connection.read(now, &mut input);
+            let ended = match read {
+                Ok(alive) => {
+                    self.handle_frames(now, conn)?;
+                    (!alive).then_some(SessionError::Lost)
                 }
+                Err(error) => Some(error),
+            };
+            if let Some(error) = ended {
+                return self.end_connection(conn, error);
             }
-            FrameKind::Credit => {
-                self.check_known(stream)?;
-                let bytes = proto::Credit::decode(frame.payload).map_err(|_| SessionError::Malformed("credit"))?.bytes;
-                let limit = self.peer_window;
-                if let Some(state) = self.streams.get(stream) {
-                    let credit = state.send_credit.checked_add(bytes).filter(|sum| *sum <= limit);
-                    state.send_credit = credit.ok_or(SessionError::Limit("credit"))?;
-                    self.events.push_back(Event::Credit { stream, bytes });
-                }
-            }
-            FrameKind::Reset => {
-                self.check_known(stream)?;
-                let code = proto::Reset::decode(frame.payload).map_err(|_| SessionError::Malformed("reset"))?.code;
-                if self.streams.remove(stream) {
-                    self.events.push_back(Event::Reset { stream, code });
-                }
-            }
-            FrameKind::Ping => {
-                self.control.push_back(Frame { kind: FrameKind::Pong, ..frame });
-            }
-            FrameKind::Pong => {
-                if let Some(sent) = self.pinged.take() {
-                    self.round_trip = Some(now - sent);
-                }
-            }
-            FrameKind::Close => self.handle_close(&frame.payload)?,
         }
+        self.see_to_drained();
         Ok(())
     }
 
-    fn handle_close(&mut self, payload: &[u8]) -> Result<(), SessionError> {
-        let code = proto::Close::decode(payload).map_err(|_| SessionError::Malformed("close"))?.code;
-        self.state = State::Closed;
-        Err(SessionError::ClosedByPeer(code))
+    /// The transport of `conn` ended. For a lane: `Ok`, and what it had is sent again elsewhere.
+    pub(crate) fn handle_lost(&mut self, _now: Instant, conn: ConnId) -> Result<(), SessionError> {
+        self.end_connection(conn, SessionError::Lost)
     }
 
-    fn handle_open(&mut self, stream: StreamId, payload: &[u8]) -> Result<(), SessionError> {
-        let parity = 1 - self.next_stream % 2;
-        if stream % 2 != parity || stream <= self.highest_peer_stream {
-            return Err(SessionError::OutOfPlace("a stream number"));
-        }
-        if self.streams.count(parity) >= MAX_STREAMS as usize {
-            return Err(SessionError::Limit("open streams"));
-        }
-        let protocol = proto::Open::decode(payload).map_err(|_| SessionError::Malformed("open"))?.protocol;
-        if protocol.is_empty() || protocol.len() > MAX_PROTOCOL_NAME {
-            return Err(SessionError::Malformed("protocol name"));
-        }
-        self.highest_peer_stream = stream;
-        self.streams.insert(stream, self.peer_window);
-        self.events.push_back(Event::Opened { stream, protocol, credit: self.peer_window });
-        Ok(())
-    }
-
-    /// Fails for a stream that neither side ever opened.
-    fn check_known(&self, stream: StreamId) -> Result<(), SessionError> {
-        let ours = stream % 2 == self.next_stream % 2;
-        let known = if ours { stream < self.next_stream } else { stream <= self.highest_peer_stream };
-        if known && stream != 0 {
-            Ok(())
-        } else {
-            Err(SessionError::OutOfPlace("a frame for a stream that was never opened"))
-        }
-    }
-
-    /// Lets time pass: pings a silent peer, gives up a dead one.
+    /// Lets time pass: pings what is silent, gives up what is dead.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
-        match self.state {
-            State::Closed => Ok(()),
-            State::Handshake if now >= self.began + HANDSHAKE_TIMEOUT => Err(SessionError::HandshakeTimedOut),
-            State::Handshake => Ok(()),
-            State::Established if now >= self.last_heard + self.keepalive.timeout => Err(SessionError::Silent),
-            State::Established => {
-                if self.pinged.is_none() && now >= self.last_heard + self.keepalive.interval {
-                    self.pinged = Some(now);
-                    self.control.push_back(Frame { kind: FrameKind::Ping, flags: 0, stream: 0, payload: Bytes::new() });
-                }
+        if let Some((_, error)) = self.deferred.take() {
+            return Err(error);
+        }
+        match &self.state {
+            State::Dialling { began, .. } if now >= *began + HANDSHAKE_TIMEOUT => {
+                self.state = State::Closed;
+                Err(SessionError::HandshakeTimedOut)
+            }
+            State::Dialling { .. } | State::Closed => Ok(()),
+            State::Established | State::Closing(_) => {
+                self.primary.handle_timeout(now, &self.keepalive)?;
+                let keepalive = &self.keepalive;
+                let dead = |(id, lane): (&ConnId, &mut Connection)| lane.handle_timeout(now, keepalive).err().map(|_| *id);
+                let dead: Vec<ConnId> = self.lanes.iter_mut().filter_map(dead).collect();
+                dead.into_iter().for_each(|lane| self.end_lane(lane));
                 Ok(())
             }
         }
@@ -358,11 +283,16 @@ impl Machine {
 
     /// When [`Self::handle_timeout`] wants to be called next.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        match self.state {
+        if let Some((since, _)) = self.deferred {
+            return Some(since);
+        }
+        match &self.state {
+            State::Dialling { began, .. } => Some(*began + HANDSHAKE_TIMEOUT),
             State::Closed => None,
-            State::Handshake => Some(self.began + HANDSHAKE_TIMEOUT),
-            State::Established if self.pinged.is_some() => Some(self.last_heard + self.keepalive.timeout),
-            State::Established => Some(self.last_heard + self.keepalive.interval.min(self.keepalive.timeout)),
+            State::Established | State::Closing(_) => {
+                let connections = self.lanes.values().chain([&self.primary]);
+                connections.map(|connection| connection.poll_timeout(&self.keepalive)).min()
+            }
         }
     }
 
@@ -371,87 +301,189 @@ impl Machine {
         self.events.pop_front()
     }
 
-    /// Appends bytes for the transport to `out`, as long as it holds less than a few frames.
-    pub(crate) fn poll_output(&mut self, out: &mut Vec<u8>) {
-        loop {
-            while self.tls.wants_write() {
-                // Writing to a Vec cannot fail.
-                if self.tls.write_tls(out).is_err() {
-                    return;
-                }
-            }
-            if out.len() >= OUTPUT_HIGH_WATER || !self.fill_tls() {
-                return;
-            }
-        }
-    }
-
-    /// Hands the next frame to TLS; `false` when there is none.
-    fn fill_tls(&mut self) -> bool {
-        // During the handshake the dialler has nothing to say, and the acceptor only its hello.
-        let frame = match self.control.pop_front() {
-            Some(frame) => frame,
-            None => match self.streams.next_frame() {
-                Some(frame) => frame,
-                None => return false,
-            },
-        };
-        let mut writer = self.tls.writer();
-        writer.write_all(&frame.header()).and_then(|()| writer.write_all(&frame.payload)).is_ok()
-    }
-
-    /// Opens a stream for `protocol`; `None` while the peer allows no more.
-    pub(crate) fn open(&mut self, protocol: &str) -> Option<(StreamId, u64)> {
-        let id = self.next_stream;
-        if self.streams.count(id % 2) >= self.peer_max_streams as usize || self.state != State::Established {
+    /// Opens a stream; with it, what may be sent at once. `None` while the peer allows no more, and when the session drains.
+    pub(crate) fn open(&mut self, now: Instant, protocol: &str, priority: Priority) -> Option<(StreamId, u64)> {
+        let limits = self.established.as_ref()?.limits;
+        let draining = self.drain_sent.is_some() || self.drain_received.is_some();
+        let full = self.streams.open(true) >= limits.max_streams as usize || !self.streams.has_room();
+        if draining || full || !matches!(self.state, State::Established) {
             return None;
         }
-        self.next_stream = id.checked_add(2)?;
-        self.streams.insert(id, self.peer_window);
-        self.control.push_back(Frame::control(FrameKind::Open, id, &proto::Open { protocol: protocol.to_owned() }));
-        Some((id, self.peer_window))
+        let id = self.next_stream?;
+        self.next_stream = id.checked_add(2);
+        self.streams.insert(now, id, true, priority, limits.window);
+        self.primary.queue(Streams::open_frame(id, protocol, priority));
+        if self.next_stream.is_none() {
+            self.drain(now);
+        }
+        Some((id, limits.window))
     }
 
-    /// Queues a message whose cost the caller has acquired as credit.
+    /// Queues a message whose [`message_cost`](super::message_cost) the caller has acquired as credit and which is no longer
+    /// than [`MAX_MESSAGE`](super::MAX_MESSAGE).
     pub(crate) fn send(&mut self, stream: StreamId, message: Bytes) {
-        if let Some(state) = self.streams.get(stream) {
-            state.queue(stream, message);
-        }
+        self.streams.queue(stream, message);
     }
 
     /// Ends this side's direction of a stream.
     pub(crate) fn finish(&mut self, stream: StreamId) {
-        if let Some(state) = self.streams.get(stream) {
-            state.finish(stream);
-        }
+        self.streams.finish(stream);
     }
 
-    /// Abandons a stream in both directions.
+    /// Abandons a stream in both directions. No event follows for it.
     pub(crate) fn reset(&mut self, stream: StreamId, code: u32) {
         if self.streams.remove(stream) {
-            self.control.push_back(Frame::control(FrameKind::Reset, stream, &proto::Reset { code }));
+            self.primary.queue(Frame::control(FrameKind::Reset, stream, &proto::Reset { code }));
+            self.see_to_drained();
         }
     }
 
-    /// Notes that the application took a message of `length` bytes.
-    pub(crate) fn consumed(&mut self, stream: StreamId, length: usize) {
-        if let Some(bytes) = self.streams.get(stream).and_then(|state| state.consume(length)) {
-            self.control.push_back(Frame::control(FrameKind::Credit, stream, &proto::Credit { bytes }));
+    /// Notes that the application took the next message of a stream; they are taken in the order in which they came.
+    pub(crate) fn consumed(&mut self, now: Instant, stream: StreamId) {
+        let round_trip = self.primary.round_trip().smoothed();
+        if self.streams.consumed(now, stream, round_trip)
+            && self.primary.last_ping().is_none_or(|last| now.saturating_duration_since(last) >= ROUND_TRIP_AGE)
+        {
+            self.primary.ping(now);
         }
     }
 
-    /// Says goodbye; what is queued is still sent.
+    /// Notes that the application will take nothing more of a stream: all that came and comes counts as taken.
+    pub(crate) fn release(&mut self, now: Instant, stream: StreamId) {
+        self.streams.release(now, stream);
+    }
+
+    /// Opens no more streams and serves no more of the peer's. [`Event::Drained`] follows on the side whose turn it is to
+    /// close, once all streams are over; when the peer drains already, that is the peer.
+    pub(crate) fn drain(&mut self, _now: Instant) {
+        let draining = self.drain_sent.is_some() || self.drain_received.is_some();
+        if matches!(self.state, State::Established) && !draining {
+            let last = self.highest_peer_stream;
+            self.drain_sent = Some(last);
+            self.primary.queue(Frame::control(FrameKind::Drain, 0, &proto::Drain { last }));
+            self.see_to_drained();
+        }
+    }
+
+    /// Says goodbye. With [`CLOSE_SHUTDOWN`] what is queued is sent first, on the primary; what lanes have under way may be
+    /// lost, which [`Self::drain`] waits for.
     pub(crate) fn close(&mut self, code: u32) {
-        if self.state != State::Closed {
-            while let Some(frame) = self.streams.next_frame() {
-                self.control.push_back(frame);
-            }
-            self.control.push_back(Frame::control(FrameKind::Close, 0, &proto::Close { code }));
-            self.state = State::Closed;
+        self.state = match self.state {
+            State::Dialling { .. } | State::Closed => State::Closed,
+            State::Established | State::Closing(_) => State::Closing(code),
+        };
+        self.lanes.values_mut().for_each(Connection::end_tls);
+        if code != CLOSE_SHUTDOWN {
+            self.streams.abandon();
+        }
+    }
+
+    /// What the session has done and how it stands.
+    pub(crate) fn stats(&self) -> SessionStats {
+        let mut traffic = self.past;
+        self.lanes.values().chain([&self.primary]).for_each(|connection| traffic.add(connection.traffic()));
+        SessionStats {
+            bytes_sent: traffic.bytes_sent,
+            bytes_received: traffic.bytes_received,
+            frames_sent: traffic.frames_sent,
+            frames_received: traffic.frames_received,
+            padding_sent: traffic.padding_sent,
+            frames_resent: self.streams.resent(),
+            round_trip: self.primary.round_trip().smoothed(),
+            open_streams: self.streams.open(true) + self.streams.open(false),
+            lanes: self.lanes.len(),
+        }
+    }
+
+    /// Bytes that the peer makes this machine hold before they are messages: parts of messages, and bulk behind a gap.
+    pub(crate) fn held(&self) -> usize {
+        self.streams.assembling()
+    }
+
+    /// The session's name, once established.
+    pub(crate) fn session_id(&self) -> Option<SessionId> {
+        self.secrets().map(|secrets| secrets.id)
+    }
+
+    /// Who is at the other end, once established.
+    pub(crate) fn peer(&self) -> Option<Peer> {
+        self.established.as_ref().map(|established| established.peer)
+    }
+
+    /// Whether this side dialled.
+    pub(crate) fn is_dialler(&self) -> bool {
+        self.is_dialler
+    }
+
+    /// The key that the acceptor showed in TLS, once established.
+    pub(crate) fn server_key(&self) -> Option<[u8; 32]> {
+        self.established.as_ref().map(|established| established.server_key)
+    }
+
+    /// Whether anything was heard from the peer after HELLO or PROOF.
+    pub(crate) fn confirmed(&self) -> bool {
+        self.established.as_ref().is_some_and(|established| established.confirmed)
+    }
+
+    /// What the dialler's PROOF named, on the acceptor's side.
+    pub(crate) fn known(&self) -> Option<SessionId> {
+        self.established.as_ref()?.known
+    }
+
+    pub(super) fn secrets(&self) -> Option<&Secrets> {
+        self.established.as_ref().map(|established| &established.secrets)
+    }
+
+    pub(super) fn is_established(&self) -> bool {
+        matches!(self.state, State::Established)
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    pub(super) fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    fn connection(&mut self, conn: ConnId) -> Option<&mut Connection> {
+        if conn == PRIMARY { Some(&mut self.primary) } else { self.lanes.get_mut(&conn) }
+    }
+
+    /// A connection ended: a lane alone, or with the primary the session.
+    fn end_connection(&mut self, conn: ConnId, error: SessionError) -> Result<(), SessionError> {
+        if conn == PRIMARY {
+            return Err(error);
+        }
+        self.end_lane(conn);
+        Ok(())
+    }
+
+    /// Forgets a lane; what it had is sent again.
+    pub(super) fn end_lane(&mut self, lane: ConnId) {
+        if let Some(connection) = self.lanes.remove(&lane) {
+            self.past.add(connection.traffic());
+            self.streams.lane_lost(lane);
+            self.events.push_back(Event::LaneEnded(lane));
+        }
+    }
+
+    /// Has the next call fail.
+    pub(super) fn defer(&mut self, now: Instant, error: SessionError) {
+        self.deferred.get_or_insert((now, error));
+    }
+
+    /// Tells once when the session has drained and this side is to close it: who sent DRAIN alone, or else the dialler.
+    fn see_to_drained(&mut self) {
+        let ours = self.drain_sent.is_some() && (self.drain_received.is_none() || self.is_dialler);
+        if ours && !self.drained && self.is_established() && !self.streams.any_open() {
+            self.drained = true;
+            self.events.push_back(Event::Drained);
         }
     }
 }
 
-fn proof_message(exporter: &[u8; 32], dialler: &OnionAddress, acceptor: &OnionAddress) -> Vec<u8> {
-    [PROOF_CONTEXT, exporter, dialler.public_key(), acceptor.public_key()].concat()
+/// The frame that ends a session or a lane.
+pub(super) fn close_frame(code: u32) -> Frame {
+    Frame::control(FrameKind::Close, 0, &proto::Close { code })
 }

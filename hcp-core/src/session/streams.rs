@@ -1,163 +1,303 @@
-//! The streams of one session: assembling messages, credit in both directions, half-close.
+//! The streams of one session: their numbers, who may send next, what waits to be told, and when one is over.
 //!
-//! Streams that the dialler opens are odd, the acceptor's even; a number is used once.
+//! Streams that the dialler opens are odd, the acceptor's even; a number is used once. A stream that is over stays only
+//! while the application has yet to take what came on it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use tokio::time::Instant;
 
-use super::{FRAME_COST, MAX_MESSAGE, STREAM_WINDOW, SessionError};
-use crate::wire::{FLAG_FIN, FLAG_MORE, Frame, FrameKind, MAX_PAYLOAD};
+use super::limits::MAX_HELD;
+use super::schedule::{CLASSES, Schedule};
+use super::stream::{Received, Stream};
+use super::{ConnId, Event, Priority, SESSION_GROWTH, SessionError, StreamId};
+use crate::wire::session_proto as proto;
+use crate::wire::{Frame, FrameKind};
 
-/// The number of a stream in its session.
-pub(crate) type StreamId = u32;
-
-/// One stream as this side sees it.
-#[derive(Debug, Default)]
-pub(crate) struct StreamState {
-    /// What may still be sent, in bytes of payload and frame costs.
-    pub(crate) send_credit: u64,
-    /// What has come in and was not yet consumed.
-    unconsumed: u64,
-    /// What was consumed and not yet given back as credit.
-    returnable: u64,
-    partial: BytesMut,
-    outgoing: VecDeque<Frame>,
-    peer_finished: bool,
-    finished: bool,
+/// All streams of a session.
+#[derive(Debug)]
+pub(super) struct Streams {
+    all: BTreeMap<StreamId, Stream>,
+    /// Streams with something to send, by class; each stands here at most once.
+    sending: [VecDeque<StreamId>; CLASSES],
+    schedule: Schedule,
+    /// Streams with a CREDIT to send; each stands here at most once.
+    crediting: VecDeque<StreamId>,
+    /// What is left of [`SESSION_GROWTH`].
+    pool: u64,
+    /// Of streams that are gone.
+    resent: u64,
 }
 
-/// What a DATA frame completed.
-#[derive(Debug, Default)]
-pub(crate) struct Received {
-    pub(crate) message: Option<Bytes>,
-    pub(crate) finished: bool,
-}
-
-/// What sending a message costs of the window.
-pub(crate) fn cost(length: usize) -> u64 {
-    length as u64 + FRAME_COST * length.div_ceil(MAX_PAYLOAD).max(1) as u64
-}
-
-impl StreamState {
-    fn new(send_credit: u64) -> Self {
-        Self { send_credit, ..Self::default() }
-    }
-
-    /// Queues a message; the caller has checked credit and length.
-    pub(crate) fn queue(&mut self, id: StreamId, mut message: Bytes) {
-        self.send_credit = self.send_credit.saturating_sub(cost(message.len()));
-        loop {
-            let payload = message.split_to(message.len().min(MAX_PAYLOAD));
-            let flags = if message.is_empty() { 0 } else { FLAG_MORE };
-            self.outgoing.push_back(Frame { kind: FrameKind::Data, flags, stream: id, payload });
-            if message.is_empty() {
-                return;
-            }
+impl Default for Streams {
+    fn default() -> Self {
+        Self {
+            all: BTreeMap::new(),
+            sending: Default::default(),
+            schedule: Schedule::default(),
+            crediting: VecDeque::new(),
+            pool: SESSION_GROWTH,
+            resent: 0,
         }
     }
-
-    /// Ends this side's direction. The end is a flag on an empty frame, never part of a message.
-    pub(crate) fn finish(&mut self, id: StreamId) {
-        if !self.finished {
-            self.finished = true;
-            self.outgoing.push_back(Frame {
-                kind: FrameKind::Data,
-                flags: FLAG_FIN,
-                stream: id,
-                payload: Bytes::new(),
-            });
-        }
-    }
-
-    /// Takes a DATA frame in.
-    pub(crate) fn receive(&mut self, frame: Frame) -> Result<Received, SessionError> {
-        if self.peer_finished {
-            return Err(SessionError::OutOfPlace("data after the end of a stream"));
-        }
-        if frame.flags & FLAG_FIN != 0 {
-            if !frame.payload.is_empty() || !self.partial.is_empty() || frame.flags & FLAG_MORE != 0 {
-                return Err(SessionError::OutOfPlace("the end of a stream inside a message"));
-            }
-            self.peer_finished = true;
-            return Ok(Received { message: None, finished: true });
-        }
-        self.unconsumed += frame.payload.len() as u64 + FRAME_COST;
-        if self.unconsumed + self.returnable > STREAM_WINDOW {
-            return Err(SessionError::Limit("stream window"));
-        }
-        if self.partial.len() + frame.payload.len() > MAX_MESSAGE {
-            return Err(SessionError::Limit("message length"));
-        }
-        let more = frame.flags & FLAG_MORE != 0;
-        if more && frame.payload.len() < MAX_PAYLOAD {
-            return Err(SessionError::OutOfPlace("a short frame inside a message"));
-        }
-        let message = if self.partial.is_empty() && !more {
-            Some(frame.payload)
-        } else {
-            self.partial.extend_from_slice(&frame.payload);
-            (!more).then(|| self.partial.split().freeze())
-        };
-        Ok(Received { message, finished: false })
-    }
-
-    /// Notes that the application took a message of `length` bytes; returns credit to announce, in big steps.
-    pub(crate) fn consume(&mut self, length: usize) -> Option<u64> {
-        let cost = cost(length).min(self.unconsumed);
-        self.unconsumed -= cost;
-        self.returnable += cost;
-        (self.returnable >= STREAM_WINDOW / 4).then(|| std::mem::take(&mut self.returnable))
-    }
-
-    /// Both directions have ended and nothing waits to be sent.
-    fn is_over(&self) -> bool {
-        self.peer_finished && self.finished && self.outgoing.is_empty()
-    }
-}
-
-/// All streams of a session, and whose turn it is to send.
-#[derive(Debug, Default)]
-pub(crate) struct Streams {
-    open: BTreeMap<StreamId, StreamState>,
-    turn: StreamId,
 }
 
 impl Streams {
-    pub(crate) fn insert(&mut self, id: StreamId, send_credit: u64) {
-        self.open.insert(id, StreamState::new(send_credit));
+    /// Whether one more can be held.
+    pub(super) fn has_room(&self) -> bool {
+        self.all.len() < MAX_HELD
     }
 
-    pub(crate) fn get(&mut self, id: StreamId) -> Option<&mut StreamState> {
-        self.open.get_mut(&id)
+    pub(super) fn insert(&mut self, now: Instant, id: StreamId, ours: bool, priority: Priority, credit: u64) {
+        self.all.insert(id, Stream::new(id, ours, priority, credit, now));
+        self.see_to_credit(id);
     }
 
-    pub(crate) fn remove(&mut self, id: StreamId) -> bool {
-        self.open.remove(&id).is_some()
+    /// Streams that are open, of those that this side opened or of the others.
+    pub(super) fn open(&self, ours: bool) -> usize {
+        self.all.values().filter(|stream| stream.is_ours() == ours && !stream.over).count()
     }
 
-    pub(crate) fn count(&self, parity: StreamId) -> usize {
-        self.open.keys().filter(|id| **id % 2 == parity).count()
+    pub(super) fn any_open(&self) -> bool {
+        self.all.values().any(|stream| !stream.over)
     }
 
-    /// Forgets the stream if both sides have ended it.
-    pub(crate) fn reap(&mut self, id: StreamId) {
-        if self.open.get(&id).is_some_and(StreamState::is_over) {
-            self.open.remove(&id);
+    pub(super) fn any_bulk_open(&self) -> bool {
+        self.all.values().any(|stream| stream.priority() == Priority::Bulk && !stream.over)
+    }
+
+    /// Bytes that have come and are no messages yet.
+    pub(super) fn assembling(&self) -> usize {
+        self.all.values().map(Stream::assembling).sum()
+    }
+
+    pub(super) fn resent(&self) -> u64 {
+        self.resent + self.all.values().map(Stream::resent).sum::<u64>()
+    }
+
+    /// A stream that is not over.
+    fn live(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.all.get_mut(&id).filter(|stream| !stream.over)
+    }
+
+    pub(super) fn queue(&mut self, id: StreamId, message: Bytes) {
+        if let Some(stream) = self.live(id) {
+            stream.queue(message);
+            self.see_to_sending(id);
         }
     }
 
-    /// The next data frame, one stream after the other.
-    pub(crate) fn next_frame(&mut self) -> Option<Frame> {
-        let ready = |(id, stream): (&StreamId, &StreamState)| (!stream.outgoing.is_empty()).then_some(*id);
-        let id = self
-            .open
-            .range(self.turn.saturating_add(1)..)
-            .find_map(ready)
-            .or_else(|| self.open.range(..=self.turn).find_map(ready))?;
-        self.turn = id;
-        let frame = self.open.get_mut(&id)?.outgoing.pop_front();
-        self.reap(id);
-        frame
+    pub(super) fn finish(&mut self, id: StreamId) {
+        if let Some(stream) = self.live(id) {
+            stream.finish();
+            self.see_to_sending(id);
+        }
+    }
+
+    /// Forgets a stream; `false` when it was over.
+    pub(super) fn remove(&mut self, id: StreamId) -> bool {
+        let Some(stream) = self.all.remove(&id) else { return false };
+        self.pool += stream.growth();
+        self.resent += stream.resent();
+        !stream.over
+    }
+
+    /// Own streams above `last` and not over, which a peer that drains will never serve.
+    pub(super) fn own_above(&self, last: StreamId) -> Vec<StreamId> {
+        let above = self.all.range(last.saturating_add(1)..);
+        above.filter(|(_, stream)| stream.is_ours() && !stream.over).map(|(id, _)| *id).collect()
+    }
+
+    /// Takes in DATA or BULK.
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        frame: Frame,
+        round_trip: Option<Duration>,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), SessionError> {
+        let id = frame.stream;
+        let Some(stream) = self.live(id) else { return Ok(()) };
+        let Received { messages, finished } = stream.receive(frame)?;
+        if stream.is_released() {
+            self.take_all(now, id, round_trip);
+        } else {
+            events.extend(messages.into_iter().map(|message| Event::Message { stream: id, message }));
+        }
+        if finished {
+            events.push_back(Event::Finished(id));
+        }
+        self.see_to_sending(id);
+        self.see_to_credit(id);
+        self.see_to_end(id, events);
+        Ok(())
+    }
+
+    /// Takes in CREDIT.
+    pub(super) fn credit(
+        &mut self,
+        id: StreamId,
+        credit: &proto::Credit,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), SessionError> {
+        let Some(stream) = self.live(id) else { return Ok(()) };
+        stream.credit(credit)?;
+        if credit.bytes > 0 {
+            events.push_back(Event::Credit { stream: id, bytes: credit.bytes });
+        }
+        self.see_to_sending(id);
+        self.see_to_end(id, events);
+        Ok(())
+    }
+
+    /// Notes that the application took the next message of a stream; whether credit is to be given.
+    pub(super) fn consumed(&mut self, now: Instant, id: StreamId, round_trip: Option<Duration>) -> bool {
+        let Some(stream) = self.all.get_mut(&id) else { return false };
+        stream.consume(now, round_trip, &mut self.pool);
+        self.see_to_credit(id);
+        self.forget(id);
+        self.all.get(&id).is_some_and(Stream::credit_due)
+    }
+
+    /// Notes that the application will take nothing more of a stream.
+    pub(super) fn release(&mut self, now: Instant, id: StreamId) {
+        if let Some(stream) = self.all.get_mut(&id) {
+            stream.release();
+            self.take_all(now, id, None);
+            self.see_to_credit(id);
+            self.forget(id);
+        }
+    }
+
+    fn take_all(&mut self, now: Instant, id: StreamId, round_trip: Option<Duration>) {
+        if let Some(stream) = self.all.get_mut(&id) {
+            while stream.has_untaken() {
+                stream.consume(now, round_trip, &mut self.pool);
+            }
+        }
+    }
+
+    /// Notes that a lane is gone, or that the last one is: what it had goes elsewhere.
+    pub(super) fn lane_lost(&mut self, lane: ConnId) {
+        let ids: Vec<StreamId> = self.all.keys().copied().collect();
+        for id in ids {
+            if let Some(stream) = self.all.get_mut(&id) {
+                stream.lane_lost(lane);
+            }
+            self.see_to_sending(id);
+        }
+    }
+
+    /// Whether a CREDIT has to go.
+    pub(super) fn has_credit(&self) -> bool {
+        !self.crediting.is_empty()
+    }
+
+    /// The next CREDIT that has to go.
+    pub(super) fn next_credit(&mut self, events: &mut VecDeque<Event>) -> Option<Frame> {
+        while let Some(id) = self.crediting.pop_front() {
+            let Some(stream) = self.all.get_mut(&id) else { continue };
+            stream.in_credit_queue = false;
+            if stream.credit_due() && !stream.over {
+                let frame = stream.take_credit();
+                self.see_to_end(id, events);
+                return Some(frame);
+            }
+        }
+        None
+    }
+
+    /// Whether a frame waits that may go by this connection.
+    pub(super) fn may_send(&self, by: ConnId, lanes: bool) -> bool {
+        (0..CLASSES).any(|class| self.next_of(class, by, lanes).is_some())
+    }
+
+    /// The next frame for this connection, of at most `room` bytes.
+    pub(super) fn next_frame(
+        &mut self,
+        by: ConnId,
+        lanes: bool,
+        room: usize,
+        events: &mut VecDeque<Event>,
+    ) -> Option<Frame> {
+        let next: [Option<usize>; CLASSES] = std::array::from_fn(|class| self.next_of(class, by, lanes));
+        let ready = next.map(|index| index.is_some());
+        let class = self.schedule.turn(ready)?;
+        let index = next[class]?;
+        let id = *self.sending[class].get(index)?;
+        if self.all.get(&id)?.next_len() > room {
+            return None;
+        }
+        self.sending[class].remove(index);
+        let stream = self.all.get_mut(&id)?;
+        stream.in_send_queue = false;
+        let frame = stream.next_frame(by)?;
+        self.schedule.sent(class, frame.encoded_len(), ready);
+        self.see_to_sending(id);
+        self.see_to_end(id, events);
+        Some(frame)
+    }
+
+    /// Where in a class's queue the next stream stands that may send by this connection.
+    fn next_of(&self, class: usize, by: ConnId, lanes: bool) -> Option<usize> {
+        let may_send = |id: &StreamId| self.all.get(id).is_some_and(|stream| stream.may_send(by, lanes));
+        self.sending[class].iter().position(may_send)
+    }
+
+    /// Drops what waits to be sent.
+    pub(super) fn abandon(&mut self) {
+        self.sending = Default::default();
+        self.crediting.clear();
+    }
+
+    fn see_to_sending(&mut self, id: StreamId) {
+        if let Some(stream) = self.all.get_mut(&id)
+            && !stream.in_send_queue
+            && stream.has_outgoing()
+        {
+            stream.in_send_queue = true;
+            self.sending[stream.priority() as usize].push_back(id);
+        }
+    }
+
+    fn see_to_credit(&mut self, id: StreamId) {
+        if let Some(stream) = self.live(id)
+            && !stream.in_credit_queue
+            && stream.credit_due()
+        {
+            stream.in_credit_queue = true;
+            self.crediting.push_back(id);
+        }
+    }
+
+    /// Tells once when a stream is over.
+    fn see_to_end(&mut self, id: StreamId, events: &mut VecDeque<Event>) {
+        if let Some(stream) = self.live(id)
+            && stream.has_ended()
+        {
+            stream.over = true;
+            events.push_back(Event::Closed { stream: id });
+            self.forget(id);
+        }
+    }
+
+    /// Forgets a stream that is over and of which nothing is held.
+    fn forget(&mut self, id: StreamId) {
+        if self.all.get(&id).is_some_and(|stream| stream.over && !stream.is_held()) {
+            self.remove(id);
+        }
+    }
+
+    /// The frame that opens a stream.
+    pub(super) fn open_frame(id: StreamId, protocol: &str, priority: Priority) -> Frame {
+        let priority = match priority {
+            Priority::Control => proto::Priority::Control,
+            Priority::Live => proto::Priority::Live,
+            Priority::Bulk => proto::Priority::Bulk,
+        };
+        let open = proto::Open { protocol: protocol.to_owned(), priority: priority.into() };
+        Frame::control(FrameKind::Open, id, &open)
     }
 }

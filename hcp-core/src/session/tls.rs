@@ -5,7 +5,7 @@
 //! the machine's to decide, before anything is sent.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConnection, Resumption};
@@ -18,13 +18,14 @@ use rustls::{
     SignatureScheme,
 };
 
-use crate::identity::{Identity, OnionAddress};
+use zeroize::Zeroizing;
+
+use super::SessionId;
+use crate::identity::Identity;
 
 const ALPN: &[u8] = b"hcp/1";
 /// The DER prefix of an Ed25519 SubjectPublicKeyInfo (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-/// The label of the exporter that the dialler signs.
-const EXPORTER_LABEL: &[u8] = b"EXPORTER-hcp/1 dialler";
 
 fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
@@ -40,14 +41,41 @@ fn provider() -> CryptoProvider {
     provider
 }
 
-fn spki(address: &OnionAddress) -> Vec<u8> {
-    [&SPKI_PREFIX[..], address.public_key()].concat()
+fn spki(key: &[u8; 32]) -> Vec<u8> {
+    [&SPKI_PREFIX[..], key].concat()
 }
 
-/// The configuration of the accepting side, which shows `identity`'s key.
-pub(super) fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, Error> {
-    let shown = CertificateDer::from(spki(&identity.address()));
-    let key = CertifiedKey::new(vec![shown], Arc::new(OnionKey(identity.clone())));
+/// The key that an acceptor shows in TLS.
+#[derive(Clone)]
+pub(super) enum ServerKey {
+    /// Its own address.
+    Identity(Identity),
+}
+
+impl ServerKey {
+    pub(super) fn public(&self) -> [u8; 32] {
+        match self {
+            Self::Identity(identity) => *identity.address().public_key(),
+        }
+    }
+
+    fn sign(&self, message: &[u8]) -> [u8; 64] {
+        match self {
+            Self::Identity(identity) => identity.sign(message),
+        }
+    }
+}
+
+impl fmt::Debug for ServerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerKey([redacted])")
+    }
+}
+
+/// The configuration of the accepting side, which shows `key`.
+pub(super) fn server_config(key: &ServerKey) -> Result<Arc<ServerConfig>, Error> {
+    let shown = CertificateDer::from(spki(&key.public()));
+    let key = CertifiedKey::new(vec![shown], Arc::new(key.clone()));
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
@@ -57,6 +85,7 @@ pub(super) fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, Er
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
+    config.cert_compressors = Vec::new();
     Ok(Arc::new(config))
 }
 
@@ -65,8 +94,13 @@ pub(super) fn server(config: Arc<ServerConfig>) -> Result<ServerConnection, Erro
     ServerConnection::new(config)
 }
 
-/// The configuration of the dialling side.
+/// The configuration of the dialling side, the same for all.
 pub(super) fn client_config() -> Result<Arc<ClientConfig>, Error> {
+    static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(new_client_config);
+    CONFIG.clone()
+}
+
+fn new_client_config() -> Result<Arc<ClientConfig>, Error> {
     let provider = provider();
     let verifier = Arc::new(HoldsItsKey(provider.signature_verification_algorithms));
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
@@ -76,6 +110,7 @@ pub(super) fn client_config() -> Result<Arc<ClientConfig>, Error> {
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_sni = false;
+    config.cert_decompressors = Vec::new();
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
@@ -92,32 +127,40 @@ pub(super) fn speaks_hcp(connection: &rustls::Connection) -> bool {
     connection.alpn_protocol() == Some(ALPN)
 }
 
-/// Whether the server showed exactly the key of `address`.
-pub(super) fn shows_key_of(connection: &rustls::Connection, address: &OnionAddress) -> bool {
-    matches!(connection.peer_certificates(), Some([shown]) if shown.as_ref() == spki(address))
+/// The key that the server showed, and for which it signed the handshake.
+pub(super) fn server_key(connection: &rustls::Connection) -> Option<[u8; 32]> {
+    let [shown] = connection.peer_certificates()? else { return None };
+    shown.strip_prefix(&SPKI_PREFIX)?.try_into().ok()
 }
 
-/// Secret bytes that both ends of this connection, and nobody else, can compute.
-pub(super) fn exporter(connection: &rustls::Connection) -> Result<[u8; 32], Error> {
-    connection.export_keying_material([0; 32], EXPORTER_LABEL, None)
+/// What the dialler signs, of a primary connection.
+pub(super) fn dialler_exporter(connection: &rustls::Connection) -> Result<[u8; 32], Error> {
+    connection.export_keying_material([0; 32], b"EXPORTER-hcp/1 dialler", None)
 }
 
-/// Signs the handshake with an expanded onion key, so that keys imported from C tor work.
-struct OnionKey(Identity);
-
-impl fmt::Debug for OnionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("OnionKey([redacted])")
-    }
+/// What names the session of a primary connection.
+pub(super) fn session_id(connection: &rustls::Connection) -> Result<SessionId, Error> {
+    connection.export_keying_material([0; 16], b"EXPORTER-hcp/1 session id", None).map(SessionId)
 }
 
-impl SigningKey for OnionKey {
+/// The key of the lanes of a primary connection.
+pub(super) fn lane_key(connection: &rustls::Connection) -> Result<Zeroizing<[u8; 32]>, Error> {
+    connection.export_keying_material(Zeroizing::new([0; 32]), b"EXPORTER-hcp/1 lane key", None)
+}
+
+/// What binds JOIN to a lane.
+pub(super) fn lane_exporter(connection: &rustls::Connection) -> Result<[u8; 32], Error> {
+    connection.export_keying_material([0; 32], b"EXPORTER-hcp/1 lane", None)
+}
+
+/// Signs the handshake; with an expanded onion key, so that keys imported from C tor work.
+impl SigningKey for ServerKey {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        offered.contains(&SignatureScheme::ED25519).then(|| Box::new(Self(self.0.clone())) as Box<dyn Signer>)
+        offered.contains(&SignatureScheme::ED25519).then(|| Box::new(self.clone()) as Box<dyn Signer>)
     }
 
     fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {
-        Some(spki(&self.0.address()).into())
+        Some(spki(&self.public()).into())
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {
@@ -125,9 +168,9 @@ impl SigningKey for OnionKey {
     }
 }
 
-impl Signer for OnionKey {
+impl Signer for ServerKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
-        Ok(self.0.sign(message).to_vec())
+        Ok(Self::sign(self, message).to_vec())
     }
 
     fn scheme(&self) -> SignatureScheme {

@@ -1,4 +1,4 @@
-//! The frame: a header of 10 bytes and a payload of at most 64 KiB.
+//! The frame: a header of 10 bytes and a payload of at most 64 KiB (protocol.md, section 3).
 //!
 //! ```text
 //! 0      1       2            6           10
@@ -6,7 +6,8 @@
 //! | kind | flags | stream u32 | length u32| payload
 //! +------+-------+------------+-----------+---------
 //! ```
-//! Integers are big-endian. A decoder fails on the first header that breaks a rule and stays failed.
+//! Integers are big-endian; a zero byte in place of a kind is padding. A decoder fails on the first header that breaks a
+//! rule, before it makes room for a payload, and stays failed.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -14,28 +15,39 @@ use crate::error::ErrorKind;
 
 /// Bytes of a frame header.
 pub(crate) const HEADER_LEN: usize = 10;
-/// The longest payload of a frame, in bytes.
-pub(crate) const MAX_PAYLOAD: usize = 64 * 1024;
-/// Payloads shorter than this are copied out of the read buffer.
-const COPY_BELOW: usize = 16 * 1024;
-/// The message goes on in the stream's next DATA frame.
+/// Bytes of the place that every BULK payload begins with.
+pub(crate) const PLACE_LEN: usize = 8;
+/// The most content of a DATA or BULK frame, in bytes, that a receiver takes.
+pub(crate) const MAX_CONTENT: usize = 65_536;
+/// Payloads shorter than this are copied out of the read buffer, so that a message that waits somewhere does not keep a
+/// buffer alive that is many times its size.
+const COPY_BELOW: usize = 8 * 1024;
+/// Room that the read buffer grows by at least: a few TLS records, so that it is not allocated anew for each.
+const BUFFER_STEP: usize = 64 * 1024;
+/// The message goes on in the stream's next frame.
 pub(crate) const FLAG_MORE: u8 = 1;
 /// The sender will send nothing more on this stream.
 pub(crate) const FLAG_FIN: u8 = 2;
+/// Kinds from here on are skipped by who does not know them.
+const FIRST_OPTIONAL: u8 = 128;
 
 /// What a frame is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum FrameKind {
-    Hello = 1,
-    Proof = 2,
-    Open = 3,
-    Data = 4,
-    Credit = 5,
-    Reset = 6,
-    Ping = 7,
-    Pong = 8,
-    Close = 9,
+    Hello,
+    Proof,
+    Join,
+    Open,
+    Data,
+    Bulk,
+    Credit,
+    Reset,
+    Ping,
+    Pong,
+    Drain,
+    Close,
+    /// One of those that this version does not know and may skip. Its payload is dropped.
+    Optional(u8),
 }
 
 impl FrameKind {
@@ -43,29 +55,67 @@ impl FrameKind {
         Some(match byte {
             1 => Self::Hello,
             2 => Self::Proof,
-            3 => Self::Open,
-            4 => Self::Data,
-            5 => Self::Credit,
-            6 => Self::Reset,
-            7 => Self::Ping,
-            8 => Self::Pong,
-            9 => Self::Close,
+            3 => Self::Join,
+            4 => Self::Open,
+            5 => Self::Data,
+            6 => Self::Bulk,
+            7 => Self::Credit,
+            8 => Self::Reset,
+            9 => Self::Ping,
+            10 => Self::Pong,
+            11 => Self::Drain,
+            12 => Self::Close,
+            FIRST_OPTIONAL.. => Self::Optional(byte),
             _ => return None,
         })
     }
 
-    /// The longest payload that this kind may carry; control messages are small.
-    fn max_payload(self) -> usize {
+    fn byte(self) -> u8 {
         match self {
-            Self::Data => MAX_PAYLOAD,
-            Self::Hello => 16 * 1024,
-            Self::Proof | Self::Open => 1024,
-            Self::Credit | Self::Reset | Self::Ping | Self::Pong | Self::Close => 64,
+            Self::Hello => 1,
+            Self::Proof => 2,
+            Self::Join => 3,
+            Self::Open => 4,
+            Self::Data => 5,
+            Self::Bulk => 6,
+            Self::Credit => 7,
+            Self::Reset => 8,
+            Self::Ping => 9,
+            Self::Pong => 10,
+            Self::Drain => 11,
+            Self::Close => 12,
+            Self::Optional(byte) => byte,
+        }
+    }
+
+    /// The lengths that a payload of this kind may have: control messages are small.
+    fn payload_limits(self) -> (usize, usize) {
+        match self {
+            Self::Hello => (0, 4_096),
+            Self::Proof | Self::Open => (0, 1_024),
+            Self::Join => (52, 52),
+            Self::Data | Self::Optional(_) => (0, MAX_CONTENT),
+            Self::Bulk => (PLACE_LEN, PLACE_LEN + MAX_CONTENT),
+            Self::Ping | Self::Pong => (8, 8),
+            Self::Credit | Self::Reset | Self::Drain | Self::Close => (0, 64),
         }
     }
 
     fn flags_allowed(self) -> u8 {
-        if self == Self::Data { FLAG_MORE | FLAG_FIN } else { 0 }
+        match self {
+            Self::Data | Self::Bulk => FLAG_MORE | FLAG_FIN,
+            Self::Optional(_) => u8::MAX,
+            _ => 0,
+        }
+    }
+
+    /// Whether a frame of this kind may name this stream: some concern one, the others the connection.
+    fn may_name(self, stream: u32) -> bool {
+        match self {
+            Self::Open | Self::Data | Self::Bulk | Self::Credit | Self::Reset => stream != 0,
+            Self::Optional(_) => true,
+            _ => stream == 0,
+        }
     }
 }
 
@@ -75,23 +125,59 @@ pub(crate) struct Frame {
     pub(crate) kind: FrameKind,
     pub(crate) flags: u8,
     pub(crate) stream: u32,
+    /// Of a BULK frame; 0 in any other.
+    pub(crate) place: u64,
+    /// Without the place.
     pub(crate) payload: Bytes,
 }
 
+/// What stands in front of a frame's payload, the place included.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    bytes: [u8; HEADER_LEN + PLACE_LEN],
+    length: usize,
+}
+
+impl AsRef<[u8]> for Head {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
 impl Frame {
-    pub(crate) fn control(kind: FrameKind, stream: u32, message: &impl prost::Message) -> Self {
-        Self { kind, flags: 0, stream, payload: message.encode_to_vec().into() }
+    pub(crate) fn new(kind: FrameKind, flags: u8, stream: u32, payload: Bytes) -> Self {
+        Self { kind, flags, stream, place: 0, payload }
     }
 
-    pub(crate) fn header(&self) -> [u8; HEADER_LEN] {
-        let mut header = [0; HEADER_LEN];
-        let mut out = &mut header[..];
-        out.put_u8(self.kind as u8);
+    pub(crate) fn control(kind: FrameKind, stream: u32, message: &impl prost::Message) -> Self {
+        Self::new(kind, 0, stream, message.encode_to_vec().into())
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        let mut head = Head { bytes: [0; HEADER_LEN + PLACE_LEN], length: HEADER_LEN };
+        let place = if self.kind == FrameKind::Bulk { PLACE_LEN } else { 0 };
+        let mut out = &mut head.bytes[..];
+        out.put_u8(self.kind.byte());
         out.put_u8(self.flags);
         out.put_u32(self.stream);
-        // A payload never exceeds MAX_PAYLOAD, which fits.
-        out.put_u32(self.payload.len() as u32);
-        header
+        // Nothing that makes frames makes one whose length does not fit.
+        out.put_u32((self.payload.len() + place) as u32);
+        if place > 0 {
+            out.put_u64(self.place);
+            head.length += PLACE_LEN;
+        }
+        head
+    }
+
+    /// Bytes on the wire.
+    pub(crate) fn encoded_len(&self) -> usize {
+        HEADER_LEN + if self.kind == FrameKind::Bulk { PLACE_LEN } else { 0 } + self.payload.len()
+    }
+
+    /// Appends the frame to `out`.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.head().as_ref());
+        out.extend_from_slice(&self.payload);
     }
 }
 
@@ -105,6 +191,17 @@ pub enum FrameError {
     /// A flag is set that this kind does not have.
     #[error("frame flags {0:#04x} are not allowed here")]
     Flags(u8),
+    /// The frame names a stream and must not, or the other way round.
+    #[error("a frame of this kind cannot name stream {0}")]
+    Stream(u32),
+    /// The payload is shorter than this kind's is.
+    #[error("frame of {length} bytes where {least} are the least")]
+    TooShort {
+        /// The length that the header declares, in bytes.
+        length: usize,
+        /// The least that this kind of frame carries, in bytes.
+        least: usize,
+    },
     /// The payload is longer than the kind may carry.
     #[error("frame of {length} bytes exceeds the limit of {limit}")]
     TooLong {
@@ -126,36 +223,43 @@ impl FrameError {
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     buffer: BytesMut,
+    /// What is still to come of an optional frame.
+    skip: usize,
+}
+
+struct Header {
+    kind: FrameKind,
+    flags: u8,
+    stream: u32,
+    length: usize,
 }
 
 impl Decoder {
     /// Takes bytes in; the caller bounds them by draining [`Self::next`] after each call.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        if self.buffer.capacity() - self.buffer.len() < bytes.len() {
+            self.buffer.reserve(bytes.len().max(BUFFER_STEP));
+        }
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next complete frame.
+    /// The next complete frame. An optional one is given as soon as its header is there.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, FrameError> {
-        if self.buffer.len() < HEADER_LEN {
-            return Ok(None);
-        }
-        let mut header = &self.buffer[..HEADER_LEN];
-        let kind_byte = header.get_u8();
-        let kind = FrameKind::from_byte(kind_byte).ok_or(FrameError::UnknownKind(kind_byte))?;
-        let flags = header.get_u8();
-        if flags & !kind.flags_allowed() != 0 {
-            return Err(FrameError::Flags(flags));
-        }
-        let stream = header.get_u32();
-        let length = header.get_u32() as usize;
-        if length > kind.max_payload() {
-            return Err(FrameError::TooLong { length: length as u64, limit: kind.max_payload() });
+        self.skip_padding();
+        let Some(Header { kind, flags, stream, length }) = self.header()? else { return Ok(None) };
+        if let FrameKind::Optional(_) = kind {
+            self.buffer.advance(HEADER_LEN);
+            self.skip = length;
+            return Ok(Some(Frame::new(kind, flags, stream, Bytes::new())));
         }
         if self.buffer.len() < HEADER_LEN + length {
             return Ok(None);
         }
         self.buffer.advance(HEADER_LEN);
-        // A small payload that waits somewhere must not keep the whole read buffer alive.
+        let (place, length) = match kind {
+            FrameKind::Bulk => (self.buffer.get_u64(), length - PLACE_LEN),
+            _ => (0, length),
+        };
         let payload = if length < COPY_BELOW {
             let copy = Bytes::copy_from_slice(&self.buffer[..length]);
             self.buffer.advance(length);
@@ -163,55 +267,48 @@ impl Decoder {
         } else {
             self.buffer.split_to(length).freeze()
         };
-        Ok(Some(Frame { kind, flags, stream, payload }))
+        Ok(Some(Frame { kind, flags, stream, place, payload }))
+    }
+
+    /// Lets go of memory while nothing is under way.
+    pub(crate) fn rest(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+
+    fn skip_padding(&mut self) {
+        let skipped = self.skip.min(self.buffer.len());
+        self.skip -= skipped;
+        self.buffer.advance(skipped);
+        // Word by word, since most of what a quiet session receives is padding.
+        let words = self.buffer.chunks_exact(8).take_while(|word| **word == [0; 8]).count();
+        let rest = self.buffer[words * 8..].iter().take_while(|byte| **byte == 0).count();
+        self.buffer.advance(words * 8 + rest);
+    }
+
+    /// The header at the front of the buffer, once it is whole and good.
+    fn header(&self) -> Result<Option<Header>, FrameError> {
+        let Some(mut header) = self.buffer.get(..HEADER_LEN) else { return Ok(None) };
+        let byte = header.get_u8();
+        let kind = FrameKind::from_byte(byte).ok_or(FrameError::UnknownKind(byte))?;
+        let flags = header.get_u8();
+        if flags & !kind.flags_allowed() != 0 {
+            return Err(FrameError::Flags(flags));
+        }
+        let stream = header.get_u32();
+        if !kind.may_name(stream) {
+            return Err(FrameError::Stream(stream));
+        }
+        let declared = header.get_u32();
+        let (least, limit) = kind.payload_limits();
+        match usize::try_from(declared) {
+            Ok(length) if length < least => Err(FrameError::TooShort { length, least }),
+            Ok(length) if length <= limit => Ok(Some(Header { kind, flags, stream, length })),
+            _ => Err(FrameError::TooLong { length: declared.into(), limit }),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bytes_of(frame: &Frame) -> Vec<u8> {
-        [&frame.header()[..], &frame.payload[..]].concat()
-    }
-
-    #[test]
-    fn frames_survive_every_split_of_the_input() {
-        let frames = [
-            Frame { kind: FrameKind::Data, flags: FLAG_MORE, stream: 7, payload: Bytes::from_static(b"hello") },
-            Frame { kind: FrameKind::Ping, flags: 0, stream: 0, payload: Bytes::new() },
-            Frame { kind: FrameKind::Data, flags: FLAG_FIN, stream: u32::MAX, payload: Bytes::from_static(b"!") },
-        ];
-        let all: Vec<u8> = frames.iter().flat_map(bytes_of).collect();
-        for split in 0..=all.len() {
-            let mut decoder = Decoder::default();
-            let mut seen = Vec::new();
-            for part in [&all[..split], &all[split..]] {
-                decoder.extend(part);
-                while let Some(frame) = decoder.next().unwrap() {
-                    seen.push(frame);
-                }
-            }
-            assert_eq!(seen, frames, "split at {split}");
-        }
-    }
-
-    #[test]
-    fn refuses_a_frame_longer_than_its_kind_allows_before_its_payload_arrives() {
-        let mut header = Frame { kind: FrameKind::Data, flags: 0, stream: 1, payload: Bytes::new() }.header();
-        header[6..].copy_from_slice(&(MAX_PAYLOAD as u32 + 1).to_be_bytes());
-        let mut decoder = Decoder::default();
-        decoder.extend(&header);
-        assert_eq!(decoder.next(), Err(FrameError::TooLong { length: MAX_PAYLOAD as u64 + 1, limit: MAX_PAYLOAD }));
-    }
-
-    #[test]
-    fn refuses_unknown_kinds_and_flags() {
-        let mut decoder = Decoder::default();
-        decoder.extend(&[0; HEADER_LEN]);
-        assert_eq!(decoder.next(), Err(FrameError::UnknownKind(0)));
-        let mut decoder = Decoder::default();
-        decoder.extend(&[FrameKind::Ping as u8, FLAG_FIN, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(decoder.next(), Err(FrameError::Flags(FLAG_FIN)));
-    }
-}
+mod tests;

@@ -7,10 +7,16 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{Argon2Cost, Protection, SaveKeyError};
 use crate::identity::Passphrase;
+use crate::identity::delegation::ReplicaCredentials;
 use crate::identity::key::random;
 
-/// The length of a sealed file, the longer of the two.
-pub(super) const MAX_LEN: usize = SEALED_PREFIX_LEN + SECRET_LEN + TAG_LEN + CHECKSUM_LEN;
+/// The length of the longest file: a replica's credentials, sealed.
+pub(super) const MAX_LEN: usize = sealed_len(Purpose::Replica);
+
+/// The length of a sealed file.
+pub(super) const fn sealed_len(purpose: Purpose) -> usize {
+    SEALED_PREFIX_LEN + purpose.secret_len() + TAG_LEN + CHECKSUM_LEN
+}
 
 /// What a key may be used for.
 #[expect(unnameable_types, reason = "appears in a sealed trait only")]
@@ -20,6 +26,19 @@ pub enum Purpose {
     Log = 2,
     #[cfg(feature = "messenger")]
     Database = 3,
+    Owner = 4,
+    Session = 5,
+    Replica = 6,
+}
+
+impl Purpose {
+    /// How many bytes are kept for it.
+    const fn secret_len(self) -> usize {
+        match self {
+            Self::Replica => ReplicaCredentials::STORED_LEN,
+            _ => KEY_PAIR_LEN,
+        }
+    }
 }
 
 /// Why bytes are not a key file that can be opened.
@@ -37,10 +56,13 @@ pub(super) enum DecodeError {
 
 pub(super) fn encode(
     purpose: Purpose,
-    secret: &[u8; SECRET_LEN],
+    secret: &[u8],
     protection: &Protection,
     cost: Argon2Cost,
 ) -> Result<Zeroizing<Vec<u8>>, SaveKeyError> {
+    if secret.len() != purpose.secret_len() {
+        return Err(SaveKeyError::Seal);
+    }
     // Never grows, so that no copy of a plain key stays behind in memory.
     let mut out = Zeroizing::new(Vec::with_capacity(MAX_LEN));
     out.extend_from_slice(MAGIC);
@@ -61,9 +83,9 @@ pub(super) fn encode(
             let (salt, nonce) = salt_and_nonce.split_at(SALT_LEN);
             let key = sealing_key(passphrase, salt, cost).ok_or(SaveKeyError::Seal)?;
             let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SaveKeyError::Seal)?;
-            let mut text = Zeroizing::new(*secret);
+            let mut text = Zeroizing::new(secret.to_vec());
             let tag = key
-                .seal_in_place_separate_tag(nonce, Aad::from(out.as_slice()), text.as_mut_slice())
+                .seal_in_place_separate_tag(nonce, Aad::from(out.as_slice()), &mut text)
                 .map_err(|_| SaveKeyError::Seal)?;
             out.extend_from_slice(text.as_slice());
             out.extend_from_slice(tag.as_ref());
@@ -78,7 +100,7 @@ pub(super) fn decode(
     purpose: Purpose,
     bytes: &[u8],
     protection: &Protection,
-) -> Result<Zeroizing<[u8; SECRET_LEN]>, DecodeError> {
+) -> Result<Zeroizing<Vec<u8>>, DecodeError> {
     // Magic and version go before the checksum: another version may have another one.
     let (prefix, _) = bytes.split_first_chunk::<PREFIX_LEN>().ok_or(DecodeError::Magic)?;
     let [magic @ .., version, found_purpose, found_protection] = prefix;
@@ -97,25 +119,24 @@ pub(super) fn decode(
         return Err(DecodeError::Purpose);
     }
     match (*found_protection, protection) {
-        (PLAIN, Protection::Plain) => body.try_into().map(Zeroizing::new).map_err(|_| DecodeError::Damaged),
-        (SEALED, Protection::Passphrase(passphrase)) => open(covered, passphrase),
+        (PLAIN, Protection::Plain) if body.len() == purpose.secret_len() => Ok(Zeroizing::new(body.to_vec())),
+        (SEALED, Protection::Passphrase(passphrase)) => open(purpose, covered, passphrase),
         (PLAIN, Protection::Passphrase(_)) => Err(DecodeError::NotSealed),
         (SEALED, Protection::Plain) => Err(DecodeError::Sealed),
         _ => Err(DecodeError::Damaged),
     }
 }
 
-fn open(covered: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<[u8; SECRET_LEN]>, DecodeError> {
+fn open(purpose: Purpose, covered: &[u8], passphrase: &Passphrase) -> Result<Zeroizing<Vec<u8>>, DecodeError> {
     let (header, sealed) = covered.split_first_chunk::<SEALED_PREFIX_LEN>().ok_or(DecodeError::Damaged)?;
-    let (text, tag) = sealed.split_first_chunk::<SECRET_LEN>().ok_or(DecodeError::Damaged)?;
+    let (text, tag) = sealed.split_at_checked(purpose.secret_len()).ok_or(DecodeError::Damaged)?;
     let (cost, salt_and_nonce) = header[PREFIX_LEN..].split_at(COST_LEN);
     let (salt, nonce) = salt_and_nonce.split_at(SALT_LEN);
     let cost = cost_of(cost)?;
     let key = sealing_key(passphrase, salt, cost).ok_or(DecodeError::Cost)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| DecodeError::Damaged)?;
-    let mut secret = Zeroizing::new(*text);
-    key.open_in_place_separate_tag(nonce, Aad::from(header), tag, secret.as_mut_slice())
-        .map_err(|_| DecodeError::Unsealing)?;
+    let mut secret = Zeroizing::new(text.to_vec());
+    key.open_in_place_separate_tag(nonce, Aad::from(header), tag, &mut secret).map_err(|_| DecodeError::Unsealing)?;
     Ok(secret)
 }
 
@@ -160,7 +181,8 @@ const COST_LEN: usize = 12;
 const SALT_LEN: usize = 16;
 const NONCE_LEN: usize = 12;
 const SEALED_PREFIX_LEN: usize = PREFIX_LEN + COST_LEN + SALT_LEN + NONCE_LEN;
-const SECRET_LEN: usize = 64;
+/// An expanded secret key, or two keys of 32 bytes.
+const KEY_PAIR_LEN: usize = 64;
 const KEY_LEN: usize = 32;
 const TAG_LEN: usize = 16;
 const CHECKSUM_LEN: usize = 32;

@@ -2,6 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::identity::delegation::{OwnerCertificate, Round, Validity};
 
 const CHEAP: Argon2Cost = Argon2Cost { memory_kib: *Argon2Cost::MEMORY_KIB.start(), passes: 1, lanes: 1 };
 
@@ -31,12 +32,62 @@ fn round_trips_both_kinds_of_key_sealed_and_plain() {
 }
 
 #[test]
+fn keeps_all_that_speaks_for_a_service() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (service, owner, session) = (Identity::generate(), OwnerKey::generate(), SessionKey::generate());
+    let validity = Validity::new(1, 2).expect("in order");
+    let certificate = OwnerCertificate::issue(&service, owner.public_key(), validity);
+    let round = Round::new(4, 3, validity).expect("floor fits");
+    let delegation = owner.delegate(service.address(), session.public_key(), round);
+    let credentials = ReplicaCredentials::new(service.address(), certificate, delegation, session.clone());
+    let credentials = credentials.expect("they belong together");
+    for (name, protection) in [("sealed", sealed_by("pass")), ("plain", Protection::Plain)] {
+        let file = |kind: &str| KeyFile::new(dir.path().join(format!("{name}.{kind}"))).cost(CHEAP);
+        file("owner").save(&owner, &protection).expect("saved");
+        let loaded: OwnerKey = file("owner").load(&protection).expect("loaded");
+        assert_eq!(loaded.public_key(), owner.public_key());
+
+        file("session").save(&session, &protection).expect("saved");
+        let loaded: SessionKey = file("session").load(&protection).expect("loaded");
+        assert_eq!(loaded.public_key(), session.public_key());
+
+        file("replica").save(&credentials, &protection).expect("saved");
+        let loaded: ReplicaCredentials = file("replica").load(&protection).expect("loaded");
+        assert_eq!(loaded.stored(), credentials.stored());
+
+        // None is taken for another, whatever its length.
+        let wrong = [
+            file("owner").load::<SessionKey>(&protection).err(),
+            file("session").load::<Identity>(&protection).err(),
+            file("replica").load::<SessionKey>(&protection).err(),
+            file("session").load::<ReplicaCredentials>(&protection).err(),
+        ];
+        for error in wrong {
+            assert!(matches!(error, Some(LoadKeyError::WrongPurpose)), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn credentials_that_do_not_belong_together_are_not_loaded() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("replica");
+    let mut stored = [0; ReplicaCredentials::STORED_LEN];
+    stored[..32].copy_from_slice(Identity::from_seed(&[1; 32]).address().public_key());
+    let bytes = format::encode(Purpose::Replica, &stored, &Protection::Plain, CHEAP).expect("encoded");
+    fs::write(&path, &*bytes).expect("written");
+    let error = KeyFile::new(&path).load::<ReplicaCredentials>(&Protection::Plain).expect_err("zeros");
+    assert!(matches!(error, LoadKeyError::Damaged));
+    assert!(format::encode(Purpose::Replica, &stored[1..], &Protection::Plain, CHEAP).is_err(), "a byte is missing");
+}
+
+#[test]
 fn default_cost_is_what_the_file_says() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let file = KeyFile::new(dir.path().join("key"));
     file.save(&Identity::from_seed(&[1; 32]), &sealed_by("pass")).expect("saved");
     let bytes = fs::read(dir.path().join("key")).expect("readable");
-    assert_eq!(bytes.len(), format::MAX_LEN);
+    assert_eq!(bytes.len(), format::sealed_len(Purpose::Address));
     assert_eq!(bytes[11..23], [0, 1, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1], "64 MiB, 3 passes, 1 lane");
     assert!(file.load::<Identity>(&sealed_by("pass")).is_ok());
 }
@@ -104,7 +155,7 @@ fn never_replaces_a_key() {
 fn any_altered_byte_is_noticed() {
     for protection in [sealed_by("pass"), Protection::Plain] {
         let secret = Identity::from_seed(&[5; 32]).expanded_secret_key();
-        let good = format::encode(Purpose::Address, &secret, &protection, CHEAP).expect("encoded");
+        let good = format::encode(Purpose::Address, &*secret, &protection, CHEAP).expect("encoded");
         for place in 0..good.len() {
             let mut bad = good.to_vec();
             bad[place] ^= 1;
@@ -128,7 +179,7 @@ fn any_altered_byte_is_noticed() {
 fn any_byte_altered_on_purpose_is_noticed_in_a_sealed_file() {
     let protection = sealed_by("pass");
     let secret = Identity::from_seed(&[5; 32]).expanded_secret_key();
-    let good = format::encode(Purpose::Address, &secret, &protection, CHEAP).expect("encoded");
+    let good = format::encode(Purpose::Address, &*secret, &protection, CHEAP).expect("encoded");
     let covered = good.len() - 32;
     for place in 0..covered {
         let mut bad = good.to_vec();

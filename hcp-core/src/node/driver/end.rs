@@ -1,0 +1,85 @@
+//! How a session ends: its last words, its handlers, and what others are told.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::{Instant, timeout};
+
+use super::lanes::LaneDials;
+use super::streams::Attached;
+use super::{Driver, LINGER};
+use crate::node::channel::{Shared, Standing};
+use crate::node::event::{DialledBy, NodeEvent, Telling, count};
+use crate::session::{CLOSE_BUSY, CLOSE_PROTOCOL, PRIMARY, SessionError};
+
+impl Driver {
+    /// Sends what can still be sent and lets handlers finish, with a deadline, and lets go of everything.
+    pub(super) async fn finish(mut self, error: SessionError) {
+        // Whoever connects now gets another session.
+        self.shared.standing.send_if_modified(Standing::drain);
+        self.entered = None;
+        self.lanes_taken = None;
+        self.lane_dials = LaneDials::default();
+        let code = match &error {
+            SessionError::Lost | SessionError::Silent | SessionError::ClosedByPeer(_) => None,
+            SessionError::Shutdown => Some(self.drain_code),
+            SessionError::Evicted => Some(CLOSE_BUSY),
+            _ => Some(CLOSE_PROTOCOL),
+        };
+        if let Some(code) = code {
+            self.machine.close(code);
+        }
+        // Handles receive what has come in, and then the end; but what was too much is given up.
+        if matches!(error, SessionError::Evicted) {
+            self.streams.values().for_each(Attached::clear);
+        }
+        self.streams.clear();
+        // Dropping the transports of lanes ends them; the peer sends again what it sent on them.
+        let primary = self.connections.swap_remove(0).pipe;
+        self.connections.clear();
+        if matches!(error, SessionError::Lost | SessionError::Silent) {
+            drop(primary);
+        } else {
+            let machine = &mut self.machine;
+            let words = primary.finish(|out| machine.poll_output(Instant::now(), PRIMARY, out));
+            let _ = timeout(LINGER, words).await;
+        }
+        let orderly = code.is_none() || matches!(error, SessionError::Shutdown);
+        if orderly {
+            let handlers = async { while self.handlers.join_next().await.is_some() {} };
+            let _ = timeout(LINGER, handlers).await;
+        }
+        self.handlers.shutdown().await;
+        self.obituary.error = error;
+    }
+}
+
+/// Tells of the session's beginning, and of its end when it is dropped, whatever has ended it.
+pub(super) struct Obituary {
+    shared: Arc<Shared>,
+    telling: Arc<Telling>,
+    /// Lost, unless somebody knows better: the node has let go of it.
+    pub(super) error: SessionError,
+}
+
+impl Obituary {
+    pub(super) fn new(shared: Arc<Shared>, telling: Arc<Telling>) -> Self {
+        count(&telling.counts.sessions_open);
+        count(match shared.dialled_by {
+            DialledBy::Us => &telling.counts.sessions_dialled,
+            DialledBy::Peer => &telling.counts.sessions_accepted,
+        });
+        telling.tell(NodeEvent::SessionBegan { peer: shared.peer, dialled_by: shared.dialled_by });
+        Self { shared, telling, error: SessionError::Lost }
+    }
+}
+
+impl Drop for Obituary {
+    fn drop(&mut self) {
+        let Shared { peer, dialled_by, .. } = *self.shared;
+        let error = self.error.clone();
+        self.telling.counts.sessions_open.fetch_sub(1, Ordering::Relaxed);
+        self.shared.standing.send_replace(Standing::Ended(error.clone()));
+        self.telling.tell(NodeEvent::SessionEnded { peer, dialled_by, error });
+    }
+}

@@ -1,0 +1,206 @@
+//! The two ends of a bulk stream's direction: frames with places, which travel by different connections, arrive in any
+//! order, and are sent again when the connection that had them ends (protocol.md, section 8).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+
+use super::{ConnId, PRIMARY, SessionError};
+use crate::wire::{FLAG_FIN, Frame};
+
+/// A frame that was sent and is not known to have arrived.
+#[derive(Debug)]
+struct Sent {
+    by: ConnId,
+    /// Kept while it may have to be sent again: the primary loses nothing, or the session ends with it.
+    frame: Option<Frame>,
+}
+
+/// The sending end.
+#[derive(Debug, Default)]
+pub(super) struct BulkSender {
+    /// The place of the first frame that is not known to have arrived.
+    acknowledged: u64,
+    sent: VecDeque<Sent>,
+    /// Places that were on a lane that ended.
+    again: BTreeSet<u64>,
+    resent: u64,
+}
+
+impl BulkSender {
+    /// How many frames have been sent, each counted once.
+    pub(super) fn places(&self) -> u64 {
+        self.acknowledged + self.sent.len() as u64
+    }
+
+    pub(super) fn resent(&self) -> u64 {
+        self.resent
+    }
+
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// Gives a new frame its place and notes by which connection it goes.
+    pub(super) fn first_time(&mut self, by: ConnId, mut frame: Frame) -> Frame {
+        frame.place = self.places();
+        self.note(by, &frame);
+        frame
+    }
+
+    fn note(&mut self, by: ConnId, frame: &Frame) {
+        let sent = Sent { by, frame: (by != PRIMARY).then(|| frame.clone()) };
+        match usize::try_from(frame.place - self.acknowledged).ok().and_then(|index| self.sent.get_mut(index)) {
+            Some(known) => *known = sent,
+            None => self.sent.push_back(sent),
+        }
+    }
+
+    /// The length of the next frame that has to be sent again, without its headers.
+    pub(super) fn next_again(&self) -> Option<usize> {
+        let place = self.again.first()?;
+        self.sent_at(*place)?.frame.as_ref().map(|frame| frame.payload.len())
+    }
+
+    /// The next frame that has to be sent again.
+    pub(super) fn again(&mut self, by: ConnId) -> Option<Frame> {
+        let place = self.again.pop_first()?;
+        let frame = self.sent_at(place)?.frame.clone()?;
+        self.note(by, &frame);
+        self.resent += 1;
+        Some(frame)
+    }
+
+    /// Notes that a lane is gone: what it had is sent again.
+    pub(super) fn lost(&mut self, lane: ConnId) {
+        for (index, sent) in self.sent.iter().enumerate() {
+            if sent.by == lane {
+                self.again.insert(self.acknowledged + index as u64);
+            }
+        }
+    }
+
+    /// Takes the peer's word that it has all frames before `received`, and forgets them.
+    pub(super) fn acknowledge(&mut self, received: u64) -> Result<(), SessionError> {
+        if received < self.acknowledged || received > self.places() {
+            return Err(SessionError::OutOfPlace("an acknowledgement"));
+        }
+        // No further than what was sent, whose number is a usize.
+        self.sent.drain(..(received - self.acknowledged) as usize);
+        self.acknowledged = received;
+        self.again = self.again.split_off(&received);
+        Ok(())
+    }
+
+    fn sent_at(&self, place: u64) -> Option<&Sent> {
+        place.checked_sub(self.acknowledged).and_then(|index| usize::try_from(index).ok()).and_then(|i| self.sent.get(i))
+    }
+}
+
+/// The receiving end: puts frames in order.
+#[derive(Debug, Default)]
+pub(super) struct BulkReceiver {
+    /// Frames received without a gap.
+    next: u64,
+    /// Those behind a gap; what they cost of the window bounds them, and of FIN there is one.
+    ahead: BTreeMap<u64, (u8, Bytes)>,
+    ahead_bytes: usize,
+    end: Option<u64>,
+}
+
+impl BulkReceiver {
+    /// Frames received without a gap.
+    pub(super) fn received(&self) -> u64 {
+        self.next
+    }
+
+    /// Bytes of the frames behind a gap.
+    pub(super) fn ahead_bytes(&self) -> usize {
+        self.ahead_bytes
+    }
+
+    /// Whether this frame has come before. One behind the end of the stream is an error.
+    pub(super) fn is_known(&self, frame: &Frame) -> Result<bool, SessionError> {
+        if frame.place < self.next || self.ahead.contains_key(&frame.place) {
+            return Ok(true);
+        }
+        let behind_the_end = self.end.is_some_and(|end| frame.place >= end);
+        let ends_too_early = frame.flags & FLAG_FIN != 0 && self.ahead.last_key_value().is_some_and(|(last, _)| *last > frame.place);
+        if behind_the_end || ends_too_early || frame.place == u64::MAX {
+            return Err(SessionError::OutOfPlace("a frame behind the end of a stream"));
+        }
+        Ok(false)
+    }
+
+    /// Takes in a frame that is not known.
+    pub(super) fn insert(&mut self, frame: Frame) {
+        if frame.flags & FLAG_FIN != 0 {
+            self.end = Some(frame.place);
+        }
+        self.ahead_bytes += frame.payload.len();
+        self.ahead.insert(frame.place, (frame.flags, frame.payload));
+    }
+
+    /// The next frame in order: flags and content.
+    pub(super) fn next(&mut self) -> Option<(u8, Bytes)> {
+        let frame = self.ahead.remove(&self.next)?;
+        self.ahead_bytes -= frame.1.len();
+        self.next += 1;
+        Some(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{FLAG_MORE, FrameKind};
+
+    fn frame(place: u64, flags: u8) -> Frame {
+        Frame { place, ..Frame::new(FrameKind::Bulk, flags, 1, Bytes::from(place.to_string())) }
+    }
+
+    #[test]
+    fn what_a_lost_lane_had_is_sent_again_and_what_arrived_is_not() {
+        let mut sender = BulkSender::default();
+        for by in [1, 2, 1, 2, 0] {
+            sender.first_time(by, frame(0, FLAG_MORE));
+        }
+        sender.acknowledge(1).unwrap();
+        sender.lost(1);
+        assert_eq!(sender.again(2).map(|frame| frame.place), Some(2), "0 has arrived, 1 went by the other lane");
+        assert!(sender.again(2).is_none());
+        sender.lost(2);
+        sender.acknowledge(2).unwrap();
+        let places: Vec<u64> = std::iter::from_fn(|| sender.again(PRIMARY)).map(|frame| frame.place).collect();
+        assert_eq!(places, [2, 3]);
+        assert_eq!(sender.resent(), 3);
+        assert!(sender.acknowledge(1).is_err() && sender.acknowledge(6).is_err());
+        sender.acknowledge(5).unwrap();
+        assert!(sender.is_acknowledged());
+    }
+
+    #[test]
+    fn frames_come_out_in_order_and_once() {
+        let mut receiver = BulkReceiver::default();
+        for place in [2, 0, 3] {
+            assert!(!receiver.is_known(&frame(place, 0)).unwrap());
+            receiver.insert(frame(place, 0));
+        }
+        let mut seen: Vec<_> = std::iter::from_fn(|| receiver.next()).map(|(_, content)| content).collect();
+        assert!(receiver.is_known(&frame(0, 0)).unwrap() && receiver.is_known(&frame(3, 0)).unwrap());
+        receiver.insert(frame(1, 0));
+        seen.extend(std::iter::from_fn(|| receiver.next()).map(|(_, content)| content));
+        assert_eq!(seen, ["0", "1", "2", "3"]);
+    }
+
+    #[test]
+    fn a_stream_ends_once_and_nothing_lies_behind_its_end() {
+        let mut receiver = BulkReceiver::default();
+        receiver.insert(frame(5, 0));
+        assert!(receiver.is_known(&frame(4, FLAG_FIN)).is_err());
+        receiver.insert(frame(6, FLAG_FIN));
+        assert!(receiver.is_known(&frame(6, FLAG_FIN)).unwrap());
+        assert!(receiver.is_known(&frame(7, FLAG_FIN)).is_err() && receiver.is_known(&frame(7, 0)).is_err());
+        assert!(!receiver.is_known(&frame(1, 0)).unwrap());
+    }
+}

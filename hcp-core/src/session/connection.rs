@@ -1,0 +1,316 @@
+//! One transport connection of a session: TLS around frames and padding, keepalive, round trip.
+//!
+//! Plaintext goes from TLS into the decoder and from frames into TLS without a buffer between.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, IoSlice, Write};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::limits::MAX_ANSWERS;
+use super::roundtrip::RoundTrip;
+use super::{Keepalive, SessionError};
+use crate::wire::{Decoder, FIRST_FLIGHT, Frame, FrameKind, MAX_BATCH, ZEROS, class, padme};
+
+/// Bytes and frames that went over a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
+    pub(super) frames_sent: u64,
+    pub(super) frames_received: u64,
+    pub(super) padding_sent: u64,
+}
+
+impl Traffic {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        self.frames_sent += other.frames_sent;
+        self.frames_received += other.frames_received;
+        self.padding_sent += other.padding_sent;
+    }
+}
+
+/// What a connection's last batch will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    Open,
+    /// CLOSE and close_notify have been handed to TLS.
+    Closed,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    tls: rustls::Connection,
+    decoder: Decoder,
+    /// Frames that concern the connection or begin and end streams; they go first.
+    control: VecDeque<Frame>,
+    writing: Writing,
+    last_heard: Instant,
+    /// The ping that waits for its answer.
+    pinged: Option<(Instant, [u8; 8])>,
+    last_ping: Option<Instant>,
+    pings: u64,
+    round_trip: RoundTrip,
+    traffic: Traffic,
+}
+
+/// Frames that go to TLS together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    frames: Vec<Frame>,
+    length: usize,
+    bulk: bool,
+}
+
+impl Batch {
+    /// Bytes that still fit.
+    pub(super) fn room(&self) -> usize {
+        MAX_BATCH.saturating_sub(self.length)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    pub(super) fn push(&mut self, frame: Frame) {
+        self.length += frame.encoded_len();
+        self.bulk |= frame.kind == FrameKind::Bulk;
+        self.frames.push(frame);
+    }
+
+    fn padded(&self) -> usize {
+        if self.bulk { padme(self.length) } else { class(self.length) }
+    }
+}
+
+impl Connection {
+    pub(super) fn new(mut tls: rustls::Connection, now: Instant) -> Self {
+        // What is handed to TLS is bounded here, one batch at a time.
+        tls.set_buffer_limit(None);
+        Self {
+            tls,
+            decoder: Decoder::default(),
+            control: VecDeque::new(),
+            writing: Writing::Open,
+            last_heard: now,
+            pinged: None,
+            last_ping: None,
+            pings: 0,
+            round_trip: RoundTrip::default(),
+            traffic: Traffic::default(),
+        }
+    }
+
+    pub(super) fn tls(&self) -> &rustls::Connection {
+        &self.tls
+    }
+
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    pub(super) fn round_trip(&self) -> &RoundTrip {
+        &self.round_trip
+    }
+
+    /// Takes some of `input` in, so that [`Self::next_frame`] may have something. `false` when the peer has ended TLS: what
+    /// came before can still be read.
+    pub(super) fn read(&mut self, now: Instant, input: &mut &[u8]) -> Result<bool, SessionError> {
+        self.last_heard = now;
+        // After the peer's close_notify TLS takes nothing more.
+        if self.tls.read_tls(input).map_err(|_| SessionError::Limit("TLS buffer"))? == 0 {
+            return Err(SessionError::Lost);
+        }
+        let state = self.tls.process_new_packets().map_err(SessionError::Tls)?;
+        if state.plaintext_bytes_to_read() > 0 {
+            self.read_plaintext();
+        }
+        Ok(!state.peer_has_closed())
+    }
+
+    fn read_plaintext(&mut self) {
+        let mut reader = self.tls.reader();
+        // An error means that there is no more for now, or that TLS has ended, which is looked at elsewhere.
+        while let Ok(chunk) = reader.fill_buf() {
+            let length = chunk.len();
+            if length == 0 {
+                return;
+            }
+            self.decoder.extend(chunk);
+            self.traffic.bytes_received += length as u64;
+            reader.consume(length);
+        }
+    }
+
+    /// The next frame that has come whole.
+    pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, SessionError> {
+        let frame = self.decoder.next()?;
+        self.traffic.frames_received += u64::from(frame.is_some());
+        Ok(frame)
+    }
+
+    /// Lets go of memory while nothing is under way.
+    pub(super) fn rest(&mut self) {
+        self.decoder.rest();
+    }
+
+    /// Queues a frame that goes before all streams'.
+    pub(super) fn queue(&mut self, frame: Frame) {
+        if self.writing == Writing::Open {
+            self.control.push_back(frame);
+        }
+    }
+
+    /// Frames that wait to be sent before all streams'.
+    pub(super) fn queued(&self) -> usize {
+        self.control.len()
+    }
+
+    /// Moves queued frames into the batch; whether all fitted.
+    pub(super) fn next_queued(&mut self, batch: &mut Batch) -> bool {
+        while let Some(frame) = self.control.pop_front_if(|frame| frame.encoded_len() <= batch.room()) {
+            batch.push(frame);
+        }
+        self.control.is_empty()
+    }
+
+    /// Hands a batch to TLS, padded. An empty one is nothing.
+    pub(super) fn write(&mut self, batch: &Batch) -> Result<(), SessionError> {
+        self.write_padded(batch, batch.padded())
+    }
+
+    /// Hands the first frame of this side to TLS, padded to a flight of its own.
+    pub(super) fn write_first(&mut self, frame: Frame) -> Result<(), SessionError> {
+        let mut batch = Batch::default();
+        batch.push(frame);
+        let padded = FIRST_FLIGHT.max(batch.length);
+        self.write_padded(&batch, padded)
+    }
+
+    fn write_padded(&mut self, batch: &Batch, padded: usize) -> Result<(), SessionError> {
+        if batch.frames.is_empty() || self.writing == Writing::Closed {
+            return Ok(());
+        }
+        let heads: Vec<_> = batch.frames.iter().map(Frame::head).collect();
+        let mut slices = Vec::with_capacity(2 * heads.len() + 1);
+        for (head, frame) in heads.iter().zip(&batch.frames) {
+            slices.push(IoSlice::new(head.as_ref()));
+            if !frame.payload.is_empty() {
+                slices.push(IoSlice::new(&frame.payload));
+            }
+        }
+        let padding = padded - batch.length;
+        if padding > 0 {
+            slices.push(IoSlice::new(&ZEROS[..padding]));
+        }
+        let written = self.tls.writer().write_vectored(&slices);
+        if written.ok() != Some(padded) {
+            return Err(SessionError::Limit("TLS buffer"));
+        }
+        self.traffic.bytes_sent += padded as u64;
+        self.traffic.padding_sent += padding as u64;
+        self.traffic.frames_sent += batch.frames.len() as u64;
+        Ok(())
+    }
+
+    /// Says CLOSE and ends TLS; nothing is sent after it.
+    pub(super) fn write_close(&mut self, close: Frame) {
+        self.control.clear();
+        let mut batch = Batch::default();
+        batch.push(close);
+        // The connection is over either way.
+        let _ = self.write(&batch);
+        self.end_tls();
+    }
+
+    /// Ends TLS; nothing is sent after it.
+    pub(super) fn end_tls(&mut self) {
+        if self.writing == Writing::Open {
+            self.tls.send_close_notify();
+            self.writing = Writing::Closed;
+        }
+        self.control.clear();
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.writing == Writing::Open
+    }
+
+    /// Whether TLS has bytes for the transport.
+    pub(super) fn wants_write(&self) -> bool {
+        self.tls.wants_write()
+    }
+
+    /// Appends what TLS has for the transport to `out`.
+    pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
+        while self.tls.wants_write() {
+            // Writing to a Vec cannot fail.
+            if self.tls.write_tls(out).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Asks for the round trip, unless an answer is due already.
+    pub(super) fn ping(&mut self, now: Instant) {
+        if self.pinged.is_none() && self.is_open() {
+            self.pings += 1;
+            let asked = self.pings.to_be_bytes();
+            self.pinged = Some((now, asked));
+            self.last_ping = Some(now);
+            self.queue(Frame::new(FrameKind::Ping, 0, 0, Bytes::copy_from_slice(&asked)));
+        }
+    }
+
+    pub(super) fn last_ping(&self) -> Option<Instant> {
+        self.last_ping
+    }
+
+    pub(super) fn handle_ping(&mut self, ping: Frame) -> Result<(), SessionError> {
+        self.check_answers()?;
+        self.queue(Frame { kind: FrameKind::Pong, ..ping });
+        Ok(())
+    }
+
+    pub(super) fn handle_pong(&mut self, now: Instant, pong: &Frame) -> Result<(), SessionError> {
+        match self.pinged.take() {
+            Some((asked_at, asked)) if pong.payload == asked[..] => {
+                self.round_trip.measured(now.saturating_duration_since(asked_at));
+                Ok(())
+            }
+            _ => Err(SessionError::OutOfPlace("an answer to no ping")),
+        }
+    }
+
+    /// Fails when more waits for the peer than one that reads would let wait.
+    pub(super) fn check_answers(&self) -> Result<(), SessionError> {
+        if self.control.len() >= MAX_ANSWERS {
+            return Err(SessionError::Limit("answers that it does not read"));
+        }
+        Ok(())
+    }
+
+    /// Pings a silent peer, gives up a dead one.
+    pub(super) fn handle_timeout(&mut self, now: Instant, keepalive: &Keepalive) -> Result<(), SessionError> {
+        if now >= self.last_heard + keepalive.timeout {
+            return Err(SessionError::Silent);
+        }
+        if now >= self.last_heard + keepalive.interval {
+            self.ping(now);
+        }
+        Ok(())
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self, keepalive: &Keepalive) -> Instant {
+        let silence = match self.pinged {
+            Some(_) => keepalive.timeout,
+            None => keepalive.interval.min(keepalive.timeout),
+        };
+        self.last_heard + silence
+    }
+}

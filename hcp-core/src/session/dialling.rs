@@ -1,0 +1,116 @@
+//! A further connection of a session on the dialler's side, until it is a lane (protocol.md, section 6).
+//!
+//! Nothing is sent but the ClientHello before the server has shown the session's own server key.
+
+use tokio::time::Instant;
+
+use super::connection::Connection;
+use super::hello::Secrets;
+use super::{ConnId, HANDSHAKE_TIMEOUT, SessionError, tls};
+use crate::wire::FrameKind;
+
+/// A connection that the dialler has joined to its session; [`Machine::add_lane`](super::Machine::add_lane) takes it.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(super) number: ConnId,
+    pub(super) connection: Connection,
+    pub(super) session: super::SessionId,
+    /// Whether the peer has ended TLS right after HELLO.
+    pub(super) ended: bool,
+}
+
+/// Why a connection did not become a lane. None of it concerns the session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaneError {
+    /// Another replica of the service answered; dialling again may reach the right one.
+    #[error("another replica answered")]
+    OtherReplica,
+    /// Anything else.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+/// A connection that wants to be a lane.
+#[derive(Debug)]
+pub(crate) struct LaneDialling {
+    /// Until it is one.
+    connection: Option<Connection>,
+    /// What goes out before the server is known: the ClientHello.
+    first: Vec<u8>,
+    secrets: Secrets,
+    server_key: [u8; 32],
+    number: ConnId,
+    began: Instant,
+}
+
+impl LaneDialling {
+    pub(super) fn new(
+        secrets: Secrets,
+        server_key: [u8; 32],
+        number: ConnId,
+        now: Instant,
+    ) -> Result<Self, SessionError> {
+        let (connection, first) = dial(now)?;
+        Ok(Self { connection: Some(connection), first, secrets, server_key, number, began: now })
+    }
+
+    /// Takes bytes from the transport; gives the lane once it is one. What is still to be sent goes on through the machine.
+    pub(crate) fn handle_input(&mut self, now: Instant, mut input: &[u8]) -> Result<Option<Lane>, LaneError> {
+        let Some(mut connection) = self.connection.take() else {
+            return Err(SessionError::OutOfPlace("input after the handshake").into());
+        };
+        while !input.is_empty() {
+            let mut alive = connection.read(now, &mut input)?;
+            if let Some(frame) = connection.next_frame()? {
+                if !tls::speaks_hcp(connection.tls()) {
+                    return Err(SessionError::NotHcp.into());
+                }
+                if tls::server_key(connection.tls()) != Some(self.server_key) {
+                    return Err(LaneError::OtherReplica);
+                }
+                if frame.kind != FrameKind::Hello {
+                    return Err(SessionError::OutOfPlace("a frame before HELLO").into());
+                }
+                connection.write_first(self.secrets.join(self.number, connection.tls())?)?;
+                while !input.is_empty() && alive {
+                    alive = connection.read(now, &mut input)?;
+                }
+                let Self { number, ref secrets, .. } = *self;
+                return Ok(Some(Lane { number, connection, session: secrets.id, ended: !alive }));
+            }
+            if !alive {
+                return Err(SessionError::Lost.into());
+            }
+        }
+        self.connection = Some(connection);
+        Ok(None)
+    }
+
+    /// Appends bytes for the transport to `out`.
+    pub(crate) fn poll_output(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.first);
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.connection.as_ref().map(|_| self.began + HANDSHAKE_TIMEOUT)
+    }
+
+    /// Fails once the handshake has taken too long.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), LaneError> {
+        if self.connection.is_some() && now >= self.began + HANDSHAKE_TIMEOUT {
+            self.connection = None;
+            return Err(SessionError::HandshakeTimedOut.into());
+        }
+        Ok(())
+    }
+}
+
+/// A connection of the dialler's with the ClientHello, all that it says before it knows whom it reached.
+pub(super) fn dial(now: Instant) -> Result<(Connection, Vec<u8>), SessionError> {
+    let tls = tls::client_config().and_then(tls::client).map_err(SessionError::Tls)?;
+    let mut connection = Connection::new(tls.into(), now);
+    let mut first = Vec::new();
+    connection.flush(&mut first);
+    Ok((connection, first))
+}

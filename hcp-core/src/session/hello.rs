@@ -1,0 +1,210 @@
+//! What the two sides show each other first: HELLO, PROOF, JOIN (protocol.md, sections 4 to 6).
+
+use aws_lc_rs::hmac;
+use bytes::Bytes;
+use prost::Message;
+use zeroize::Zeroizing;
+
+use super::limits::LEAST_WINDOW;
+use super::{
+    ConnId, Dialler, MAX_STREAM_WINDOW, MAX_STREAMS, Peer, STREAM_WINDOW, SessionError, SessionId, tls,
+};
+use crate::identity::OnionAddress;
+use crate::wire::session_proto as proto;
+use crate::wire::{Frame, FrameKind};
+
+/// What a dialler signs, followed by the TLS exporter, its own and the acceptor's public key.
+const PROOF_CONTEXT: &[u8] = b"HCP/1 dialler\0";
+/// What the MAC of JOIN is over, followed by session id, lane number and the lane's TLS exporter.
+const JOIN_CONTEXT: &[u8] = b"HCP/1 lane\0";
+
+/// What a peer allows this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PeerLimits {
+    pub(super) window: u64,
+    pub(super) max_streams: u32,
+}
+
+impl PeerLimits {
+    fn parse(window: u64, max_streams: u32) -> Result<Self, SessionError> {
+        if !(LEAST_WINDOW..=MAX_STREAM_WINDOW).contains(&window) {
+            return Err(SessionError::Malformed("window"));
+        }
+        // Whoever allows more is not obliged to get more.
+        Ok(Self { window, max_streams: max_streams.min(MAX_STREAMS) })
+    }
+}
+
+/// What both sides of a session, and nobody else, compute from its primary connection.
+pub(super) struct Secrets {
+    pub(super) id: SessionId,
+    lane_key: Zeroizing<[u8; 32]>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets([redacted])")
+    }
+}
+
+impl Secrets {
+    pub(super) fn of(primary: &rustls::Connection) -> Result<Self, SessionError> {
+        let id = tls::session_id(primary).map_err(SessionError::Tls)?;
+        let lane_key = tls::lane_key(primary).map_err(SessionError::Tls)?;
+        Ok(Self { id, lane_key })
+    }
+
+    /// The frame that makes a connection lane `number` of this session.
+    pub(super) fn join(&self, number: ConnId, lane: &rustls::Connection) -> Result<Frame, SessionError> {
+        let exporter = tls::lane_exporter(lane).map_err(SessionError::Tls)?;
+        let mac = hmac::sign(&self.key(), &join_message(&self.id, number, &exporter));
+        let payload = [&self.id.0[..], &number.to_be_bytes(), mac.as_ref()].concat();
+        Ok(Frame::new(FrameKind::Join, 0, 0, payload.into()))
+    }
+
+    /// Whether JOIN was made by the other side of this session for this very connection. Takes the same time either way.
+    pub(super) fn fits(&self, join: &Join, lane: &rustls::Connection) -> bool {
+        tls::lane_exporter(lane).is_ok_and(|exporter| {
+            hmac::verify(&self.key(), &join_message(&self.id, join.number, &exporter), &join.mac).is_ok()
+        })
+    }
+
+    fn key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &*self.lane_key)
+    }
+
+    /// For lanes that are dialled while the session goes on.
+    pub(super) fn copy(&self) -> Self {
+        Self { id: self.id, lane_key: self.lane_key.clone() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_vectors(id: [u8; 16], lane_key: [u8; 32]) -> Self {
+        Self { id: SessionId(id), lane_key: Zeroizing::new(lane_key) }
+    }
+}
+
+/// A parsed JOIN.
+#[derive(Debug)]
+pub(super) struct Join {
+    pub(super) session: SessionId,
+    pub(super) number: ConnId,
+    mac: [u8; 32],
+}
+
+impl Join {
+    pub(super) fn parse(payload: &[u8]) -> Result<Self, SessionError> {
+        let malformed = SessionError::Malformed("join");
+        let Some((session, rest)) = payload.split_first_chunk::<16>() else { return Err(malformed) };
+        let Some((number, mac)) = rest.split_first_chunk::<4>() else { return Err(malformed) };
+        let Ok(mac) = mac.try_into() else { return Err(malformed) };
+        match u32::from_be_bytes(*number) {
+            0 => Err(malformed),
+            number => Ok(Self { session: SessionId(*session), number, mac }),
+        }
+    }
+}
+
+/// An acceptor's HELLO.
+pub(super) fn hello(certificate: &[u8], delegation: &[u8]) -> Frame {
+    let hello = proto::Hello {
+        certificate: Bytes::copy_from_slice(certificate),
+        delegation: Bytes::copy_from_slice(delegation),
+        window: STREAM_WINDOW,
+        max_streams: MAX_STREAMS,
+    };
+    Frame::control(FrameKind::Hello, 0, &hello)
+}
+
+/// What a good HELLO says.
+#[derive(Debug)]
+pub(super) struct Greeted {
+    pub(super) server_key: [u8; 32],
+    pub(super) limits: PeerLimits,
+}
+
+/// Checks ALPN, the server key and HELLO, in this order: nothing is shown to who fails.
+pub(super) fn check_hello(
+    tls: &rustls::Connection,
+    frame: &Frame,
+    target: &OnionAddress,
+) -> Result<Greeted, SessionError> {
+    if !tls::speaks_hcp(tls) {
+        return Err(SessionError::NotHcp);
+    }
+    let server_key = tls::server_key(tls).ok_or(SessionError::WrongKey)?;
+    if frame.kind != FrameKind::Hello {
+        return Err(SessionError::OutOfPlace("a frame before HELLO"));
+    }
+    let hello = proto::Hello::decode(&frame.payload[..]).map_err(|_| SessionError::Malformed("hello"))?;
+    check_server(target, &server_key, &hello)?;
+    let limits = PeerLimits::parse(hello.window, hello.max_streams)?;
+    Ok(Greeted { server_key, limits })
+}
+
+/// Checks that whoever holds `server_key` speaks for `target`.
+fn check_server(target: &OnionAddress, server_key: &[u8; 32], _hello: &proto::Hello) -> Result<(), SessionError> {
+    if server_key == target.public_key() {
+        return Ok(());
+    }
+    Err(SessionError::WrongKey)
+}
+
+/// The dialler's PROOF.
+pub(super) fn proof(
+    tls: &rustls::Connection,
+    me: &Dialler,
+    known: Option<SessionId>,
+    target: &OnionAddress,
+) -> Result<Frame, SessionError> {
+    let mut proof = proto::Proof { window: STREAM_WINDOW, max_streams: MAX_STREAMS, ..Default::default() };
+    if let Dialler::Identity(identity) = me {
+        let exporter = tls::dialler_exporter(tls).map_err(SessionError::Tls)?;
+        let signed = proof_message(&exporter, &identity.address(), target);
+        proof.address = Bytes::copy_from_slice(identity.address().public_key());
+        proof.signature = Bytes::copy_from_slice(&identity.sign(&signed));
+        proof.known = known.map(|id| Bytes::copy_from_slice(&id.0)).unwrap_or_default();
+    }
+    Ok(Frame::control(FrameKind::Proof, 0, &proof))
+}
+
+/// What a good PROOF says.
+#[derive(Debug)]
+pub(super) struct Proved {
+    pub(super) peer: Peer,
+    pub(super) known: Option<SessionId>,
+    pub(super) limits: PeerLimits,
+}
+
+/// Checks a dialler's PROOF towards `acceptor`, the address that it must have dialled.
+pub(super) fn check_proof(
+    tls: &rustls::Connection,
+    payload: &[u8],
+    acceptor: &OnionAddress,
+) -> Result<Proved, SessionError> {
+    let proof = proto::Proof::decode(payload).map_err(|_| SessionError::Malformed("proof"))?;
+    let known = match proof.known.len() {
+        0 => None,
+        _ => Some(SessionId(proof.known[..].try_into().map_err(|_| SessionError::Malformed("proof"))?)),
+    };
+    let limits = PeerLimits::parse(proof.window, proof.max_streams)?;
+    if proof.address.is_empty() && proof.signature.is_empty() && known.is_none() {
+        return Ok(Proved { peer: Peer::Anonymous, known, limits });
+    }
+    let key: [u8; 32] = proof.address[..].try_into().map_err(|_| SessionError::Malformed("proof"))?;
+    let signature: [u8; 64] = proof.signature[..].try_into().map_err(|_| SessionError::Malformed("proof"))?;
+    let address = OnionAddress::from_public_key(key).map_err(|_| SessionError::BadProof)?;
+    let exporter = tls::dialler_exporter(tls).map_err(SessionError::Tls)?;
+    address.verify(&proof_message(&exporter, &address, acceptor), &signature).map_err(|_| SessionError::BadProof)?;
+    Ok(Proved { peer: Peer::Address(address), known, limits })
+}
+
+/// What a dialler signs.
+pub(super) fn proof_message(exporter: &[u8; 32], dialler: &OnionAddress, acceptor: &OnionAddress) -> Vec<u8> {
+    [PROOF_CONTEXT, exporter, dialler.public_key(), acceptor.public_key()].concat()
+}
+
+/// What JOIN's MAC is over.
+pub(super) fn join_message(session: &SessionId, number: ConnId, exporter: &[u8; 32]) -> Vec<u8> {
+    [JOIN_CONTEXT, &session.0, &number.to_be_bytes(), exporter].concat()
+}

@@ -1,0 +1,157 @@
+//! What a session does with each frame that comes.
+
+use prost::Message;
+use tokio::time::Instant;
+
+use super::super::{
+    ConnId, MAX_PROTOCOL_NAME, MAX_STREAMS, PRIMARY, Priority, RESET_BUSY, RESET_DRAINING, SessionError, StreamId,
+};
+use super::{Event, Machine, State};
+use crate::wire::session_proto as proto;
+use crate::wire::{Frame, FrameKind};
+
+impl Machine {
+    /// Handles all frames that have come whole on a connection.
+    pub(in crate::session) fn handle_frames(&mut self, now: Instant, conn: ConnId) -> Result<(), SessionError> {
+        while !self.is_closed() {
+            let Some(connection) = self.connection(conn) else { return Ok(()) };
+            let Some(frame) = connection.next_frame()? else {
+                connection.rest();
+                return Ok(());
+            };
+            match self.state {
+                State::Dialling { .. } => self.handle_hello(now, &frame)?,
+                _ => self.handle_frame(now, conn, frame)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_frame(&mut self, now: Instant, conn: ConnId, frame: Frame) -> Result<(), SessionError> {
+        if let Some(established) = &mut self.established {
+            established.confirmed = true;
+        }
+        let for_lanes = matches!(
+            frame.kind,
+            FrameKind::Bulk | FrameKind::Ping | FrameKind::Pong | FrameKind::Close | FrameKind::Optional(_)
+        );
+        if conn != PRIMARY && !for_lanes {
+            return Err(SessionError::OutOfPlace("a frame on a lane"));
+        }
+        match frame.kind {
+            FrameKind::Hello | FrameKind::Proof | FrameKind::Join => {
+                Err(SessionError::OutOfPlace("a second handshake"))
+            }
+            FrameKind::Open => self.handle_open(now, &frame),
+            FrameKind::Data | FrameKind::Bulk => {
+                self.check_known(frame.stream)?;
+                let round_trip = self.primary.round_trip().smoothed();
+                self.streams.receive(now, frame, round_trip, &mut self.events)
+            }
+            FrameKind::Credit => self.handle_credit(now, &frame),
+            FrameKind::Reset => self.handle_reset(now, &frame),
+            FrameKind::Ping => {
+                self.churn.count(now)?;
+                self.connection(conn).map_or(Ok(()), |connection| connection.handle_ping(frame))
+            }
+            FrameKind::Pong => self.connection(conn).map_or(Ok(()), |connection| connection.handle_pong(now, &frame)),
+            FrameKind::Drain => self.handle_drain(now, &frame),
+            FrameKind::Close => self.handle_close(conn, &frame),
+            FrameKind::Optional(_) => self.churn.count(now),
+        }
+    }
+
+    fn handle_open(&mut self, now: Instant, frame: &Frame) -> Result<(), SessionError> {
+        self.churn.count(now)?;
+        self.primary.check_answers()?;
+        let stream = frame.stream;
+        if self.is_own_number(stream) || stream <= self.highest_peer_stream {
+            return Err(SessionError::OutOfPlace("a stream number"));
+        }
+        let open = proto::Open::decode(&frame.payload[..]).map_err(|_| SessionError::Malformed("open"))?;
+        if open.protocol.is_empty() || open.protocol.len() > MAX_PROTOCOL_NAME {
+            return Err(SessionError::Malformed("protocol name"));
+        }
+        if self.streams.open(false) >= MAX_STREAMS as usize {
+            return Err(SessionError::Limit("open streams"));
+        }
+        self.highest_peer_stream = stream;
+        if self.drain_sent.is_some() {
+            // It crossed DRAIN, which tells the peer that it is not served.
+            return Ok(());
+        }
+        if !self.streams.has_room() {
+            // The application has yet to take what came on streams that are over.
+            self.primary.queue(Frame::control(FrameKind::Reset, stream, &proto::Reset { code: RESET_BUSY }));
+            return Ok(());
+        }
+        let priority = match open.priority() {
+            proto::Priority::Bulk => Priority::Bulk,
+            proto::Priority::Control => Priority::Control,
+            proto::Priority::Live => Priority::Live,
+        };
+        let credit = self.established.as_ref().map_or(0, |established| established.limits.window);
+        self.streams.insert(now, stream, false, priority, credit);
+        self.events.push_back(Event::Opened { stream, protocol: open.protocol, priority, credit });
+        Ok(())
+    }
+
+    fn handle_credit(&mut self, now: Instant, frame: &Frame) -> Result<(), SessionError> {
+        self.check_known(frame.stream)?;
+        let credit = proto::Credit::decode(&frame.payload[..]).map_err(|_| SessionError::Malformed("credit"))?;
+        if credit.bytes == 0 {
+            self.churn.count(now)?;
+        }
+        self.streams.credit(frame.stream, &credit, &mut self.events)
+    }
+
+    fn handle_reset(&mut self, now: Instant, frame: &Frame) -> Result<(), SessionError> {
+        self.churn.count(now)?;
+        let stream = frame.stream;
+        self.check_known(stream)?;
+        let code = proto::Reset::decode(&frame.payload[..]).map_err(|_| SessionError::Malformed("reset"))?.code;
+        if self.streams.remove(stream) {
+            self.events.push_back(Event::Reset { stream, code });
+        }
+        Ok(())
+    }
+
+    fn handle_drain(&mut self, now: Instant, frame: &Frame) -> Result<(), SessionError> {
+        self.churn.count(now)?;
+        let last = proto::Drain::decode(&frame.payload[..]).map_err(|_| SessionError::Malformed("drain"))?.last;
+        if self.drain_received.is_some() {
+            return Err(SessionError::OutOfPlace("a second DRAIN"));
+        }
+        self.drain_received = Some(last);
+        self.events.push_back(Event::Draining { last });
+        for stream in self.streams.own_above(last) {
+            self.streams.remove(stream);
+            self.events.push_back(Event::Reset { stream, code: RESET_DRAINING });
+        }
+        Ok(())
+    }
+
+    fn handle_close(&mut self, conn: ConnId, frame: &Frame) -> Result<(), SessionError> {
+        let code = proto::Close::decode(&frame.payload[..]).map_err(|_| SessionError::Malformed("close"))?.code;
+        if conn == PRIMARY {
+            self.state = State::Closed;
+            self.primary.end_tls();
+            self.lanes.values_mut().for_each(super::Connection::end_tls);
+        }
+        self.end_connection(conn, SessionError::ClosedByPeer(code))
+    }
+
+    fn is_own_number(&self, stream: StreamId) -> bool {
+        (stream % 2 == 1) == self.is_dialler
+    }
+
+    /// Fails for a stream that neither side ever opened.
+    fn check_known(&self, stream: StreamId) -> Result<(), SessionError> {
+        let known = if self.is_own_number(stream) {
+            self.next_stream.is_none_or(|next| stream < next)
+        } else {
+            stream <= self.highest_peer_stream
+        };
+        if known { Ok(()) } else { Err(SessionError::OutOfPlace("a frame for a stream that was never opened")) }
+    }
+}
