@@ -63,6 +63,9 @@ def check(service: bytes, certificate: bytes, delegation: bytes, server_key: byt
         owner, session = check_public(certificate[:32]), check_public(delegation[:32])
     except KeyRefused as error:
         raise DelegationRefused("malformed") from error
+    # Big-endian numbers of one length compare as their bytes do.
+    if any(paper[32:40] > paper[40:48] for paper in (certificate, delegation)):
+        raise DelegationRefused("malformed")
     _check_signature(
         service, CERTIFICATE_PURPOSE + service + certificate[:48], certificate[48:], "certificate's signature"
     )
