@@ -244,6 +244,7 @@ impl Node {
             known: None,
             keepalive: inner.keepalive,
             lanes: inner.lanes,
+            floors: inner.floors.clone(),
             unix_now: dial::unix_now(),
         };
         let machine = Machine::dial(dial, tokio::time::Instant::now())?;
@@ -359,7 +360,8 @@ impl NodeBuilder {
         let own = Credentials::Identity(self.identity.clone());
         accept(listener, own, environment(Arc::clone(&router), Arc::clone(&sessions)))?;
         for Service { listener, credentials, router, .. } in self.services {
-            let _ = (listener, credentials, router); // REPLICA
+            let sessions = Sessions::new(credentials.service());
+            accept(listener, Credentials::Replica(credentials), environment(Arc::new(router), sessions))?;
         }
         let inner = Inner {
             identity: self.identity,

@@ -31,6 +31,7 @@ pub(crate) use self::machine::{Dial, Dialler, Event, Machine};
 pub(crate) use self::stream::cost as message_cost;
 use crate::error::ErrorKind;
 use crate::identity::OnionAddress;
+use crate::identity::delegation::DelegationError;
 pub use crate::wire::FrameError;
 
 /// The number of a stream in its session. The dialler's are odd, the acceptor's even.
@@ -168,6 +169,9 @@ pub enum SessionError {
     /// The server's key is not that of the dialled address, and no delegation speaks for it.
     #[error("the server's key is not that of the dialled address")]
     WrongKey,
+    /// The server showed a delegation of the dialled service, and it does not count.
+    #[error("the server does not speak for the dialled service")]
+    Delegation(#[from] DelegationError),
     /// The dialler's signature does not fit the address that it claims.
     #[error("the dialler's proof does not fit the address that it claims")]
     BadProof,
@@ -214,6 +218,7 @@ impl SessionError {
             | Self::OutOfPlace(_)
             | Self::Limit(_) => ErrorKind::ProtocolViolation,
             Self::WrongKey | Self::BadProof => ErrorKind::Authentication,
+            Self::Delegation(error) => error.kind(),
             Self::HandshakeTimedOut | Self::Silent => ErrorKind::TimedOut,
             Self::ClosedByPeer(_) | Self::Shutdown => ErrorKind::Closed,
             Self::Lost => ErrorKind::Unreachable,

@@ -208,7 +208,10 @@ async fn receiving_can_be_cancelled_at_any_moment_without_losing_a_message() {
                 assert_eq!(message.unwrap().unwrap()[..], wanted.to_be_bytes());
                 wanted += 1;
             }
-            () = tokio::task::yield_now() => cancelled += 1,
+            () = std::future::ready(()) => {
+                cancelled += 1;
+                tokio::task::yield_now().await;
+            }
         }
     }
     sending.await.unwrap();

@@ -17,7 +17,8 @@ use super::text::FileName;
 use super::transfer::{TransferError, TransferFailure, TransferId, TransferState};
 use super::{Messenger, fault};
 use crate::identity::OnionAddress;
-use crate::node::{Session, Stream};
+use crate::node::{Node, OpenError, Session, Stream};
+use crate::session::Priority;
 use crate::store::StoreError;
 
 /// When fetching is tried again after the other side ended it and is still there.
@@ -73,9 +74,9 @@ pub(super) async fn accept(messenger: &Messenger, id: TransferId, path: &Path) -
 }
 
 /// Fetches an accepted file over a session, until it is complete, cannot be, or the session ends.
-pub(super) async fn fetch(inputs: Inputs, id: TransferId, session: Session) {
+pub(super) async fn fetch(inputs: Inputs, id: TransferId, node: Node, session: Session) {
     let outcome = loop {
-        match attempt(&inputs, id, &session).await {
+        match attempt(&inputs, id, &node, &session).await {
             Attempt::Ended(outcome) => break Some(outcome),
             Attempt::Later(pause) => {
                 tokio::select! {
@@ -103,7 +104,7 @@ enum Attempt {
     NoMore,
 }
 
-async fn attempt(inputs: &Inputs, id: TransferId, session: &Session) -> Attempt {
+async fn attempt(inputs: &Inputs, id: TransferId, node: &Node, session: &Session) -> Attempt {
     let row = inputs.call(move |engine| engine.machine().store().transfer(id)).await;
     let Ok(Ok(Some(TransferRow { path: Some(path), size, root, done, state: TransferState::Running, .. }))) = row
     else {
@@ -118,13 +119,7 @@ async fn attempt(inputs: &Inputs, id: TransferId, session: &Session) -> Attempt 
         Err(SinkError::Busy) => return Attempt::Later(BUSY_POLL),
         Err(error) => return unwritable(&error),
     };
-    let stream = match session.open(FILE_PROTOCOL).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::debug!(%error, "cannot open a stream for a file");
-            return Attempt::Later(RETRY);
-        }
-    };
+    let Some(stream) = open(node, session).await else { return Attempt::Later(RETRY) };
     let progress = |held| {
         let noted =
             inputs.call(move |engine| engine.change::<_, StoreError>(|machine, _| machine.transfer_progress(id, held)));
@@ -141,6 +136,21 @@ async fn attempt(inputs: &Inputs, id: TransferId, session: &Session) -> Attempt 
         }
         FetchEnd::Disk(error) => unwritable(&error),
     }
+}
+
+/// Opens a stream for a file in a link's session, or in that which has replaced it while the link goes on.
+async fn open(node: &Node, session: &Session) -> Option<Stream> {
+    let opened = match (session.open_with(FILE_PROTOCOL, Priority::Bulk).await, session.peer().address()) {
+        (Err(OpenError::Draining), Some(peer)) => match node.connect(peer).await {
+            Ok(session) => session.open_with(FILE_PROTOCOL, Priority::Bulk).await,
+            Err(error) => {
+                tracing::debug!(%error, "cannot reach a contact for a file");
+                return None;
+            }
+        },
+        (opened, _) => opened,
+    };
+    opened.inspect_err(|error| tracing::debug!(%error, "cannot open a stream for a file")).ok()
 }
 
 fn unwritable(error: &SinkError) -> Attempt {

@@ -211,7 +211,7 @@ async fn run_errands(inputs: Inputs, node: Node, mut queue: mpsc::UnboundedRecei
             }
             Errand::Fetch(id, session) => {
                 fetches.retain(|_, fetch| !fetch.is_finished());
-                fetches.insert(id, tasks.spawn(moving::fetch(inputs.clone(), id, session)));
+                fetches.insert(id, tasks.spawn(moving::fetch(inputs.clone(), id, node.clone(), session)));
             }
             Errand::Abort(id) => {
                 if let Some(fetch) = fetches.remove(&id) {

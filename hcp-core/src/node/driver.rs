@@ -120,6 +120,7 @@ pub(super) fn start(
         id,
         peer,
         dialled_by,
+        delegation: machine.delegation().cloned(),
         standing: watch::Sender::new(Standing::Open),
         stats: Mutex::new(machine.stats()),
         signals: Default::default(),

@@ -10,6 +10,7 @@ use super::channel::{Command, Opened, Shared, Standing};
 use super::event::DialledBy;
 use super::stream::Stream;
 use crate::error::ErrorKind;
+use crate::identity::delegation::Delegation;
 use crate::session::{CLOSE_SHUTDOWN, MAX_PROTOCOL_NAME, Peer, Priority, SessionError, SessionStats};
 
 /// An encrypted connection with a peer, on which streams are opened. Cheap to clone.
@@ -31,6 +32,12 @@ impl Session {
     /// Which side has dialled.
     pub fn dialled_by(&self) -> DialledBy {
         self.shared.dialled_by
+    }
+
+    /// On the dialler's side, the delegation by which the peer speaks for the service that was dialled; `None` where it holds
+    /// the address's own key.
+    pub fn delegation(&self) -> Option<&Delegation> {
+        self.shared.delegation.as_ref()
     }
 
     /// The smoothed round trip; `None` before the first ping came back.

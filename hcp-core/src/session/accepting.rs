@@ -13,6 +13,7 @@ use super::tls::{self, ServerKey};
 use super::{
     CLOSE_PROTOCOL, CLOSE_REFUSED, ConnId, HANDSHAKE_TIMEOUT, Keepalive, Machine, SessionError, SessionId, machine,
 };
+use crate::identity::delegation::ReplicaCredentials;
 use crate::identity::{Identity, OnionAddress};
 use crate::wire::{Frame, FrameKind};
 
@@ -21,6 +22,8 @@ use crate::wire::{Frame, FrameKind};
 pub(crate) enum Credentials {
     /// Its own address.
     Identity(Identity),
+    /// The right to speak for a service; nothing of the node itself.
+    Replica(ReplicaCredentials),
 }
 
 /// What all connections of one listener have in common.
@@ -40,6 +43,11 @@ impl Acceptor {
         let (address, key, hello) = match credentials {
             Credentials::Identity(identity) => {
                 (identity.address(), ServerKey::Identity(identity.clone()), hello::hello(&[], &[]))
+            }
+            Credentials::Replica(replica) => {
+                let key = ServerKey::Session(replica.session_key().clone());
+                let hello = hello::hello(&replica.certificate().to_bytes(), &replica.delegation().to_bytes());
+                (replica.service(), key, hello)
             }
         };
         let config = tls::server_config(&key).map_err(SessionError::Tls)?;

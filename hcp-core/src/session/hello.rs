@@ -6,10 +6,9 @@ use prost::Message;
 use zeroize::Zeroizing;
 
 use super::limits::LEAST_WINDOW;
-use super::{
-    ConnId, Dialler, MAX_STREAM_WINDOW, MAX_STREAMS, Peer, STREAM_WINDOW, SessionError, SessionId, tls,
-};
+use super::{ConnId, Dial, Dialler, MAX_STREAM_WINDOW, MAX_STREAMS, Peer, STREAM_WINDOW, SessionError, SessionId, tls};
 use crate::identity::OnionAddress;
+use crate::identity::delegation::{self, Delegation};
 use crate::wire::session_proto as proto;
 use crate::wire::{Frame, FrameKind};
 
@@ -120,15 +119,13 @@ pub(super) fn hello(certificate: &[u8], delegation: &[u8]) -> Frame {
 #[derive(Debug)]
 pub(super) struct Greeted {
     pub(super) server_key: [u8; 32],
+    /// What lets the server key speak for the service, unless it is the dialled address itself.
+    pub(super) delegation: Option<Delegation>,
     pub(super) limits: PeerLimits,
 }
 
 /// Checks ALPN, the server key and HELLO, in this order: nothing is shown to who fails.
-pub(super) fn check_hello(
-    tls: &rustls::Connection,
-    frame: &Frame,
-    target: &OnionAddress,
-) -> Result<Greeted, SessionError> {
+pub(super) fn check_hello(tls: &rustls::Connection, frame: &Frame, dial: &Dial) -> Result<Greeted, SessionError> {
     if !tls::speaks_hcp(tls) {
         return Err(SessionError::NotHcp);
     }
@@ -137,17 +134,28 @@ pub(super) fn check_hello(
         return Err(SessionError::OutOfPlace("a frame before HELLO"));
     }
     let hello = proto::Hello::decode(&frame.payload[..]).map_err(|_| SessionError::Malformed("hello"))?;
-    check_server(target, &server_key, &hello)?;
+    let delegation = check_server(dial, &server_key, &hello)?;
     let limits = PeerLimits::parse(hello.window, hello.max_streams)?;
-    Ok(Greeted { server_key, limits })
+    Ok(Greeted { server_key, delegation, limits })
 }
 
-/// Checks that whoever holds `server_key` speaks for `target`.
-fn check_server(target: &OnionAddress, server_key: &[u8; 32], _hello: &proto::Hello) -> Result<(), SessionError> {
-    if server_key == target.public_key() {
-        return Ok(());
+/// Checks that whoever holds `server_key` speaks for whom was dialled, and gives the delegation that says so, if one is needed.
+fn check_server(dial: &Dial, server_key: &[u8; 32], hello: &proto::Hello) -> Result<Option<Delegation>, SessionError> {
+    if server_key == dial.target.public_key() {
+        return Ok(None);
     }
-    Err(SessionError::WrongKey)
+    if hello.certificate.is_empty() && hello.delegation.is_empty() {
+        return Err(SessionError::WrongKey);
+    }
+    let verified = delegation::verify(
+        dial.target,
+        &hello.certificate,
+        &hello.delegation,
+        server_key,
+        dial.unix_now,
+        &dial.floors,
+    )?;
+    Ok(Some(verified))
 }
 
 /// The dialler's PROOF.

@@ -19,6 +19,7 @@ use super::{
     CLOSE_SHUTDOWN, ConnId, HANDSHAKE_TIMEOUT, Keepalive, MAX_LANES, PRIMARY, Peer, Priority, SessionError, SessionId,
     SessionStats, StreamId, dialling,
 };
+use crate::identity::delegation::{Delegation, SerialFloors};
 use crate::identity::{Identity, OnionAddress};
 use crate::wire::session_proto as proto;
 use crate::wire::{Frame, FrameKind};
@@ -45,6 +46,8 @@ pub(crate) struct Dial {
     pub(crate) lanes: usize,
     /// The wall clock, in seconds since 1970: for the times of a delegation.
     pub(crate) unix_now: u64,
+    /// What the node knows of withdrawn delegations.
+    pub(crate) floors: SerialFloors,
 }
 
 /// What happened in a session.
@@ -76,7 +79,11 @@ pub(crate) enum Event {
 #[derive(Debug)]
 enum State {
     /// The dialler waits for HELLO. The ClientHello, until it is taken, is all that goes out.
-    Dialling { dial: Box<Dial>, first: Vec<u8>, began: Instant },
+    Dialling {
+        dial: Box<Dial>,
+        first: Vec<u8>,
+        began: Instant,
+    },
     Established,
     /// CLOSE goes when what waits before it has gone.
     Closing(u32),
@@ -89,6 +96,8 @@ struct Established {
     peer: Peer,
     secrets: Secrets,
     server_key: [u8; 32],
+    /// What the dialler verified, where the server key is not the dialled address.
+    delegation: Option<Delegation>,
     limits: PeerLimits,
     /// What the dialler's PROOF named.
     known: Option<SessionId>,
@@ -148,7 +157,10 @@ impl Machine {
         let secrets = Secrets::of(connection.tls())?;
         let mut machine = Self::new(now, connection, 2, keepalive);
         let Proved { peer, known, limits } = proved;
-        machine.establish(now, Established { peer, secrets, server_key, limits, known, confirmed: false });
+        machine.establish(
+            now,
+            Established { peer, secrets, server_key, delegation: None, limits, known, confirmed: false },
+        );
         Ok(machine)
     }
 
@@ -161,9 +173,9 @@ impl Machine {
 
     /// Takes in what came right behind PROOF. What is wrong with it comes out of [`Self::handle_timeout`].
     pub(super) fn with_rest(mut self, now: Instant, input: &[u8], alive: bool) -> Self {
-        let taken = self.handle_frames(now, PRIMARY).and_then(|()| {
-            if alive { self.handle_input(now, PRIMARY, input) } else { Err(SessionError::Lost) }
-        });
+        let taken = self
+            .handle_frames(now, PRIMARY)
+            .and_then(|()| if alive { self.handle_input(now, PRIMARY, input) } else { Err(SessionError::Lost) });
         if let Err(error) = taken {
             self.defer(now, error);
         }
@@ -207,7 +219,7 @@ impl Machine {
         let State::Dialling { dial, .. } = std::mem::replace(&mut self.state, State::Closed) else {
             return Err(SessionError::OutOfPlace("HELLO"));
         };
-        let greeted = hello::check_hello(self.primary.tls(), frame, &dial.target)?;
+        let greeted = hello::check_hello(self.primary.tls(), frame, &dial)?;
         let proof = hello::proof(self.primary.tls(), &dial.me, dial.known, &dial.target)?;
         let secrets = Secrets::of(self.primary.tls())?;
         self.primary.write_first(proof)?;
@@ -215,6 +227,7 @@ impl Machine {
             peer: Peer::Address(dial.target),
             secrets,
             server_key: greeted.server_key,
+            delegation: greeted.delegation,
             limits: greeted.limits,
             known: None,
             confirmed: false,
@@ -226,12 +239,7 @@ impl Machine {
     /// Takes bytes from the transport of `conn`. An error ends the session; what breaks a lane is an event instead. After
     /// an error only [`Self::close`] and [`Self::poll_output`] are of use. Events are to be polled after each call, of
     /// whatever method.
-    pub(crate) fn handle_input(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        mut input: &[u8],
-    ) -> Result<(), SessionError> {
+    pub(crate) fn handle_input(&mut self, now: Instant, conn: ConnId, mut input: &[u8]) -> Result<(), SessionError> {
         if let Some((_, error)) = self.deferred.take() {
             return Err(error);
         }
@@ -273,7 +281,8 @@ impl Machine {
             State::Established | State::Closing(_) => {
                 self.primary.handle_timeout(now, &self.keepalive)?;
                 let keepalive = &self.keepalive;
-                let dead = |(id, lane): (&ConnId, &mut Connection)| lane.handle_timeout(now, keepalive).err().map(|_| *id);
+                let dead =
+                    |(id, lane): (&ConnId, &mut Connection)| lane.handle_timeout(now, keepalive).err().map(|_| *id);
                 let dead: Vec<ConnId> = self.lanes.iter_mut().filter_map(dead).collect();
                 dead.into_iter().for_each(|lane| self.end_lane(lane));
                 Ok(())
@@ -418,6 +427,11 @@ impl Machine {
     /// The key that the acceptor showed in TLS, once established.
     pub(crate) fn server_key(&self) -> Option<[u8; 32]> {
         self.established.as_ref().map(|established| established.server_key)
+    }
+
+    /// What lets the acceptor speak for the service that this side dialled, where its key is not the service's own.
+    pub(crate) fn delegation(&self) -> Option<&Delegation> {
+        self.established.as_ref()?.delegation.as_ref()
     }
 
     /// Whether anything was heard from the peer after HELLO or PROOF.

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use super::SessionId;
 use crate::identity::Identity;
+use crate::identity::delegation::SessionKey;
 
 const ALPN: &[u8] = b"hcp/1";
 /// The DER prefix of an Ed25519 SubjectPublicKeyInfo (RFC 8410).
@@ -50,18 +51,22 @@ fn spki(key: &[u8; 32]) -> Vec<u8> {
 pub(super) enum ServerKey {
     /// Its own address.
     Identity(Identity),
+    /// One that a delegation lets speak for a service.
+    Session(SessionKey),
 }
 
 impl ServerKey {
     pub(super) fn public(&self) -> [u8; 32] {
         match self {
             Self::Identity(identity) => *identity.address().public_key(),
+            Self::Session(key) => *key.public_key().as_bytes(),
         }
     }
 
     fn sign(&self, message: &[u8]) -> [u8; 64] {
         match self {
             Self::Identity(identity) => identity.sign(message),
+            Self::Session(key) => key.sign(message),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! All that a replica needs to speak for a service.
 
 use std::fmt;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -9,9 +10,12 @@ use crate::identity::OnionAddress;
 
 /// A session key with the certificate and the delegation that let it speak for a service; they belong together.
 ///
-/// A [`KeyFile`](crate::identity::keyfile::KeyFile) holds it.
+/// A [`KeyFile`](crate::identity::keyfile::KeyFile) holds it. Clones share it; the key is overwritten when the last one is
+/// dropped.
 #[derive(Clone)]
-pub struct ReplicaCredentials {
+pub struct ReplicaCredentials(Arc<Parts>);
+
+struct Parts {
     service: OnionAddress,
     certificate: OwnerCertificate,
     delegation: Delegation,
@@ -42,7 +46,7 @@ impl ReplicaCredentials {
         if delegation.serial() < delegation.lowest_serial() {
             return Err(DelegationError::BelowFloor);
         }
-        Ok(Self { service, certificate, delegation, session_key })
+        Ok(Self(Arc::new(Parts { service, certificate, delegation, session_key })))
     }
 
     /// Checks that diallers whose clock says `unix_now` (Unix seconds) still take them.
@@ -50,32 +54,32 @@ impl ReplicaCredentials {
     /// # Errors
     /// The [`DelegationError`] that they would see.
     pub fn check(&self, unix_now: u64) -> Result<(), DelegationError> {
-        self.certificate.validity().check(
+        self.0.certificate.validity().check(
             unix_now,
             DelegationError::CertificateNotYetValid,
             DelegationError::CertificateExpired,
         )?;
-        self.delegation.validity().check(unix_now, DelegationError::NotYetValid, DelegationError::Expired)
+        self.0.delegation.validity().check(unix_now, DelegationError::NotYetValid, DelegationError::Expired)
     }
 
     /// The service that they speak for.
     pub fn service(&self) -> OnionAddress {
-        self.service
+        self.0.service
     }
 
     /// What the service's identity signed.
     pub fn certificate(&self) -> &OwnerCertificate {
-        &self.certificate
+        &self.0.certificate
     }
 
     /// What the owner key signed.
     pub fn delegation(&self) -> &Delegation {
-        &self.delegation
+        &self.0.delegation
     }
 
     /// What TLS shows.
     pub fn session_key(&self) -> &SessionKey {
-        &self.session_key
+        &self.0.session_key
     }
 
     /// The length of [`stored`](Self::stored).
@@ -85,10 +89,10 @@ impl ReplicaCredentials {
     pub(in crate::identity) fn stored(&self) -> Zeroizing<Vec<u8>> {
         // Never grows, so that no copy of the key stays behind in memory.
         let mut out = Zeroizing::new(Vec::with_capacity(Self::STORED_LEN));
-        out.extend_from_slice(self.service.public_key());
-        out.extend_from_slice(&self.certificate.to_bytes());
-        out.extend_from_slice(&self.delegation.to_bytes());
-        out.extend_from_slice(self.session_key.expanded().as_slice());
+        out.extend_from_slice(self.0.service.public_key());
+        out.extend_from_slice(&self.0.certificate.to_bytes());
+        out.extend_from_slice(&self.0.delegation.to_bytes());
+        out.extend_from_slice(self.0.session_key.expanded().as_slice());
         out
     }
 

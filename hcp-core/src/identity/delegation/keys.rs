@@ -115,7 +115,6 @@ impl SessionKey {
     }
 
     /// Signs TLS's handshake, and nothing else.
-    #[allow(dead_code, reason = "TLS signs with it")]
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
         self.0.sign(message)
     }

@@ -259,7 +259,8 @@ fn floors_are_kept_across_runs_and_shared_by_clones() {
     let floors = SerialFloors::new();
     let addresses: Vec<_> = (1..=3).map(|seed| Identity::from_seed(&[seed; 32]).address()).collect();
     floors.import([(addresses[0], 5), (addresses[1], 6), (addresses[2], 0)]);
-    floors.clone().import([(addresses[0], 4)]);
+    let shared = floors.clone();
+    shared.import([(addresses[0], 4)]);
     assert_eq!(floors.export(), [(addresses[1], 6), (addresses[0], 5)], "last reached last; 0 says nothing");
     let later = SerialFloors::new();
     later.import(floors.export());

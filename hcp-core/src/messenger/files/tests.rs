@@ -22,6 +22,7 @@ use super::*;
 use crate::identity::Identity;
 use crate::network::{MemoryNetwork, Network};
 use crate::node::{Access, Node, Session, Stream};
+use crate::session::Priority;
 
 const PROTOCOL: &str = "hcp/file/1";
 const ID: [u8; 16] = [7; 16];
@@ -88,7 +89,7 @@ impl Offered {
     }
 
     async fn fetch_into(&self, session: &Session, sink: Sink) -> FetchEnd {
-        let stream = session.open(PROTOCOL).await.unwrap();
+        let stream = session.open_with(PROTOCOL, Priority::Bulk).await.unwrap();
         let size = self.list.layout().size();
         let progress = |held| {
             assert!(held <= size);

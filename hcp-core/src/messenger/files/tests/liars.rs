@@ -224,7 +224,7 @@ async fn a_lying_receiver_gets_nothing_more() {
     ];
     for (name, lies) in lies {
         let (pair, mut ends) = Pair::serving(&offered).await;
-        let mut stream = pair.session.open(PROTOCOL).await.unwrap();
+        let mut stream = pair.session.open_with(PROTOCOL, Priority::Bulk).await.unwrap();
         for lie in lies {
             let _ = stream.send(lie).await;
         }
@@ -240,19 +240,19 @@ async fn a_receiver_that_stops_is_lost() {
     // More than a stream's window, so that the sender has to wait.
     let offered = Offered::new(3 * MIB).await;
     let (pair, mut ends) = Pair::serving(&offered).await;
-    let mut silent = pair.session.open(PROTOCOL).await.unwrap();
+    let mut silent = pair.session.open_with(PROTOCOL, Priority::Bulk).await.unwrap();
     let started = Instant::now();
     let (end, _) = ends.recv().await.unwrap();
     assert!(matches!(end, ServeEnd::PeerGone), "says nothing: {end}");
     assert_eq!(started.elapsed().as_secs(), LOST_AFTER.as_secs());
     assert!(silent.recv().await.is_err());
 
-    let mut stalling = pair.session.open(PROTOCOL).await.unwrap();
+    let mut stalling = pair.session.open_with(PROTOCOL, Priority::Bulk).await.unwrap();
     stalling.send(fetch_from_piece(0)).await.unwrap();
     let (end, _) = ends.recv().await.unwrap();
     assert!(matches!(end, ServeEnd::PeerGone), "reads nothing: {end}");
 
-    let mut mute = pair.session.open(PROTOCOL).await.unwrap();
+    let mut mute = pair.session.open_with(PROTOCOL, Priority::Bulk).await.unwrap();
     mute.send(fetch_from_piece(0)).await.unwrap();
     let mut bytes = 0;
     while let Ok(Some(message)) = mute.recv().await {
@@ -262,7 +262,7 @@ async fn a_receiver_that_stops_is_lost() {
     let (end, _) = tokio::time::timeout(Duration::from_secs(100), ends.recv()).await.unwrap().unwrap();
     assert!(matches!(end, ServeEnd::PeerGone), "confirms nothing: {end}");
 
-    let leaving = pair.session.open(PROTOCOL).await.unwrap();
+    let leaving = pair.session.open_with(PROTOCOL, Priority::Bulk).await.unwrap();
     drop(leaving);
     let (end, _) = ends.recv().await.unwrap();
     assert!(matches!(end, ServeEnd::PeerGone), "leaves: {end}");
