@@ -38,7 +38,7 @@ main() {
   run "${build[@]}"
   HCP_INTEROP_PEER=$(realpath "$target/debug/examples/interop-peer")
   export HCP_INTEROP_PEER PYTHONDONTWRITEBYTECODE=1
-  run "$venv/bin/python" -m pytest --rootdir "$interop" --config-file "$interop/pytest.ini" "${@:-$interop}"
+  run "$venv/bin/python" -m pytest --rootdir "$interop" --config-file "$interop/pytest.ini" "$interop" "$@"
 }
 
 main "$@"

@@ -8,7 +8,7 @@ from pathlib import Path
 from queue import Empty, Queue
 
 import pytest
-from hcp_reader.drive import PATIENCE, connect
+from hcp_reader.drive import PATIENCE
 from hcp_reader.keys import from_onion
 
 
@@ -66,4 +66,3 @@ def rust(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rust]:
     peer.end()
 
 
-__all__ = ["Rust", "connect", "rust"]

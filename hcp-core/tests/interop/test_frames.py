@@ -117,7 +117,8 @@ def test_delegations_get_the_verdict_that_the_document_gives() -> None:
     assert verdict(serial=4, floor=3, seen=5) == "below the floor"
     assert verdict(serial=6, floor=6) == "good"
     assert verdict(length=112) == "missing" and verdict(length=239) == "malformed"
+    # A change of the times alone may also put them into the wrong order.
     for at in range(32, 112):
-        assert verdict(change=at) == "certificate's signature"
+        assert verdict(change=at) in ("certificate's signature", "malformed" if at < 48 else "")
     for at in range(144, 240):
-        assert verdict(change=at) == "delegation's signature"
+        assert verdict(change=at) in ("delegation's signature", "malformed" if at < 160 else "")

@@ -65,22 +65,24 @@ def open_in_memory(
 class Tcp:
     """A session over TCP, with as many lanes as were joined. One thread: `until` moves everything."""
 
-    def __init__(self, session: Session, connection: socket.socket) -> None:
+    def __init__(
+        self, session: Session, connection: socket.socket, selector: selectors.BaseSelector | None = None
+    ) -> None:
         self.session = session
-        self._selector = selectors.DefaultSelector()
+        self._owns_selector = selector is None
+        self._selector = selector or selectors.DefaultSelector()
         self._sockets = dict[int, socket.socket]()
         self.add(0, connection)
 
     def add(self, conn: int, connection: socket.socket) -> None:
         connection.setblocking(False)
         self._sockets[conn] = connection
-        self._selector.register(connection, selectors.EVENT_READ, conn)
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._read(conn))
 
     def flush(self) -> None:
         """Writes what is ready."""
         for conn, connection in list(self._sockets.items()):
             if data := self.session.transmit(conn):
-                connection.setblocking(True)
                 connection.settimeout(PATIENCE)
                 try:
                     connection.sendall(data)
@@ -104,8 +106,7 @@ class Tcp:
             if not self._sockets:
                 raise Late(f"no connection is left; events so far: {list(self.session.events)}")
             for key, _ in self._selector.select(left):
-                self._read(key.data)
-            self.flush()
+                key.data()
 
     def event(self, what: str, patience: float = PATIENCE) -> Event:
         """Waits for the next event of a kind; others before it stay."""
@@ -138,18 +139,24 @@ class Tcp:
     def shut(self) -> None:
         for conn in list(self._sockets):
             self._drop(conn)
-        self._selector.close()
+        if self._owns_selector:
+            self._selector.close()
 
     def _read(self, conn: int) -> None:
+        if conn not in self._sockets:
+            return
         try:
             data = self._sockets[conn].recv(1 << 18)
         except OSError:
             data = b""
-        if data:
-            self.session.now = time.monotonic()
-            self.session.receive(conn, data)
-        else:
+        if not data:
             self._drop(conn)
+            return
+        self.session.now = time.monotonic()
+        try:
+            self.session.receive(conn, data)
+        finally:
+            self.flush()
 
     def _drop(self, conn: int) -> None:
         connection = self._sockets.pop(conn, None)
@@ -157,6 +164,98 @@ class Tcp:
             self._selector.unregister(connection)
             connection.close()
             self.session.lost(conn)
+
+
+class Host:
+    """An acceptor over TCP: it takes sessions, and lanes for them."""
+
+    def __init__(self, folder: Path, credentials: Credentials, suites: list[int] | None = None) -> None:
+        self.credentials, self.suites = credentials, suites
+        self.sessions = list[Tcp]()
+        self.proofs = list[Accepted]()
+        self.refused = list[JoinRequest]()
+        self.ended = list[Accepting]()
+        """Connections that ended before they were anything."""
+        self.replicas = list[Credentials]()
+        """What the next connections are shown instead: another replica answers."""
+        self._selector = selectors.DefaultSelector()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self._openings = set[socket.socket]()
+        aside = folder / f"new-{credentials.address.hex()}"
+        aside.write_text(str(self._listener.getsockname()[1]))
+        self._file = aside.rename(folder / f"{onion(credentials.address)}.{PORT}.{0:016x}")
+
+    def until(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+        """Moves the bytes of all connections until the condition holds."""
+        deadline = time.monotonic() + patience
+        while not condition():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Late("what was waited for did not come")
+            for tcp in self.sessions:
+                tcp.flush()
+            for key, _ in self._selector.select(min(left, 0.05)):
+                key.data()
+
+    def session(self) -> Tcp:
+        """Waits for the next session."""
+        known = len(self.sessions)
+        self.until(lambda: len(self.sessions) > known)
+        return self.sessions[-1]
+
+    def shut(self) -> None:
+        """Ends everything; a second call does nothing."""
+        if not self._file.exists():
+            return
+        self._file.unlink()
+        for tcp in self.sessions:
+            tcp.shut()
+        for connection in [*self._openings, self._listener]:
+            self._selector.unregister(connection)
+            connection.close()
+        self._selector.close()
+
+    def _accept(self) -> None:
+        connection, _ = self._listener.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        accepting = Accepting(self.replicas.pop(0) if self.replicas else self.credentials, self.suites)
+        self._openings.add(connection)
+        self._selector.register(connection, selectors.EVENT_READ, lambda: self._opening(accepting, connection))
+
+    def _opening(self, accepting: Accepting, connection: socket.socket) -> None:
+        try:
+            data = connection.recv(1 << 16)
+            outcome = accepting.feed(data) if data else None
+        except OSError:
+            data, outcome = b"", None
+        if not data:
+            self.ended.append(accepting)
+            self._forget(connection)
+            connection.close()
+        elif outcome is None:
+            connection.sendall(accepting.take())
+        else:
+            self._forget(connection)
+            self._begun(outcome, connection)
+
+    def _forget(self, connection: socket.socket) -> None:
+        self._selector.unregister(connection)
+        self._openings.remove(connection)
+
+    def _begun(self, outcome: Accepted | JoinRequest, connection: socket.socket) -> None:
+        if isinstance(outcome, Accepted):
+            self.proofs.append(outcome)
+            session = Session.accepted(outcome, time.monotonic())
+            self.sessions.append(Tcp(session, connection, self._selector))
+            return
+        for tcp in self.sessions:
+            if tcp.session.join(outcome):
+                tcp.add(outcome.number, connection)
+                return
+        self.refused.append(outcome)
+        connection.sendall(outcome.refuse())
+        connection.close()
 
 
 def connect(folder: Path, address: bytes) -> socket.socket:
@@ -169,16 +268,6 @@ def connect(folder: Path, address: bytes) -> socket.socket:
     connection = socket.create_connection(("127.0.0.1", int(found[0].read_text())), PATIENCE)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return connection
-
-
-def listen(folder: Path, address: bytes) -> socket.socket:
-    """Serves an address of a local network."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(PATIENCE)
-    aside = folder / f"new-{address.hex()}"
-    aside.write_text(str(listener.getsockname()[1]))
-    aside.rename(folder / f"{onion(address)}.{PORT}.{0:016x}")
-    return listener
 
 
 def begin(opening: Dialling | LaneDialling | Accepting, connection: socket.socket) -> Link | Accepted | JoinRequest:
@@ -200,15 +289,6 @@ def dial(dialling: Dialling, connection: socket.socket) -> Tcp:
     link = begin(dialling, connection)
     assert isinstance(link, Link)
     return Tcp(Session.dialled(dialling, link, time.monotonic()), connection)
-
-
-def accept(credentials: Credentials, listener: socket.socket) -> tuple[Accepted | JoinRequest, socket.socket]:
-    """The next connection, up to where it is a session or asks to be a lane."""
-    connection, _ = listener.accept()
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    outcome = begin(Accepting(credentials), connection)
-    assert not isinstance(outcome, Link)
-    return outcome, connection
 
 
 def join(tcp: Tcp, connection: socket.socket, number: int | None = None) -> tuple[int, LaneDialling]:

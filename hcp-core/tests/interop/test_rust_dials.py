@@ -1,0 +1,250 @@
+"""The library's node dials this implementation."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from conftest import Rust
+from hcp_reader import frames as fr
+from hcp_reader.delegation import certify, delegate
+from hcp_reader.drive import Host, Tcp, connect, dial
+from hcp_reader.frames import BULK_STREAM, CONTROL_STREAM, LIVE_STREAM
+from hcp_reader.handshake import HYBRID, PRE_SHARED_KEY, SERVER_NAME, SUPPORTED_GROUPS
+from hcp_reader.keys import Secret, onion
+from hcp_reader.opening import Credentials, Dialling
+from hcp_reader.schedule import SUITES
+from test_rust_serves import ask, check_padding
+
+Serve = Callable[..., Host]
+
+
+@pytest.fixture
+def serve(rust: Rust) -> Iterator[Serve]:
+    """Hosts on the folder of the node's network; they end with the test."""
+    hosts = list[Host]()
+
+    def make(credentials: Credentials | None = None, suites: list[int] | None = None) -> Host:
+        hosts.append(Host(rust.folder, credentials or Credentials.of(Secret()), suites))
+        return hosts[-1]
+
+    yield make
+    for host in hosts:
+        host.shut()
+
+
+def echo(tcp: Tcp) -> Callable[[], bool]:
+    """Sends back what comes on the first stream, and ends it when the peer does."""
+    session, number = tcp.session, 1
+
+    def step() -> bool:
+        stream = session.streams.get(number)
+        if stream is not None:
+            # By turns on every connection that there is, when it is bulk.
+            while (message := session.take(number)) is not None:
+                ways = sorted(session.conns)
+                session.send(number, message, way=ways[len(stream.kept) % len(ways)])
+            if stream.got_fin and not stream.sent_fin:
+                session.finish(number)
+        return session.closed is not None
+
+    return step
+
+
+@pytest.mark.parametrize("how", ["known", "anonymous"])
+@pytest.mark.parametrize(
+    ("word", "priority"), [("live", LIVE_STREAM), ("control", CONTROL_STREAM), ("bulk", BULK_STREAM)]
+)
+def test_a_node_dials_opens_a_stream_and_takes_its_echoes(
+    rust: Rust, serve: Serve, how: str, word: str, priority: int
+) -> None:
+    host = serve()
+    rust.say(f"dial {onion(host.credentials.address)} {how} py/echo/1 {word} 50 30000")
+    tcp = host.session()
+    assert tcp.session.peer == (rust.node if how == "known" else None)
+    assert host.proofs[0].known == b"" and host.proofs[0].limits.window == 655_360
+    assert host.proofs[0].limits.max_streams == 32
+    host.until(lambda: bool(tcp.session.streams))
+    stream = tcp.session.streams[1]
+    assert (stream.protocol, stream.priority) == ("py/echo/1", priority)
+    host.until(echo(tcp))
+    assert rust.line() == "ok" and tcp.session.closed == 0
+    check_padding(tcp.session.conns[0].tls.records, word != "bulk")
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_node_speaks_every_suite_and_offers_nothing_that_the_document_excludes(
+    rust: Rust, serve: Serve, suite: int
+) -> None:
+    host = serve(suites=[suite])
+    rust.say(f"greet {onion(host.credentials.address)} anonymous")
+    tls = host.session().session.conns[0].tls
+    assert rust.line("ok ") == onion(host.credentials.address)
+    assert tls.suite == suite
+    hello = getattr(tls, "client_hello")
+    # An empty renegotiation_info, as a suite number, is how some say that they do not renegotiate.
+    assert set(hello.suites) - {0x00FF} == set(SUITES)
+    assert hello.extensions[SUPPORTED_GROUPS] == b"\0\2" + HYBRID
+    assert not {SERVER_NAME, PRE_SHARED_KEY, 35, 42, 27} & set(hello.extensions)
+    assert tls.records[0] == 1_024
+
+
+def test_a_bulk_stream_travels_on_lanes_and_one_that_dies_loses_nothing(rust: Rust, serve: Serve) -> None:
+    host = serve()
+    rust.say(f"dial {onion(host.credentials.address)} known py/echo/1 bulk 300 100000")
+    tcp = host.session()
+    session, step, cut = tcp.session, echo(tcp), list[int]()
+    ended = dict[int, int]()
+
+    def running() -> bool:
+        # A lane is cut once it has carried something.
+        lanes = {number: conn for number, conn in session.conns.items() if number}
+        for number, conn in lanes.items():
+            ended[number] = conn.frames[fr.BULK]
+            assert set(conn.frames) <= {fr.BULK, fr.PING, fr.PONG, fr.CLOSE}
+        busy = [number for number in lanes if ended[number] > 20]
+        if busy and len(cut) < 2:
+            cut.append(busy[0])
+            check_padding(lanes[busy[0]].tls.records, False)
+            tcp.cut(busy[0])
+        return step()
+
+    host.until(running, 50)
+    assert rust.line() == "ok" and session.closed == 0
+    assert len(cut) == 2 and not host.refused
+    # Numbers go up and none is used twice, or `join` had refused it.
+    assert len(session.lane_numbers) >= 2
+
+
+def test_a_lane_that_reaches_another_replica_shows_nothing_and_is_dialled_again(rust: Rust, serve: Serve) -> None:
+    service, owner = Secret(), Secret()
+    now = int(time.time())
+    certificate = certify(service, owner.public, now - 100, now + 100)
+
+    def replica() -> Credentials:
+        session = Secret()
+        delegation = delegate(owner, service.public, session.public, now - 100, now + 100)
+        return Credentials(session, service.public, certificate, delegation)
+
+    host = serve(replica())
+    rust.say(f"dial {onion(service.public)} anonymous py/echo/1 bulk 300 100000")
+    tcp = host.session()
+    host.replicas += [replica(), replica()]
+    host.until(echo(tcp), 50)
+    assert rust.line() == "ok" and not host.replicas
+    assert len(host.ended) == 2 and tcp.session.lane_numbers
+    for ended in host.ended:
+        # Nothing came behind the ClientHello, not even Finished.
+        assert not ended.tls.records and not getattr(ended.tls, "_done")
+
+
+Papers = Callable[[Secret, Secret, Secret, int], tuple[bytes, bytes]]
+
+
+def replicas() -> Iterator[tuple[str, Papers, str]]:
+    """What a service shows: how it is made of service, owner, session key and time; what the node says of it."""
+    day = 86_400
+
+    def papers(
+        service: Secret, owner: Secret, session: Secret, now: int, *, certified: int = day, delegated: int = day,
+        serial: int = 7, floor: int = 5, early: int = 0,
+    ) -> tuple[bytes, bytes]:
+        certificate = certify(service, owner.public, now - day, now + certified)
+        begin = now - day + early
+        return certificate, delegate(owner, service.public, session.public, begin, now + delegated, serial, floor)
+
+    def flipped(at: int) -> Papers:
+        def make(service: Secret, owner: Secret, session: Secret, now: int) -> tuple[bytes, bytes]:
+            both = bytearray(b"".join(papers(service, owner, session, now)))
+            both[at] ^= 1
+            return bytes(both[:112]), bytes(both[112:])
+
+        return make
+
+    yield "good", papers, "ok"
+    yield "nothing at all", lambda *_: (b"", b""), "error"
+    yield "expired", lambda *a: papers(*a, delegated=-400), "expired"
+    yield "not yet valid", lambda *a: papers(*a, early=day + 400), "not valid yet"
+    yield "certificate expired", lambda *a: papers(*a, certified=-400), "expired"
+    yield "below its own floor", lambda *a: papers(*a, serial=4), "below the lowest"
+    yield "tampered certificate", flipped(60), "error"
+    yield "tampered delegation", flipped(112 + 80), "error"
+    yield "another session key", lambda s, o, _, now: papers(s, o, Secret(), now), "error"
+    yield "a foreign service", lambda _, o, k, now: papers(Secret(), o, k, now), "error"
+    yield "another owner", lambda s, o, k, now: (papers(s, o, k, now)[0], papers(s, Secret(), k, now)[1]), "error"
+    yield "one byte short", lambda *a: (papers(*a)[0], papers(*a)[1][:-1]), "error"
+
+
+@pytest.mark.parametrize("case", list(replicas()), ids=lambda case: case[0])
+def test_a_node_checks_a_delegation_before_it_shows_anything(
+    rust: Rust, serve: Serve, case: tuple[str, Papers, str]
+) -> None:
+    _, make, verdict = case
+    service, owner, session = Secret(), Secret(), Secret()
+    certificate, delegation = make(service, owner, session, int(time.time()))
+    host = serve(Credentials(session, service.public, certificate, delegation))
+    rust.say(f"greet {onion(service.public)} known")
+    if verdict == "ok":
+        assert host.session().session.peer == rust.node
+        assert rust.line("ok ") == onion(service.public)
+        return
+    host.until(lambda: bool(host.ended))
+    line = rust.line("error ")
+    assert verdict == "error" or verdict in line, line
+    assert not host.ended[0].tls.records and not getattr(host.ended[0].tls, "_done"), "the dialler showed itself"
+
+
+def test_a_node_remembers_the_highest_floor_of_a_service(rust: Rust, serve: Serve) -> None:
+    service, owner, session = Secret(), Secret(), Secret()
+    now = int(time.time())
+    certificate = certify(service, owner.public, now - 100, now + 100)
+    for serial, floor, good in ((9, 9, True), (8, 2, False), (9, 2, True)):
+        delegation = delegate(owner, service.public, session.public, now - 100, now + 100, serial, floor)
+        host = serve(Credentials(session, service.public, certificate, delegation))
+        rust.say(f"greet {onion(service.public)} anonymous")
+        host.until(lambda host=host, good=good: bool(host.sessions if good else host.ended))
+        rust.line("ok " if good else "error ")
+        host.shut()
+
+
+def test_a_node_refuses_an_acceptor_that_greets_wrongly(rust: Rust, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    for frame in (
+        fr.control(fr.HELLO, window=532_479, max_streams=32),
+        fr.control(fr.HELLO, window=8_388_609, max_streams=32),
+        fr.control(fr.PROOF, window=655_360),
+        fr.Frame(fr.HELLO, 0, b"\x0a"),
+        fr.Frame(13),
+    ):
+        host = serve()
+        with monkeypatch.context() as patch:
+            patch.setattr("hcp_reader.opening.flush", lambda _frames, size, frame=frame: fr.flush([frame], size))
+            rust.say(f"greet {onion(host.credentials.address)} known")
+            host.until(lambda host=host: bool(host.ended))
+        rust.line("error ")
+        assert not host.ended[0].tls.records
+        host.shut()
+
+
+def test_of_two_sessions_dialled_at_once_one_is_replaced(rust: Rust, serve: Serve) -> None:
+    for seed in range(4):
+        me = Secret(bytes([seed]) * 32)
+        host = serve(Credentials.of(me))
+        rust.say(f"greet {onion(me.public)} known")
+        theirs = host.session()
+        assert rust.line("ok ") == onion(me.public)
+        # The dialling side names no session: it says that it holds none, whatever the node thinks.
+        ours = dial(Dialling(rust.node, me), connect(rust.folder, rust.node))
+        if rust.node < me.public:
+            # The node chooses: the last one goes on, and it drains the other.
+            theirs.event("drain")
+            assert theirs.event("closed").code == 4
+            stream = ask(ours, "test/echo/1", b"goes on")
+            assert ours.message(stream) == b"goes on"
+        else:
+            # This side would choose; the node keeps both until it does.
+            for tcp in (theirs, ours):
+                stream = ask(tcp, "test/echo/1", b"both")
+                assert tcp.message(stream) == b"both"
+            theirs.session.close(4)
+            theirs.gone()
+        ours.shut()
+        host.shut()
