@@ -6,7 +6,7 @@
 //!
 //! - `dial ONION known|anonymous PROTOCOL live|bulk|control COUNT SIZE`: opens a stream, sends COUNT messages of SIZE bytes
 //!   while it takes their echoes, and says `ok`, or `error` and why.
-//! - `greet ONION known|anonymous`: makes a session, and says `ok` and who the peer is, or `error` and why.
+//! - `greet ONION known|anonymous`: makes a session and holds it, and says `ok` and who the peer is, or `error` and why.
 //!
 //! It ends with its standard input. The protocols that it serves are the functions below.
 
@@ -62,10 +62,11 @@ async fn main() -> Result<(), Failure> {
             }
         }
     });
+    let mut held = Vec::new();
     while let Some(line) = commands.recv().await {
         let words: Vec<&str> = line.split(' ').collect();
         let answer = match words[..] {
-            ["greet", address, how] => greet(&node, address, how).await,
+            ["greet", address, how] => greet(&node, address, how, &mut held).await,
             ["dial", address, how, protocol, priority, count, size] => {
                 dial(&node, [address, how], [protocol, priority], count.parse()?, size.parse()?).await
             }
@@ -176,9 +177,11 @@ async fn session(node: &Node, address: &str, how: &str) -> Result<Session, Failu
     })
 }
 
-async fn greet(node: &Node, address: &str, how: &str) -> Result<String, Failure> {
+async fn greet(node: &Node, address: &str, how: &str, held: &mut Vec<Session>) -> Result<String, Failure> {
     let session = session(node, address, how).await?;
-    Ok(format!("ok {}", session.peer().address().map_or_else(|| "anonymous".to_owned(), |peer| peer.to_string())))
+    let peer = session.peer().address();
+    held.push(session);
+    Ok(format!("ok {}", peer.map_or_else(|| "anonymous".to_owned(), |peer| peer.to_string())))
 }
 
 async fn dial(node: &Node, who: [&str; 2], what: [&str; 2], count: u32, size: usize) -> Result<String, Failure> {

@@ -224,27 +224,46 @@ def test_a_node_refuses_an_acceptor_that_greets_wrongly(rust: Rust, serve: Serve
         host.shut()
 
 
-def test_of_two_sessions_dialled_at_once_one_is_replaced(rust: Rust, serve: Serve) -> None:
-    for seed in range(4):
-        me = Secret(bytes([seed]) * 32)
-        host = serve(Credentials.of(me))
-        rust.say(f"greet {onion(me.public)} known")
-        theirs = host.session()
-        assert rust.line("ok ") == onion(me.public)
-        # The dialling side names no session: it says that it holds none, whatever the node thinks.
-        ours = dial(Dialling(rust.node, me), connect(rust.folder, rust.node))
-        if rust.node < me.public:
-            # The node chooses: the last one goes on, and it drains the other.
-            theirs.event("drain")
-            assert theirs.event("closed").code == 4
-            stream = ask(ours, "test/echo/1", b"goes on")
-            assert ours.message(stream) == b"goes on"
-        else:
-            # This side would choose; the node keeps both until it does.
-            for tcp in (theirs, ours):
-                stream = ask(tcp, "test/echo/1", b"both")
-                assert tcp.message(stream) == b"both"
-            theirs.session.close(4)
-            theirs.gone()
-        ours.shut()
-        host.shut()
+def lower_and_higher(rust: Rust) -> tuple[Secret, Secret]:
+    """Keys of this side: one with a lower address than the node's, and one with a higher one."""
+    while not (lower := Secret()).public < rust.node:
+        pass
+    while not (higher := Secret()).public > rust.node:
+        pass
+    return lower, higher
+
+
+def both_dial(rust: Rust, host: Host, me: Secret, names_the_other: bool) -> tuple[Tcp, Tcp]:
+    """A session that the node dialled, and behind it one that this side did."""
+    rust.say(f"greet {onion(me.public)} known")
+    theirs = host.session()
+    assert rust.line("ok ") == onion(me.public)
+    # The node counts its own as established by now, since it has said so.
+    known = theirs.session.id if names_the_other else b""
+    ours = dial(Dialling(rust.node, me, known=known), connect(rust.folder, rust.node))
+    return theirs, ours
+
+
+@pytest.mark.parametrize("names_the_other", [False, True])
+def test_of_two_sessions_the_side_with_the_lower_address_chooses(
+    rust: Rust, serve: Serve, names_the_other: bool
+) -> None:
+    lower, higher = lower_and_higher(rust)
+    # The node chooses: the last one goes on, unless its dialler says that it still holds the other.
+    theirs, ours = both_dial(rust, serve(Credentials.of(higher)), higher, names_the_other)
+    goes_on, replaced = (theirs, ours) if names_the_other else (ours, theirs)
+    replaced.event("drain")
+    assert replaced.event("closed").code == 4
+    stream = ask(goes_on, "test/echo/1", b"goes on")
+    assert goes_on.message(stream) == b"goes on"
+    ours.shut()
+    # This side would choose: the node keeps both until it does.
+    theirs, ours = both_dial(rust, serve(Credentials.of(lower)), lower, names_the_other)
+    for tcp in (theirs, ours):
+        stream = ask(tcp, "test/echo/1", b"both")
+        assert tcp.message(stream) == b"both"
+    theirs.session.close(4)
+    theirs.gone()
+    stream = ask(ours, "test/echo/1", b"goes on")
+    assert ours.message(stream) == b"goes on"
+    ours.shut()

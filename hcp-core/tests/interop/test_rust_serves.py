@@ -1,6 +1,8 @@
 """This implementation dials the library's node."""
 
 import hashlib
+import select
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +14,7 @@ from hcp_reader.delegation import DelegationRefused, Floors
 from hcp_reader.drive import PATIENCE, Tcp, begin, connect, dial, join
 from hcp_reader.frames import BULK_STREAM, CONTROL_STREAM, LIVE_STREAM, Frame, control, padme
 from hcp_reader.keys import Secret, onion
-from hcp_reader.opening import Dialling, LaneDialling, join_mac
+from hcp_reader.opening import Dialling, LaneDialling, Link, join_mac
 from hcp_reader.schedule import MAX_FRAGMENT, SUITES
 from hcp_reader.stream import MAX_MESSAGE
 
@@ -523,3 +525,45 @@ def test_the_nodes_flights_have_one_length_each(rust: Rust) -> None:
             lengths.add(length)
             connection.close()
         assert len(lengths) == 1
+
+
+def test_who_is_silent_is_asked_and_then_given_up(rust: Rust) -> None:
+    """A session whose peer says nothing ends after 15 s, a beginning that does not end after 20 s."""
+    begun = time.monotonic()
+    silent = connect(rust.folder, rust.node)
+    dialling = Dialling(rust.node, Secret())
+    link = begin(dialling, silent)
+    assert isinstance(link, Link)
+    nothing, half, hello_only = (connect(rust.folder, rust.node) for _ in range(3))
+    hello = Dialling(rust.node).take()
+    half.sendall(hello[:700])
+    hello_only.sendall(hello)
+    pings, ends = list[float](), dict[socket.socket, float]()
+    waiting = {silent, nothing, half, hello_only}
+    while waiting:
+        readable, _, _ = select.select(list(waiting), [], [], 30)
+        assert readable, "a connection that nobody needs stays"
+        for connection in readable:
+            try:
+                data = connection.recv(1 << 16)
+            except ConnectionError:
+                data = b""
+            now = time.monotonic() - begun
+            if not data:
+                ends[connection] = now
+                waiting.remove(connection)
+                connection.close()
+            elif connection is silent:
+                link.tls.feed(data)
+                for frame in link.parser.feed(link.tls.received):
+                    if frame.kind == fr.PING and now < 1:
+                        # One that measures the round trip: from here on there is silence.
+                        link.tls.write(fr.flush([Frame(fr.PONG, 0, frame.payload)]))
+                        silent.sendall(link.tls.take())
+                    elif frame.kind == fr.PING:
+                        pings.append(now)
+                link.tls.received.clear()
+    # One PING alone, since it is not answered. Seconds of slack: the machine may be busy.
+    assert len(pings) == 1 and 4.9 <= pings[0] <= 9
+    assert 14.9 <= ends.pop(silent) <= 19
+    assert all(19.9 <= at <= 24 for at in ends.values()), ends
