@@ -16,7 +16,7 @@ from hcp_reader.frames import BULK_STREAM, CONTROL_STREAM, LIVE_STREAM, Frame, c
 from hcp_reader.keys import Secret, onion
 from hcp_reader.opening import Dialling, LaneDialling, Link, join_mac
 from hcp_reader.schedule import MAX_FRAGMENT, SUITES
-from hcp_reader.stream import MAX_MESSAGE
+from hcp_reader.stream import MAX_MESSAGE, Kept
 
 Connect = Callable[..., Tcp]
 
@@ -279,6 +279,64 @@ def test_a_length_beyond_the_limit_is_an_error_as_soon_as_the_header_is_there(di
     assert tcp.event("closed").code == 1
 
 
+def test_a_lane_that_is_closed_in_order_leaves_the_session(rust: Rust, dialled: Connect) -> None:
+    tcp = dialled(me=Secret())
+    conn, _ = join(tcp, connect(rust.folder, rust.node))
+    tcp.session.raw(control(fr.CLOSE), conn)
+    tcp.until(lambda: conn not in tcp.session.conns)
+    barrier(tcp)
+
+
+def test_a_lane_does_not_serve_a_stream_that_was_never_opened(rust: Rust, dialled: Connect) -> None:
+    tcp = dialled(me=Secret())
+    conn, _ = join(tcp, connect(rust.folder, rust.node))
+    tcp.session.raw(fr.bulk(1, 0, b"x"), conn)
+    tcp.flush()
+    assert tcp.event("closed").code == 1
+
+
+def test_frames_without_a_payload_may_stand_anywhere_in_a_message(dialled: Connect) -> None:
+    tcp = dialled()
+    stream = ask(tcp, "test/echo/1")
+    for frame in (
+        Frame(fr.DATA, stream, b"", fr.MORE),
+        Frame(fr.DATA, stream, b"a", fr.MORE),
+        Frame(fr.DATA, stream, b"", fr.MORE),
+        Frame(fr.DATA, stream, b""),
+    ):
+        tcp.session.raw(frame)
+    assert tcp.message(stream) == b"a"
+
+
+def test_a_place_that_came_already_is_ignored_and_costs_nothing(dialled: Connect) -> None:
+    tcp = dialled()
+    stream = ask(tcp, "test/sink/1", priority=BULK_STREAM)
+    # More than a window in all: only the first of each place may count.
+    for place in (1, 0):
+        for _ in range(20):
+            tcp.session.raw(fr.bulk(stream, place, bytes([place]) * 60_000))
+    for _ in range(2):
+        tcp.session.raw(fr.bulk(stream, 2, b"", fr.FIN))
+    found = tcp.session.streams[stream]
+    found.next_out, found.sent_fin = 3, True
+    found.kept = {place: Kept(Frame(fr.BULK), 0) for place in range(3)}
+    wanted = hashlib.sha256(bytes(60_000) + b"\1" * 60_000).digest()
+    assert tcp.message(stream) == (2).to_bytes(4, "big") + wanted
+    tcp.event("finished")
+    tcp.until(lambda: stream in tcp.session.ended)
+
+
+def test_a_peer_that_serves_no_streams_is_opened_none(rust: Rust) -> None:
+    def none(proof: Frame) -> Frame:
+        return Frame(fr.PROOF, 0, proof.payload + bytes.fromhex("2800"))
+
+    tcp = dial(Dialling(rust.node, Secret(), tamper=none), connect(rust.folder, rust.node))
+    stream = ask(tcp, "test/call-back/1", b"py/none/1", b"x")
+    tcp.until(lambda: bool(tcp.session.streams[stream].messages), 5)
+    assert not [event for event in tcp.session.events if event.what == "opened"]
+    tcp.shut()
+
+
 def test_frames_for_a_stream_that_is_over_are_ignored(dialled: Connect) -> None:
     tcp = dialled()
     stream = ask(tcp, "test/echo/1")
@@ -304,6 +362,9 @@ def change(**fields: Any) -> Callable[[Frame], Frame]:
         pytest.param(lambda _: control(fr.PROOF, address=Secret().public, window=655_360, max_streams=32), id="unsigned"),
         pytest.param(lambda _: control(fr.PROOF, signature=bytes(64), window=655_360, max_streams=32), id="nobody"),
         pytest.param(change(known=bytes(15)), id="a short session id"),
+        pytest.param(
+            lambda _: control(fr.PROOF, known=bytes(16), window=655_360, max_streams=32), id="a session of nobody"
+        ),
         pytest.param(change(window=532_479), id="a window that is too small"),
         pytest.param(change(window=8_388_609), id="a window that is too large"),
         pytest.param(lambda _: OPEN_ECHO, id="no PROOF"),
@@ -442,9 +503,12 @@ def test_joins_that_do_not_fit_are_all_refused_alike(rust: Rust, dialled: Connec
     barrier(tcp)
 
 
-def test_a_lane_takes_nothing_but_bulk_and_pings(rust: Rust, dialled: Connect) -> None:
+def test_a_lane_takes_nothing_but_bulk_pings_and_what_is_optional(rust: Rust, dialled: Connect) -> None:
     tcp = dialled(me=Secret())
     conn, _ = join(tcp, connect(rust.folder, rust.node))
+    tcp.session.raw(Frame(200, 5, b"optional", 7), conn)
+    tcp.session.ping(conn)
+    tcp.event("pong")
     tcp.session.raw(OPEN_ECHO, conn)
     tcp.flush()
     assert tcp.event("closed").code == 1
