@@ -12,6 +12,8 @@ pub mod ctor;
 #[cfg(feature = "messenger")]
 mod dbkey;
 pub mod delegation;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod key;
 pub mod keyfile;
 mod logkey;

@@ -28,8 +28,8 @@ use tokio::task::JoinSet;
 
 use self::dial::Established;
 use self::driver::{Environment, Lanes};
-use self::event::{Telling, count};
 pub use self::event::{DialledBy, EVENT_QUEUE, NodeEvent, NodeEvents, NodeStats};
+use self::event::{Telling, count};
 use self::ledger::Ledger;
 pub use self::ledger::NODE_MEMORY;
 pub use self::reconnect::{Backoff, BackoffError, HEALTHY_SESSION, MAX_BACKOFF, MIN_BACKOFF, Maintained};

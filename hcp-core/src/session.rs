@@ -9,6 +9,8 @@ mod accepting;
 mod bulk;
 mod connection;
 mod dialling;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod hello;
 mod lanes;
 mod limits;

@@ -10,6 +10,7 @@ pub mod fault {
 
     pub use crate::messenger::fault::POINTS;
 }
+pub mod fuzz;
 #[cfg(feature = "tor")]
 mod socks;
 #[cfg(all(feature = "tor", unix))]

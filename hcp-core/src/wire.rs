@@ -3,6 +3,8 @@
 //! Limits are checked against the header, before anything is allocated for a payload.
 
 mod frame;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod padding;
 mod proto;
 

@@ -24,6 +24,8 @@
 
 mod file;
 mod format;
+#[cfg(feature = "testing")]
+pub(super) mod fuzz;
 
 use std::io;
 use std::path::PathBuf;

@@ -31,8 +31,7 @@ pub(super) async fn establish(
     let mut input = vec![0; READ_BUFFER];
     let error = loop {
         let deadline = machine.poll_timeout();
-        let step =
-            pipe.step(&mut input, deadline, |out| machine.poll_output(Instant::now(), PRIMARY, out)).await?;
+        let step = pipe.step(&mut input, deadline, |out| machine.poll_output(Instant::now(), PRIMARY, out)).await?;
         let moved = match step {
             Step::Read(n) => {
                 // As late as can be: a session that the peer dialled may have come in between.

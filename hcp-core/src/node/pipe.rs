@@ -50,11 +50,7 @@ impl Pipe {
 
     /// Writes once, and flushes once there is no more. `fill` is asked for more when all was taken, so that little waits in
     /// front of what is urgent. Pending also when there is nothing to do.
-    pub(super) fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        fill: impl FnOnce(&mut Vec<u8>),
-    ) -> Poll<io::Result<()>> {
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, fill: impl FnOnce(&mut Vec<u8>)) -> Poll<io::Result<()>> {
         if self.written == self.output.len() {
             self.output.clear();
             self.written = 0;

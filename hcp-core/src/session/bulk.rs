@@ -93,7 +93,10 @@ impl BulkSender {
     }
 
     fn sent_at(&self, place: u64) -> Option<&Sent> {
-        place.checked_sub(self.acknowledged).and_then(|index| usize::try_from(index).ok()).and_then(|i| self.sent.get(i))
+        place
+            .checked_sub(self.acknowledged)
+            .and_then(|index| usize::try_from(index).ok())
+            .and_then(|i| self.sent.get(i))
     }
 }
 
@@ -125,7 +128,8 @@ impl BulkReceiver {
             return Ok(true);
         }
         let behind_the_end = self.end.is_some_and(|end| frame.place >= end);
-        let ends_too_early = frame.flags & FLAG_FIN != 0 && self.ahead.last_key_value().is_some_and(|(last, _)| *last > frame.place);
+        let ends_too_early =
+            frame.flags & FLAG_FIN != 0 && self.ahead.last_key_value().is_some_and(|(last, _)| *last > frame.place);
         if behind_the_end || ends_too_early || frame.place == u64::MAX {
             return Err(SessionError::OutOfPlace("a frame behind the end of a stream"));
         }

@@ -55,10 +55,13 @@ impl Secrets {
 
     /// The frame that makes a connection lane `number` of this session.
     pub(super) fn join(&self, number: ConnId, lane: &rustls::Connection) -> Result<Frame, SessionError> {
-        let exporter = tls::lane_exporter(lane).map_err(SessionError::Tls)?;
-        let mac = hmac::sign(&self.key(), &join_message(&self.id, number, &exporter));
+        tls::lane_exporter(lane).map(|exporter| self.join_over(number, &exporter)).map_err(SessionError::Tls)
+    }
+
+    pub(super) fn join_over(&self, number: ConnId, exporter: &[u8; 32]) -> Frame {
+        let mac = hmac::sign(&self.key(), &join_message(&self.id, number, exporter));
         let payload = [&self.id.0[..], &number.to_be_bytes(), mac.as_ref()].concat();
-        Ok(Frame::new(FrameKind::Join, 0, 0, payload.into()))
+        Frame::new(FrameKind::Join, 0, 0, payload.into())
     }
 
     /// Whether JOIN was made by the other side of this session for this very connection. Takes the same time either way.

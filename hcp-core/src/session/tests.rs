@@ -1,3 +1,9 @@
 //! What a session does and what it refuses.
 
+mod bulk;
+mod handshake;
+mod harness;
+mod hostile;
 mod replicas;
+mod streams;
+mod vectors;

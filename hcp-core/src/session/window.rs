@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::limits::LEAST_WINDOW;
 use super::{MAX_STREAM_WINDOW, STREAM_WINDOW, SessionError};
 
 /// The receiving side's account of one stream.
@@ -37,8 +38,15 @@ impl ReceiveWindow {
         Ok(())
     }
 
-    /// Counts what the application took; returns credit to announce, in big steps. May take growth out of `pool`.
-    pub(super) fn consume(&mut self, now: Instant, cost: u64, round_trip: Option<Duration>, pool: &mut u64) -> Option<u64> {
+    /// Counts what the application took; returns credit to announce, in big steps, yet so that a sender to whom all is given
+    /// back but the last step can still send the longest message. May take growth out of `pool`.
+    pub(super) fn consume(
+        &mut self,
+        now: Instant,
+        cost: u64,
+        round_trip: Option<Duration>,
+        pool: &mut u64,
+    ) -> Option<u64> {
         self.held = self.held.saturating_sub(cost);
         self.returnable += cost;
         self.consumed += cost;
@@ -53,7 +61,7 @@ impl ReceiveWindow {
             self.began = now;
             self.consumed = 0;
         }
-        if grown > 0 || self.returnable >= self.size / 4 {
+        if grown > 0 || self.returnable >= (self.size / 4).min(self.size - LEAST_WINDOW) {
             return Some(std::mem::take(&mut self.returnable) + grown);
         }
         None
@@ -99,7 +107,7 @@ mod tests {
             let mut window = ReceiveWindow::new(now);
             let mut allowed = STREAM_WINDOW;
             for _ in 0..8_000 {
-                now += if fast { Duration::from_micros(900) } else { Duration::from_millis(9) };
+                now += if fast { Duration::from_micros(100) } else { Duration::from_millis(9) };
                 window.receive(16_384).unwrap();
                 allowed -= 16_384;
                 allowed += window.consume(now, 16_384, Some(round_trip), &mut pool).unwrap_or(0);
@@ -107,6 +115,18 @@ mod tests {
             }
             assert_eq!(window.size, expected);
             assert_eq!(pool, SESSION_GROWTH - window.growth());
+        }
+    }
+
+    #[test]
+    fn a_sender_whose_messages_were_all_taken_can_send_the_longest_one() {
+        let now = Instant::now();
+        let (mut window, mut allowed) = (ReceiveWindow::new(now), STREAM_WINDOW);
+        for cost in (0..500).map(|i| 64 + i * 97 % 40_000) {
+            window.receive(cost).unwrap();
+            allowed -= cost;
+            allowed += window.consume(now, cost, None, &mut 0).unwrap_or(0);
+            assert!(allowed >= LEAST_WINDOW, "{allowed}");
         }
     }
 

@@ -9,7 +9,9 @@ use crate::node::channel::{Channel, Command, End, Inbox, Left, Opened, Standing}
 use crate::node::session::Session;
 use crate::node::stream::Stream;
 use crate::node::{RESET_BUSY, RESET_DROPPED};
-use crate::session::{CLOSE_SHUTDOWN, Event, MAX_STREAMS, Priority, RESET_DRAINING, SessionError, StreamId, message_cost};
+use crate::session::{
+    CLOSE_SHUTDOWN, Event, MAX_STREAMS, Priority, RESET_DRAINING, SessionError, StreamId, message_cost,
+};
 use tokio::time::Instant;
 
 /// Handlers of one session that run at once. Twice the streams that may be open: a peer that resets and opens in turn

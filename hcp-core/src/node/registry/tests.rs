@@ -205,7 +205,8 @@ impl World {
                 self.life[side] += 1;
                 self.dialling[side] = None;
                 let lives = self.life;
-                let dead: Vec<u32> = self.connections.iter().filter(|(_, c)| c.life != lives).map(|(id, _)| *id).collect();
+                let dead: Vec<u32> =
+                    self.connections.iter().filter(|(_, c)| c.life != lives).map(|(id, _)| *id).collect();
                 for id in dead {
                     self.after(KEEPALIVE, What::Lost { id, by: 1 - side });
                 }

@@ -1,0 +1,250 @@
+//! What the corpora hold: the vectors, and what one can make of them and of the protocol's document.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::{env, fs};
+
+use data_encoding::HEXLOWER;
+use hcp_core::identity::delegation::{
+    Delegation, OwnerCertificate, OwnerKey, ReplicaCredentials, Round, SessionKey, Validity,
+};
+use hcp_core::identity::keyfile::{Argon2Cost, KeyFile, Protection, StoredKey};
+use hcp_core::identity::{Identity, Passphrase};
+use serde_json::Value;
+
+type Entries = BTreeMap<String, Vec<u8>>;
+
+/// The corpus of each target, by name.
+pub(crate) fn all(vectors: &Path) -> BTreeMap<&'static str, Entries> {
+    let cases = delegation_cases(vectors);
+    BTreeMap::from([
+        ("address", addresses()),
+        ("delegation", delegations(&cases)),
+        ("frame", frames()),
+        ("hello", first_words(&cases)),
+        ("key_file", key_files()),
+        ("session", sessions()),
+        ("tor_key", tor_keys()),
+    ])
+}
+
+fn delegation_cases(vectors: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(vectors.join("delegation.json")).unwrap();
+    let vectors: Value = serde_json::from_str(&text).unwrap();
+    vectors["cases"].as_array().unwrap().clone()
+}
+
+fn hex(case: &Value, field: &str) -> Vec<u8> {
+    HEXLOWER.decode(case[field].as_str().unwrap().as_bytes()).unwrap()
+}
+
+fn file_name(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
+fn delegations(cases: &[Value]) -> Entries {
+    let entry = |case: &Value| {
+        let now = case["now"].as_u64().unwrap().to_be_bytes().to_vec();
+        let name = file_name(case["name"].as_str().unwrap());
+        (name, [hex(case, "certificate"), hex(case, "delegation"), now].concat())
+    };
+    cases.iter().map(entry).collect()
+}
+
+fn addresses() -> Entries {
+    let address = Identity::from_seed(&[1; 32]).address();
+    let small_order = [&[1][..], &[0; 31]].concat();
+    entries([
+        ("address", address.to_string().into_bytes()),
+        ("upper-case", address.to_string().to_ascii_uppercase().into_bytes()),
+        ("without-suffix", address.to_string().trim_end_matches(".onion").as_bytes().to_vec()),
+        ("subdomain", format!("www.{address}").into_bytes()),
+        ("key", address.public_key().to_vec()),
+        ("small-order", small_order),
+        ("not-a-point", vec![0xff; 32]),
+    ])
+}
+
+fn key_files() -> Entries {
+    let (identity, owner, session) = keys();
+    let validity = Validity::new(1, 2).unwrap();
+    let certificate = OwnerCertificate::issue(&identity, owner.public_key(), validity);
+    let delegation = owner.delegate(identity.address(), session.public_key(), Round::new(4, 3, validity).unwrap());
+    let replica = ReplicaCredentials::new(identity.address(), certificate, delegation, session.clone()).unwrap();
+    entries([
+        ("plain-identity", saved(&identity)),
+        ("plain-owner", saved(&owner)),
+        ("plain-session", saved(&session)),
+        ("plain-replica", saved(&replica)),
+        ("sealed-identity", sealed(&identity)),
+    ])
+}
+
+fn keys() -> (Identity, OwnerKey, SessionKey) {
+    (Identity::from_seed(&[1; 32]), OwnerKey::from_seed(&[2; 32]), SessionKey::from_seed(&[3; 32]))
+}
+
+fn saved(key: &impl StoredKey) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    KeyFile::new(&path).save(key, &Protection::Plain).unwrap();
+    fs::read(path).unwrap()
+}
+
+/// A file whose passphrase is `fuzz` and whose cost is the least. Its salt is random, so it is made once.
+fn sealed(identity: &Identity) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/keyfile/sealed-cheap.key");
+    if !path.exists() && env::var_os("HCP_WRITE_VECTORS").is_some() {
+        let cost = Argon2Cost::new(*Argon2Cost::MEMORY_KIB.start(), 1, 1).unwrap();
+        let protection = Protection::Passphrase(Passphrase::new("fuzz").unwrap());
+        KeyFile::new(&path).cost(cost).save(identity, &protection).unwrap();
+    }
+    fs::read(path).unwrap()
+}
+
+fn tor_keys() -> Entries {
+    let expanded = Identity::from_seed(&[1; 32]).expanded_secret_key();
+    let tag = b"== ed25519v1-secret: type0 ==\0\0\0";
+    let good = [&tag[..], &*expanded].concat();
+    let mut unclamped = good.clone();
+    unclamped[32] |= 1;
+    entries([
+        ("good", good.clone()),
+        ("not-clamped", unclamped),
+        ("short", good[..95].to_vec()),
+        ("public", [&b"== ed25519v1-public: type0 ==\0\0\0"[..], &[7; 32]].concat()),
+    ])
+}
+
+fn frames() -> Entries {
+    let data = frame(5, 0, 1, b"hello");
+    let all: Vec<u8> = [
+        &frame(4, 0, 1, &open("hcp/chat/1", 1))[..],
+        &[0; 5],
+        &data,
+        &frame(6, 1, 2, &[&7_u64.to_be_bytes()[..], b"part"].concat()),
+        &frame(200, 0xff, 9, b"optional"),
+        &frame(9, 0, 0, b"8 bytes."),
+        &frame(5, 2, 1, b""),
+        &frame(12, 0, 0, &[8, 1]),
+    ]
+    .concat();
+    let cut = |by: u8, bytes: &[u8]| [&[by], bytes].concat();
+    entries([
+        ("all", cut(0, &all)),
+        ("all-in-pieces", cut(6, &all)),
+        ("padding", cut(9, &[0; 1_024])),
+        ("longest-length", cut(0, &[5, 0, 0, 0, 0, 1, 0, 1, 0, 0])),
+        ("too-long", cut(0, &[5, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff])),
+        ("unknown", cut(0, &frame(13, 0, 0, b""))),
+        ("flags", cut(0, &frame(9, 1, 0, b"8 bytes."))),
+        ("cut-short", cut(0, &data[..12])),
+    ])
+}
+
+fn first_words(cases: &[Value]) -> Entries {
+    let hello = |case: &Value| {
+        let limits = [&[0x18][..], &varint(655_360), &[0x20], &varint(32)].concat();
+        let fields = [field(1, &hex(case, "certificate")), field(2, &hex(case, "delegation")), limits].concat();
+        [&[0][..], &frame(1, 0, 0, &fields), &[0; 16]].concat()
+    };
+    let mut all: Entries = cases
+        .iter()
+        .map(|case| (format!("hello-{}", file_name(case["name"].as_str().unwrap())), hello(case)))
+        .collect();
+    let proof = |fields: &[u8]| [&[1][..], &frame(2, 0, 0, fields), &[0; 16]].concat();
+    let signed = [field(1, &[1; 32]), field(2, &[2; 64]), field(3, &[3; 16]), limits_of_proof()].concat();
+    all.extend(entries([
+        ("proof-anonymous", proof(&limits_of_proof())),
+        ("proof-signed", proof(&signed)),
+        ("proof-and-open", [proof(&limits_of_proof()), frame(4, 0, 1, &open("x", 0)), frame(5, 0, 1, b"hi")].concat()),
+        ("join", [&[1][..], &frame(3, 0, 0, &[5; 52])].concat()),
+        ("open-first", [&[1][..], &frame(4, 0, 1, &open("x", 0))].concat()),
+    ]));
+    all
+}
+
+fn limits_of_proof() -> Vec<u8> {
+    [&[0x20][..], &varint(655_360), &[0x28], &varint(32)].concat()
+}
+
+fn sessions() -> Entries {
+    let session = |way: u8, cut: u8, frames: &[Vec<u8>]| [vec![way, cut], frames.concat()].concat();
+    let place = |place: u64, content: &[u8]| [&place.to_be_bytes()[..], content].concat();
+    // To an acceptor streams are odd, to a dialler even.
+    let talk = |first: u32| {
+        vec![
+            frame(4, 0, first, &open("hcp/chat/1", 0)),
+            frame(5, 1, first, b"hel"),
+            frame(5, 0, first, b"lo"),
+            frame(9, 0, 0, b"8 bytes."),
+            frame(7, 0, first, &[8, 100]),
+            frame(5, 2, first, b""),
+            frame(4, 0, first + 2, &open("hcp/file/1", 1)),
+            frame(6, 0, first + 2, &place(1, b"second")),
+            frame(6, 0, first + 2, &place(0, b"first")),
+            frame(6, 2, first + 2, &place(2, b"")),
+            frame(200, 7, 0, b"whatever"),
+            frame(8, 0, first, &[8, 3]),
+            frame(11, 0, 0, &[8, 2]),
+            frame(12, 0, 0, &[]),
+        ]
+    };
+    // Pieces of 249 bytes, in turns on the primary and the lane.
+    let turn = |frame: Vec<u8>| [frame.clone(), vec![0; 249 - frame.len()]].concat();
+    let bulk = |at: u64, flags: u8, content: &[u8]| turn(frame(6, flags, 1, &place(at, content)));
+    let lane = [
+        turn(frame(4, 0, 1, &open("f", 1))),
+        bulk(0, 1, &[7; 231]),
+        bulk(2, 0, b"end"),
+        bulk(1, 1, &[7; 100]),
+        turn(frame(9, 0, 0, b"8 bytes.")),
+        bulk(4, 2, b""),
+        bulk(3, 0, &[7; 200]),
+        turn(frame(12, 0, 0, &[])),
+    ];
+    entries([
+        ("raw-acceptor", session(0, 3, &[vec![22, 3, 1, 0, 5, 1, 0, 0, 1, 0]])),
+        ("raw-dialler", session(1, 3, &[vec![22, 3, 3, 0, 4, 2, 0, 0, 0]])),
+        ("client-hello", session(2, 0, &[vec![0, 90, 1]])),
+        ("server-flight", session(3, 0, &[vec![1, 0, 1]])),
+        ("server-flight-as-it-is", session(3, 0, &[])),
+        ("acceptor", session(4, 255, &talk(1))),
+        ("acceptor-in-pieces", session(4, 1, &talk(1))),
+        (
+            "acceptor-opens-many",
+            session(4, 255, &(0..33).map(|i| frame(4, 0, 2 * i + 1, &open("x", 2))).collect::<Vec<_>>()),
+        ),
+        ("dialler", session(5, 255, &talk(2))),
+        ("lane", session(6, 31, &lane)),
+        ("lane-turns", session(6, 3, &talk(1))),
+    ])
+}
+
+fn open(protocol: &str, priority: u8) -> Vec<u8> {
+    [field(1, protocol.as_bytes()), vec![0x10, priority]].concat()
+}
+
+/// A protobuf field of bytes.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2][..], &varint(content.len() as u64), content].concat()
+}
+
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap();
+    [&[kind, flags][..], &stream.to_be_bytes(), &length.to_be_bytes(), payload].concat()
+}
+
+fn entries<const N: usize>(entries: [(&str, Vec<u8>); N]) -> Entries {
+    entries.into_iter().map(|(name, input)| (name.to_owned(), input)).collect()
+}
