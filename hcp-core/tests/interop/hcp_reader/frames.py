@@ -78,6 +78,9 @@ class Values:
     def __init__(self, values: dict[str, protobuf.Value]) -> None:
         self._values = values
 
+    def all(self) -> dict[str, protobuf.Value]:
+        return self._values
+
     def number(self, name: str) -> int:
         value = self._values[name]
         assert isinstance(value, int)
