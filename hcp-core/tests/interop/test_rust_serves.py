@@ -326,6 +326,18 @@ def test_a_place_that_came_already_is_ignored_and_costs_nothing(dialled: Connect
     tcp.until(lambda: stream in tcp.session.ended)
 
 
+def test_credit_for_a_direction_that_has_ended_changes_nothing(dialled: Connect) -> None:
+    for priority in (LIVE_STREAM, BULK_STREAM):
+        tcp = dialled()
+        stream = ask(tcp, "test/source/1", (1).to_bytes(4, "big") + (9).to_bytes(4, "big"), priority=priority)
+        tcp.event("finished")
+        received = tcp.session.streams[stream].next_in
+        tcp.session.raw(control(fr.CREDIT, stream, bytes=700_000, received=received))
+        barrier(tcp)
+        tcp.session.finish(stream)
+        tcp.until(lambda tcp=tcp, stream=stream: stream in tcp.session.ended)
+
+
 def test_a_peer_that_serves_no_streams_is_opened_none(rust: Rust) -> None:
     def none(proof: Frame) -> Frame:
         return Frame(fr.PROOF, 0, proof.payload + bytes.fromhex("2800"))
