@@ -1,4 +1,4 @@
-"""The Rust program that the tests talk to."""
+"""The Rust program that the tests talk to, and sessions with it."""
 
 import os
 import subprocess
@@ -6,10 +6,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, Queue
+from typing import Any
 
 import pytest
-from hcp_reader.drive import PATIENCE
+from hcp_reader.drive import PATIENCE, Tcp, connect, dial
 from hcp_reader.keys import from_onion
+from hcp_reader.opening import Dialling
+from helpers import Connect
 
 
 class Rust:
@@ -66,3 +69,16 @@ def rust(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rust]:
     peer.end()
 
 
+@pytest.fixture
+def dialled(rust: Rust) -> Iterator[Connect]:
+    """Sessions with the node; the keyword arguments are those of Dialling."""
+    opened = list[Tcp]()
+
+    def make(**arguments: Any) -> Tcp:
+        tcp = dial(Dialling(rust.node, **arguments), connect(rust.folder, rust.node))
+        opened.append(tcp)
+        return tcp
+
+    yield make
+    for tcp in opened:
+        tcp.shut()

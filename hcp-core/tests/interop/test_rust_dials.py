@@ -13,7 +13,7 @@ from hcp_reader.handshake import HYBRID, PRE_SHARED_KEY, SERVER_NAME, SUPPORTED_
 from hcp_reader.keys import Secret, onion
 from hcp_reader.opening import Credentials, Dialling
 from hcp_reader.schedule import SUITES
-from test_rust_serves import ask, check_padding
+from helpers import ask, check_padding
 
 Serve = Callable[..., Host]
 

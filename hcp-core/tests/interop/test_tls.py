@@ -87,7 +87,7 @@ def test_a_changed_byte_anywhere_in_the_servers_flight_is_refused() -> None:
             break
         flight[at] ^= 1
         with pytest.raises(TlsError):
-            client.feed(flight)
+            client.feed(bytes(flight))
             # A length that grew is waited for.
             client.feed(bytes(20_000))
         assert client.server_key is None
