@@ -17,6 +17,8 @@ mod service;
 mod session;
 mod sessions;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,6 +28,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 
+use self::channel::SEND_BUDGET;
 use self::dial::Established;
 use self::driver::{Environment, Lanes};
 pub use self::event::{DialledBy, EVENT_QUEUE, NodeEvent, NodeEvents, NodeStats};
@@ -45,10 +48,10 @@ use crate::identity::{Identity, OnionAddress};
 use crate::network::{DialError, HCP_PORT, ListenError, Listener, ListenerStatus, Network};
 use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES, Machine, SessionError};
 
-/// Accepted connections whose dialler has not proved itself yet. One more displaces the oldest, so that strangers who say
-/// nothing lock nobody out.
-pub const MAX_HANDSHAKES: usize = 32;
-/// Sessions that a node accepts at once; with the limits of a session this bounds a node's memory.
+/// Accepted connections whose dialler has not proved itself yet, for each listener; at 100 KiB each. One more displaces the
+/// oldest that has said nothing, so that strangers who say nothing lock nobody out, or else any of them.
+pub const MAX_HANDSHAKES: usize = 64;
+/// Sessions that a node has at once for it to accept another; beyond that peers are told that it is busy.
 pub const MAX_SESSIONS: usize = 1024;
 /// The longest timeout of a keepalive; a session that may be silent for longer is not being watched.
 pub const MAX_KEEPALIVE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -75,6 +78,7 @@ struct Inner {
     network: Arc<dyn Network>,
     keepalive: Keepalive,
     lanes: usize,
+    send_budget: usize,
     floors: SerialFloors,
     /// For sessions that this node dials as itself.
     router: Arc<Router>,
@@ -108,6 +112,8 @@ impl Node {
             lanes: DEFAULT_LANES,
             floors: SerialFloors::default(),
             memory: NODE_MEMORY,
+            send_budget: SEND_BUDGET,
+            max_sessions: MAX_SESSIONS,
             duplicate: None,
         }
     }
@@ -255,6 +261,8 @@ impl Node {
             sessions,
             telling: Arc::clone(&inner.telling),
             ledger: Arc::clone(&inner.ledger),
+            send_budget: inner.send_budget,
+            max_sessions: MAX_SESSIONS,
             lanes: Lanes::Dialled { network: Arc::clone(&inner.network), target: address },
         };
         let (session, drive) = driver::start(machine, pipe, peer, id, environment);
@@ -276,6 +284,8 @@ pub struct NodeBuilder {
     lanes: usize,
     floors: SerialFloors,
     memory: usize,
+    send_budget: usize,
+    max_sessions: usize,
     duplicate: Option<String>,
 }
 
@@ -297,8 +307,8 @@ impl NodeBuilder {
         self
     }
 
-    /// How many lanes a session that this node dialled has while a bulk stream is open in it: 2 by default, at most
-    /// [`MAX_LANES`]. More carry files faster; over Tor each takes circuits of its own to be built.
+    /// How many lanes a session that this node dialled gets once a bulk stream is open in it: 2 by default, at most
+    /// [`MAX_LANES`]. They stay as long as the session. More carry files faster; over Tor each takes circuits of its own to be built.
     #[must_use]
     pub fn lanes(mut self, lanes: usize) -> Self {
         self.lanes = lanes;
@@ -348,6 +358,8 @@ impl NodeBuilder {
             sessions: Some(sessions),
             telling: Arc::clone(&telling),
             ledger: Arc::clone(&ledger),
+            send_budget: self.send_budget,
+            max_sessions: self.max_sessions,
             lanes: Lanes::Accepted(Arc::clone(&table)),
         };
         let (router, sessions) = (Arc::new(self.router), Sessions::new(self.identity.address()));
@@ -368,6 +380,7 @@ impl NodeBuilder {
             network: self.network,
             keepalive: self.keepalive,
             lanes: self.lanes,
+            send_budget: self.send_budget,
             floors: self.floors,
             router,
             sessions,

@@ -26,17 +26,19 @@ mod file;
 mod format;
 #[cfg(feature = "testing")]
 pub(super) mod fuzz;
+mod stored;
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 #[cfg(feature = "messenger")]
 use self::file::write_over;
 pub(super) use self::file::{read_bounded, write_new};
-use self::format::{DecodeError, Purpose};
+use self::format::DecodeError;
+#[cfg(test)]
+use self::format::Purpose;
 #[cfg(feature = "messenger")]
 use super::DatabaseKey;
 use super::delegation::{OwnerKey, ReplicaCredentials, SessionKey};
@@ -172,7 +174,7 @@ impl KeyFile {
 }
 
 /// What a [`KeyFile`] can hold: [`Identity`], [`LogKey`], [`OwnerKey`], [`SessionKey`] or [`ReplicaCredentials`].
-pub trait StoredKey: sealed::Stored {}
+pub trait StoredKey: stored::Stored {}
 
 impl StoredKey for Identity {}
 impl StoredKey for LogKey {}
@@ -268,56 +270,6 @@ impl From<DecodeError> for LoadKeyError {
             DecodeError::Sealed => Self::Sealed,
             DecodeError::NotSealed => Self::NotSealed,
         }
-    }
-}
-
-mod sealed {
-    use super::{Purpose, Zeroizing};
-
-    /// Keeps [`StoredKey`](super::StoredKey) to this crate's keys: a purpose number means one type for ever.
-    #[expect(unnameable_types, reason = "a sealed trait is one that cannot be named")]
-    pub trait Stored: Sized {
-        const PURPOSE: Purpose;
-        fn secret(&self) -> Zeroizing<Vec<u8>>;
-        fn from_secret(secret: &[u8]) -> Option<Self>;
-    }
-}
-
-/// For keys that are kept as 64 bytes.
-macro_rules! stored_as_64_bytes {
-    ($key:ident, $purpose:ident, $bytes:expr, $from_bytes:expr) => {
-        impl sealed::Stored for $key {
-            const PURPOSE: Purpose = Purpose::$purpose;
-
-            fn secret(&self) -> Zeroizing<Vec<u8>> {
-                let bytes: Zeroizing<[u8; 64]> = $bytes(self);
-                Zeroizing::new(bytes.to_vec())
-            }
-
-            fn from_secret(secret: &[u8]) -> Option<Self> {
-                $from_bytes(secret.try_into().ok()?)
-            }
-        }
-    };
-}
-
-stored_as_64_bytes!(Identity, Address, Identity::expanded_secret_key, |key| Identity::from_expanded_secret_key(key)
-    .ok());
-stored_as_64_bytes!(LogKey, Log, LogKey::expanded, |key| LogKey::from_expanded(key).ok());
-#[cfg(feature = "messenger")]
-stored_as_64_bytes!(DatabaseKey, Database, DatabaseKey::bytes, |key| Some(DatabaseKey::from_bytes(key)));
-stored_as_64_bytes!(OwnerKey, Owner, OwnerKey::expanded, |key| OwnerKey::from_expanded(key).ok());
-stored_as_64_bytes!(SessionKey, Session, SessionKey::expanded, |key| SessionKey::from_expanded(key).ok());
-
-impl sealed::Stored for ReplicaCredentials {
-    const PURPOSE: Purpose = Purpose::Replica;
-
-    fn secret(&self) -> Zeroizing<Vec<u8>> {
-        self.stored()
-    }
-
-    fn from_secret(secret: &[u8]) -> Option<Self> {
-        Self::from_stored(secret)
     }
 }
 

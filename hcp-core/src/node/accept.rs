@@ -1,22 +1,22 @@
 //! Accepting: from a listener's connections to sessions, and to lanes of those.
 
-use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
+use super::MAX_HANDSHAKES;
 use super::driver::{self, Environment, LINGER, Lanes};
 use super::event::count;
 use super::pipe::{Pipe, READ_BUFFER, Step};
 use super::sessions::Offer;
-use super::{MAX_HANDSHAKES, MAX_SESSIONS};
 use crate::network::{BoxedTransport, Incoming, Listener};
 use crate::session::{Accepted, Accepting, Acceptor, CLOSE_BUSY, Event, Machine, PRIMARY, SessionError};
 
 /// Accepts until the listener stops. Dropping the future ends all that it has accepted.
 pub(super) async fn accept_all(mut listener: Listener, acceptor: Arc<Acceptor>, environment: Environment) {
-    let mut handshakes: VecDeque<(AbortHandle, Weak<()>)> = VecDeque::new();
+    let mut handshakes: Vec<(AbortHandle, Weak<Pending>)> = Vec::new();
     let mut tasks = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -25,25 +25,39 @@ pub(super) async fn accept_all(mut listener: Listener, acceptor: Arc<Acceptor>, 
         };
         let Some(Incoming { stream, .. }) = accepted else { break };
         handshakes.retain(|(_, pending)| pending.strong_count() > 0);
-        if handshakes.len() >= MAX_HANDSHAKES
-            && let Some((oldest, _)) = handshakes.pop_front()
-        {
-            oldest.abort();
+        if handshakes.len() >= MAX_HANDSHAKES {
+            handshakes.remove(displaced(&handshakes)).0.abort();
             count(&environment.telling.counts.handshakes_displaced);
             count(&environment.telling.counts.handshakes_failed);
         }
-        let pending = Arc::new(());
+        let pending = Arc::new(Pending::default());
         let watched = Arc::downgrade(&pending);
         let handshake = tasks.spawn(serve(Arc::clone(&acceptor), environment.clone(), stream, pending));
-        handshakes.push_back((handshake, watched));
+        handshakes.push((handshake, watched));
     }
     // Who is served goes on being served.
     while tasks.join_next().await.is_some() {}
 }
 
+/// A connection whose handshake is under way.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Whether anything has come on it.
+    spoke: AtomicBool,
+}
+
+/// Which handshake makes room for another: the oldest of those that have said nothing; when all have, any, so that who dials
+/// in the middle of a flood has a chance that the flood cannot take away.
+fn displaced(handshakes: &[(AbortHandle, Weak<Pending>)]) -> usize {
+    let silent =
+        |pending: &Weak<Pending>| pending.upgrade().is_none_or(|pending| !pending.spoke.load(Ordering::Relaxed));
+    let oldest = handshakes.iter().position(|(_, pending)| silent(pending));
+    oldest.unwrap_or_else(|| rand::random_range(0..handshakes.len()))
+}
+
 /// Serves a connection, whatever it turns out to be.
-async fn serve(acceptor: Arc<Acceptor>, environment: Environment, transport: BoxedTransport, pending: Arc<()>) {
-    let (accepted, pipe) = match shake(&acceptor, transport).await {
+async fn serve(acceptor: Arc<Acceptor>, environment: Environment, transport: BoxedTransport, pending: Arc<Pending>) {
+    let (accepted, pipe) = match shake(&acceptor, transport, &pending).await {
         Ok(accepted) => accepted,
         Err(error) => {
             count(&environment.telling.counts.handshakes_failed);
@@ -54,7 +68,7 @@ async fn serve(acceptor: Arc<Acceptor>, environment: Environment, transport: Box
         Accepted::Session(machine) => serve_session(*machine, pipe, environment, pending).await,
         Accepted::Lane(request) => {
             let Lanes::Accepted(table) = &environment.lanes else { return };
-            if let Err(Offer { request, pipe }) = table.offer(Offer { request, pipe }) {
+            if let Err(Offer { request, pipe }) = table.offer(Offer { request: Box::new(request), pipe }) {
                 count(&environment.telling.counts.lanes_failed);
                 let mut words = Some(request.refuse());
                 let _ = timeout(LINGER, pipe.finish(|out| out.extend(words.take().unwrap_or_default()))).await;
@@ -63,12 +77,12 @@ async fn serve(acceptor: Arc<Acceptor>, environment: Environment, transport: Box
     }
 }
 
-async fn serve_session(mut machine: Machine, pipe: Pipe, environment: Environment, pending: Arc<()>) {
+async fn serve_session(mut machine: Machine, pipe: Pipe, environment: Environment, pending: Arc<Pending>) {
     // Only what has established both is handed out as a session.
     let (Some(Event::Established(peer)), Some(id)) = (machine.poll_event(), machine.session_id()) else {
         return tracing::error!("an accepted session is not established");
     };
-    if environment.telling.sessions_open() >= MAX_SESSIONS {
+    if environment.telling.sessions_open() >= environment.max_sessions {
         count(&environment.telling.counts.sessions_refused);
         machine.close(CLOSE_BUSY);
         let words = pipe.finish(|out| machine.poll_output(Instant::now(), PRIMARY, out));
@@ -83,14 +97,21 @@ async fn serve_session(mut machine: Machine, pipe: Pipe, environment: Environmen
 }
 
 /// Runs the handshake, within the acceptor's deadline.
-async fn shake(acceptor: &Arc<Acceptor>, transport: BoxedTransport) -> Result<(Accepted, Pipe), SessionError> {
+async fn shake(
+    acceptor: &Arc<Acceptor>,
+    transport: BoxedTransport,
+    pending: &Pending,
+) -> Result<(Accepted, Pipe), SessionError> {
     let mut accepting = Accepting::new(acceptor, Instant::now())?;
     let mut pipe = Pipe::new(transport);
     let mut input = vec![0; READ_BUFFER];
     let error = loop {
         let deadline = accepting.poll_timeout();
         let moved = match pipe.step(&mut input, deadline, |out| accepting.poll_output(out)).await? {
-            Step::Read(n) => accepting.handle_input(Instant::now(), &input[..n]),
+            Step::Read(n) => {
+                pending.spoke.store(true, Ordering::Relaxed);
+                accepting.handle_input(Instant::now(), &input[..n])
+            }
             Step::Wrote => Ok(None),
             Step::Deadline => accepting.handle_timeout(Instant::now()).map(|()| None),
         };

@@ -7,6 +7,7 @@ mod end;
 mod lanes;
 mod streams;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -21,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 use self::end::Obituary;
 use self::lanes::{LaneDials, Taking};
 use self::streams::Attached;
-use super::channel::{Command, SEND_BUDGET, Shared, Standing};
+use super::channel::{Command, Shared, Standing};
 use super::event::{DialledBy, Telling};
 use super::ledger::Ledger;
 use super::pipe::{Pipe, READ_BUFFER};
@@ -37,6 +38,11 @@ const COMMAND_QUEUE: usize = 64;
 /// How long the last bytes of a session may take to go out, and its handlers to finish with what has come in.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
+thread_local! {
+    /// Where all sessions of a thread read to: what is in it is taken before the next reads, so that an idle one has none.
+    static INPUT: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BUFFER]);
+}
+
 /// What the sessions of a listener, or those that a node dials, have in common.
 #[derive(Clone, Debug)]
 pub(super) struct Environment {
@@ -45,6 +51,10 @@ pub(super) struct Environment {
     pub(super) sessions: Option<Arc<Sessions>>,
     pub(super) telling: Arc<Telling>,
     pub(super) ledger: Arc<Ledger>,
+    /// Bytes that a session may have under way.
+    pub(super) send_budget: usize,
+    /// Sessions beyond which none is accepted.
+    pub(super) max_sessions: usize,
     pub(super) lanes: Lanes,
 }
 
@@ -79,7 +89,6 @@ struct Driver {
     connections: Vec<Connection>,
     /// Whose turn it is to be looked at first.
     turn: usize,
-    input: Vec<u8>,
     timer: Pin<Box<Sleep>>,
     queue: mpsc::Receiver<Command>,
     commands: mpsc::WeakSender<Command>,
@@ -125,7 +134,7 @@ pub(super) fn start(
         stats: Mutex::new(machine.stats()),
         signals: Default::default(),
         holder: environment.ledger.holder(),
-        budget: Arc::new(Semaphore::new(SEND_BUDGET)),
+        budget: Arc::new(Semaphore::new(environment.send_budget)),
     });
     let session = Session { commands, shared: Arc::clone(&shared) };
     let weak = WeakSession { commands: session.commands.downgrade(), shared: Arc::clone(&shared) };
@@ -142,7 +151,6 @@ pub(super) fn start(
         machine,
         connections: vec![Connection { id: PRIMARY, pipe, since: Instant::now() }],
         turn: 0,
-        input: vec![0; READ_BUFFER],
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         queue,
         commands: session.commands.downgrade(),
@@ -250,17 +258,17 @@ impl Driver {
         let mut lost = Vec::new();
         self.turn = self.turn.wrapping_add(1);
         for offset in 0..count {
-            let connection = &mut self.connections[(self.turn + offset) % count];
-            match connection.pipe.poll_read(cx, &mut self.input) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(n)) => {
-                    moved = true;
-                    self.machine.handle_input(now, connection.id, &self.input[..n])?;
+            let Connection { id, pipe, .. } = &mut self.connections[(self.turn + offset) % count];
+            let machine = &mut self.machine;
+            moved |= INPUT.with_borrow_mut(|input| match pipe.poll_read(cx, input) {
+                Poll::Pending => Ok(false),
+                Poll::Ready(Ok(n)) => machine.handle_input(now, *id, &input[..n]).map(|()| true),
+                Poll::Ready(Err(_)) => {
+                    lost.push(*id);
+                    Ok(true)
                 }
-                Poll::Ready(Err(_)) => lost.push(connection.id),
-            }
+            })?;
         }
-        moved |= !lost.is_empty();
         lost.into_iter().try_for_each(|id| self.lose(id, now))?;
         Ok(moved)
     }

@@ -62,6 +62,8 @@ impl Pipe {
             }
             ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
             self.unflushed = false;
+            // An idle connection keeps no room for output.
+            self.output = Vec::new();
             return Poll::Ready(Ok(()));
         }
         match ready!(Pin::new(&mut self.transport).poll_write(cx, &self.output[self.written..]))? {

@@ -17,7 +17,7 @@ pub(super) const LANE_QUEUE: usize = MAX_LANES;
 
 /// A connection that asks to be a lane, as it is handed to the driver of the session that it names.
 pub(super) struct Offer {
-    pub(super) request: JoinRequest,
+    pub(super) request: Box<JoinRequest>,
     pub(super) pipe: Pipe,
 }
 

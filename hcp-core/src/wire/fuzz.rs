@@ -8,8 +8,8 @@ use super::{Decoder, Frame, FrameError, FrameKind};
 pub(crate) fn frames(data: &[u8]) {
     let Some((cut, bytes)) = data.split_first() else { return };
     let (whole, end) = decoded([bytes]);
-    let in_pieces = decoded(bytes.chunks(usize::from(*cut) + 1));
-    assert_eq!(in_pieces, (whole.clone(), end.clone()));
+    let (in_pieces, end_in_pieces) = decoded(bytes.chunks(usize::from(*cut) + 1));
+    assert_eq!((&in_pieces, end_in_pieces), (&whole, end));
     let mut encoded = Vec::new();
     // Of an optional frame the payload is gone.
     let known: Vec<Frame> = whole.into_iter().filter(|frame| !matches!(frame.kind, FrameKind::Optional(_))).collect();

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use data_encoding::HEXLOWER;
-use hcp_core::identity::delegation::{
-    Delegation, OwnerCertificate, OwnerKey, ReplicaCredentials, Round, SessionKey, Validity,
-};
+use hcp_core::identity::delegation::{OwnerCertificate, OwnerKey, ReplicaCredentials, Round, SessionKey, Validity};
 use hcp_core::identity::keyfile::{Argon2Cost, KeyFile, Protection, StoredKey};
 use hcp_core::identity::{Identity, Passphrase};
 use serde_json::Value;

@@ -36,7 +36,7 @@ pub(super) struct LaneDials {
 /// How far a lane has come.
 enum LaneStep {
     Reached(BoxedTransport),
-    Joined(Lane, Pipe),
+    Joined(Box<Lane>, Pipe),
     Unreachable(DialError),
     Failed(LaneError),
 }
@@ -103,7 +103,7 @@ impl Driver {
                 return Ok(());
             }
             LaneStep::Joined(lane, pipe) => {
-                let id = self.machine.add_lane(now, lane)?;
+                let id = self.machine.add_lane(now, *lane)?;
                 self.lane_dials.other_replicas = 0;
                 self.lane_dials.not_before = None;
                 self.lane_began(id, pipe, now);
@@ -127,7 +127,7 @@ impl Driver {
     }
 
     fn take_lane(&mut self, Offer { request, pipe }: Offer, now: Instant) {
-        match self.machine.join(now, request) {
+        match self.machine.join(now, *request) {
             Ok(id) => self.lane_began(id, pipe, now),
             Err(request) => {
                 count(&self.environment.telling.counts.lanes_failed);
@@ -177,7 +177,7 @@ async fn join(mut dialling: LaneDialling, mut pipe: Pipe) -> LaneStep {
             Err(error) => Err(error.into()),
         };
         match moved {
-            Ok(Some(lane)) => return LaneStep::Joined(lane, pipe),
+            Ok(Some(lane)) => return LaneStep::Joined(Box::new(lane), pipe),
             Ok(None) => {}
             Err(error) => return LaneStep::Failed(error),
         }

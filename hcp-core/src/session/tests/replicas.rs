@@ -240,7 +240,7 @@ fn a_round_that_was_withdrawn_is_refused_once_a_later_one_was_seen() {
 fn the_service_identity_itself_needs_no_delegation_and_what_it_shows_of_one_is_ignored() {
     let (owner, floors, now) = (Owner::new(), SerialFloors::new(), Instant::now());
     let mut machine = Machine::dial(owner.dial(&floors, Dialler::Anonymous), now).unwrap();
-    let config = tls::server_config(&ServerKey::Identity(owner.service.clone())).unwrap();
+    let config = tls::server_config(&ServerKey::Identity(owner.service)).unwrap();
     let mut server = Connection::new(tls::server(config).unwrap().into(), now);
     server.write_first(hello::hello(b"no certificate", &[0; 128])).unwrap();
     let (mut flight, mut answer) = (Vec::new(), Vec::new());

@@ -1,0 +1,54 @@
+//! How each kind of key becomes the secret bytes of a file, and back.
+
+use zeroize::Zeroizing;
+
+use super::format::Purpose;
+#[cfg(feature = "messenger")]
+use crate::identity::DatabaseKey;
+use crate::identity::delegation::{OwnerKey, ReplicaCredentials, SessionKey};
+use crate::identity::{Identity, LogKey};
+
+/// Keeps [`StoredKey`](super::StoredKey) to this crate's keys: a purpose number means one type for ever.
+#[expect(unnameable_types, reason = "a sealed trait is one that cannot be named")]
+pub trait Stored: Sized {
+    const PURPOSE: Purpose;
+    fn secret(&self) -> Zeroizing<Vec<u8>>;
+    fn from_secret(secret: &[u8]) -> Option<Self>;
+}
+
+/// For keys that are kept as 64 bytes.
+macro_rules! stored_as_64_bytes {
+    ($key:ident, $purpose:ident, $bytes:ident, $from_bytes:expr) => {
+        impl Stored for $key {
+            const PURPOSE: Purpose = Purpose::$purpose;
+
+            fn secret(&self) -> Zeroizing<Vec<u8>> {
+                let bytes: Zeroizing<[u8; 64]> = self.$bytes();
+                Zeroizing::new(bytes.to_vec())
+            }
+
+            fn from_secret(secret: &[u8]) -> Option<Self> {
+                $from_bytes(secret.try_into().ok()?).ok()
+            }
+        }
+    };
+}
+
+stored_as_64_bytes!(Identity, Address, expanded_secret_key, Self::from_expanded_secret_key);
+stored_as_64_bytes!(LogKey, Log, expanded, Self::from_expanded);
+#[cfg(feature = "messenger")]
+stored_as_64_bytes!(DatabaseKey, Database, bytes, |bytes| Ok::<_, ()>(Self::from_bytes(bytes)));
+stored_as_64_bytes!(OwnerKey, Owner, expanded, Self::from_expanded);
+stored_as_64_bytes!(SessionKey, Session, expanded, Self::from_expanded);
+
+impl Stored for ReplicaCredentials {
+    const PURPOSE: Purpose = Purpose::Replica;
+
+    fn secret(&self) -> Zeroizing<Vec<u8>> {
+        self.stored()
+    }
+
+    fn from_secret(secret: &[u8]) -> Option<Self> {
+        Self::from_stored(secret)
+    }
+}

@@ -1,0 +1,130 @@
+//! Services: nodes that speak for an address which none of them holds.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hcp_core::identity::Identity;
+use hcp_core::identity::delegation::{
+    DelegationError, OwnerCertificate, OwnerKey, ReplicaCredentials, Round, SerialFloors, SessionKey, Validity,
+};
+use hcp_core::network::{HCP_PORT, Network};
+use hcp_core::node::{Access, ConnectError, Node, RecvError, Service};
+use hcp_core::session::{Peer, Priority, SessionError};
+
+use super::harness::{COUNT, ECHO, Lanes, Route, WHO, count, echo, echoes, eventually, memory, send_numbered, who};
+
+struct Owner {
+    service: Identity,
+    key: OwnerKey,
+    certificate: OwnerCertificate,
+}
+
+/// A day before now and a day after.
+fn today() -> Validity {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    Validity::new(now - 86_400, now + 86_400).unwrap()
+}
+
+impl Owner {
+    fn new() -> Self {
+        let (service, key) = (Identity::generate(), OwnerKey::generate());
+        let certificate = OwnerCertificate::issue(&service, key.public_key(), today());
+        Self { service, key, certificate }
+    }
+
+    fn credentials(&self, serial: u64, lowest: u64) -> ReplicaCredentials {
+        let session_key = SessionKey::generate();
+        let round = Round::new(serial, lowest, today()).unwrap();
+        let delegation = self.key.delegate(self.service.address(), session_key.public_key(), round);
+        ReplicaCredentials::new(self.service.address(), self.certificate.clone(), delegation, session_key).unwrap()
+    }
+
+    /// A node that serves the service, each on a network of its own, as replicas are at places of their own.
+    async fn replica(&self, network: &Arc<dyn Network>, credentials: ReplicaCredentials) -> Node {
+        let listener = network.listen(&self.service, &[HCP_PORT]).await.unwrap();
+        let service = Service::new(listener, credentials).protocol(ECHO, Access::Anyone, echo).protocol(
+            COUNT,
+            Access::Anyone,
+            count,
+        );
+        Node::builder(Identity::generate(), Arc::clone(network))
+            .protocol(WHO, Access::Anyone, who)
+            .service(service)
+            .bind()
+            .await
+            .unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_dialled_by_its_address_and_shares_nothing_with_the_node_that_serves_it() {
+    let (network, owner) = (memory(), Owner::new());
+    let replica = owner.replica(&network, owner.credentials(7, 5)).await;
+    let floors = SerialFloors::new();
+    let dialler =
+        Node::builder(Identity::generate(), Arc::clone(&network)).floors(floors.clone()).bind().await.unwrap();
+    let session = dialler.connect_anonymously(owner.service.address()).await.unwrap();
+    assert_eq!(session.peer(), Peer::Address(owner.service.address()));
+    assert_eq!(session.delegation().unwrap().serial(), 7);
+    assert_eq!(floors.floor(owner.service.address()), 5);
+    echoes(&session, "for the service").await;
+    assert_eq!(session.open(WHO).await.unwrap().recv().await, Err(RecvError::UnknownProtocol));
+
+    let own = dialler.connect(replica.address()).await.unwrap();
+    assert!(own.delegation().is_none());
+    assert_eq!(own.open(ECHO).await.unwrap().recv().await, Err(RecvError::UnknownProtocol));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delegation_that_was_withdrawn_is_refused() {
+    let (network, owner) = (memory(), Owner::new());
+    let replica = owner.replica(&network, owner.credentials(7, 5)).await;
+    let floors = SerialFloors::new();
+    let dialler =
+        Node::builder(Identity::generate(), Arc::clone(&network)).floors(floors.clone()).bind().await.unwrap();
+    floors.import([(owner.service.address(), 8)]);
+    let error = dialler.connect(owner.service.address()).await.unwrap_err();
+    assert!(
+        matches!(&error, ConnectError::Session(SessionError::Delegation(DelegationError::BelowFloor { .. }))),
+        "{error:?}"
+    );
+    assert_eq!(replica.stats().sessions_accepted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_reaches_another_replica_is_dialled_again() {
+    let owner = Owner::new();
+    let (here, there) = (memory(), memory());
+    let first = owner.replica(&here, owner.credentials(1, 1)).await;
+    let second = owner.replica(&there, owner.credentials(1, 1)).await;
+    let (right, wrong) = (Arc::clone(&here), Arc::clone(&there));
+    let network = Lanes::new(&here, move |nth| Route::To(Arc::clone(if nth == 3 { &right } else { &wrong })));
+    let dialler = Node::builder(Identity::generate(), Arc::clone(&network) as _).lanes(1).bind().await.unwrap();
+    let session = dialler.connect_anonymously(owner.service.address()).await.unwrap();
+    let mut bulk = session.open_with(COUNT, Priority::Bulk).await.unwrap();
+    eventually("the fourth joins", || session.stats().lanes == 1 && first.stats().lanes_joined == 1).await;
+    send_numbered(&mut bulk, 100, 60_000).await;
+    assert!(network.carried() > 3_000_000);
+    assert_eq!((network.isolated(), dialler.stats().lanes_failed, session.stats().lanes), (4, 3, 1));
+    assert_eq!((second.stats().sessions_accepted, second.stats().lanes_joined), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_goes_on_without_lanes_when_only_other_replicas_answer() {
+    let owner = Owner::new();
+    let (here, there) = (memory(), memory());
+    let first = owner.replica(&here, owner.credentials(1, 1)).await;
+    let _second = owner.replica(&there, owner.credentials(1, 1)).await;
+    let wrong = Arc::clone(&there);
+    let network = Lanes::new(&here, move |_| Route::To(Arc::clone(&wrong)));
+    let dialler = Node::builder(Identity::generate(), Arc::clone(&network) as _).lanes(2).bind().await.unwrap();
+    let session = dialler.connect_anonymously(owner.service.address()).await.unwrap();
+    let mut bulk = session.open_with(COUNT, Priority::Bulk).await.unwrap();
+    send_numbered(&mut bulk, 100, 60_000).await;
+    let mut bulk = session.open_with(COUNT, Priority::Bulk).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    send_numbered(&mut bulk, 100, 60_000).await;
+    // Two at a time: the last pair began before the fourth had failed.
+    assert!((4..=5).contains(&network.isolated()), "{}", network.isolated());
+    assert_eq!((session.stats().lanes, first.stats().lanes_joined), (0, 0));
+}
