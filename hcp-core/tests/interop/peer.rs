@@ -4,9 +4,10 @@
 //!
 //! It writes `node ONION` and `service ONION` when it serves both, and then answers each line by one line:
 //!
-//! - `dial ONION known|anonymous PROTOCOL live|bulk|control COUNT SIZE`: opens a stream, sends COUNT messages of SIZE bytes
-//!   while it takes their echoes, and says `ok`, or `error` and why.
-//! - `greet ONION known|anonymous`: makes a session and holds it, and says `ok` and who the peer is, or `error` and why.
+//! - `dial ONION known|anonymous PROTOCOL live|bulk|control COUNT SIZE`: opens a stream, sends COUNT messages of SIZE
+//!   bytes while it takes their echoes, and says `ok`, or `error` and why.
+//! - `greet ONION known|anonymous`: makes a session and holds it, and says `ok` and who the peer is, or `error` and
+//!   why.
 //!
 //! It ends with its standard input. The protocols that it serves are the functions below.
 

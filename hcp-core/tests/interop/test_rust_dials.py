@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 from conftest import Rust
@@ -13,6 +14,7 @@ from hcp_reader.handshake import HYBRID, PRE_SHARED_KEY, SERVER_NAME, SUPPORTED_
 from hcp_reader.keys import Secret, onion
 from hcp_reader.opening import Credentials, Dialling
 from hcp_reader.schedule import SUITES
+from hcp_reader.tls13 import Server
 from helpers import ask, check_padding
 
 Serve = Callable[..., Host]
@@ -80,7 +82,8 @@ def test_a_node_speaks_every_suite_and_offers_nothing_that_the_document_excludes
     tls = host.session().session.conns[0].tls
     assert rust.line("ok ") == onion(host.credentials.address)
     assert tls.suite == suite
-    hello = getattr(tls, "client_hello")
+    assert isinstance(tls, Server) and tls.client_hello is not None
+    hello = tls.client_hello
     # An empty renegotiation_info, as a suite number, is how some say that they do not renegotiate.
     assert set(hello.suites) - {0x00FF} == set(SUITES)
     assert hello.extensions[SUPPORTED_GROUPS] == b"\0\2" + HYBRID
@@ -134,63 +137,72 @@ def test_a_lane_that_reaches_another_replica_shows_nothing_and_is_dialled_again(
     assert len(host.ended) == 2 and tcp.session.lane_numbers
     for ended in host.ended:
         # Nothing came behind the ClientHello, not even Finished.
-        assert not ended.tls.records and not getattr(ended.tls, "_done")
+        assert not ended.tls.records and not ended.tls.finished
 
 
-Papers = Callable[[Secret, Secret, Secret, int], tuple[bytes, bytes]]
+DAY = 86_400
 
 
-def replicas() -> Iterator[tuple[str, Papers, str]]:
-    """What a service shows: how it is made of service, owner, session key and time; what the node says of it."""
-    day = 86_400
+@dataclass
+class Papers:
+    """What a service shows, and what the node says of it: `ok`, or a part of why it refuses."""
 
-    def papers(
-        service: Secret, owner: Secret, session: Secret, now: int, *, certified: int = day, delegated: int = day,
-        serial: int = 7, floor: int = 5, early: int = 0,
-    ) -> tuple[bytes, bytes]:
-        certificate = certify(service, owner.public, now - day, now + certified)
-        begin = now - day + early
-        return certificate, delegate(owner, service.public, session.public, begin, now + delegated, serial, floor)
+    name: str
+    verdict: str = "error"
+    certified_for: int = DAY
+    delegated_for: int = DAY
+    delegated_from: int = -DAY
+    serial: int = 7
+    flipped: int | None = None
+    """The byte of certificate and delegation, one behind the other, that is changed on the way."""
+    length: int = 240
+    other: str = ""
+    """Which of the keys is another than it should be."""
 
-    def flipped(at: int) -> Papers:
-        def make(service: Secret, owner: Secret, session: Secret, now: int) -> tuple[bytes, bytes]:
-            both = bytearray(b"".join(papers(service, owner, session, now)))
-            both[at] ^= 1
-            return bytes(both[:112]), bytes(both[112:])
-
-        return make
-
-    yield "good", papers, "ok"
-    yield "nothing at all", lambda *_: (b"", b""), "error"
-    yield "expired", lambda *a: papers(*a, delegated=-400), "expired"
-    yield "not yet valid", lambda *a: papers(*a, early=day + 400), "not valid yet"
-    yield "certificate expired", lambda *a: papers(*a, certified=-400), "expired"
-    yield "below its own floor", lambda *a: papers(*a, serial=4), "below the lowest"
-    yield "tampered certificate", flipped(60), "error"
-    yield "tampered delegation", flipped(112 + 80), "error"
-    yield "another session key", lambda s, o, _, now: papers(s, o, Secret(), now), "error"
-    yield "a foreign service", lambda _, o, k, now: papers(Secret(), o, k, now), "error"
-    yield "another owner", lambda s, o, k, now: (papers(s, o, k, now)[0], papers(s, Secret(), k, now)[1]), "error"
-    yield "one byte short", lambda *a: (papers(*a)[0], papers(*a)[1][:-1]), "error"
+    def make(self, keys: dict[str, Secret]) -> tuple[bytes, bytes]:
+        now = int(time.time())
+        for_service = keys | ({self.other: Secret()} if self.other in ("service", "session") else {})
+        certificate = certify(for_service["service"], keys["owner"].public, now - DAY, now + self.certified_for)
+        begin, end = now + self.delegated_from, now + self.delegated_for
+        owner = Secret() if self.other == "owner" else keys["owner"]
+        service, session = for_service["service"].public, for_service["session"].public
+        both = bytearray(certificate + delegate(owner, service, session, begin, end, self.serial, 5))
+        if self.flipped is not None:
+            both[self.flipped] ^= 1
+        return bytes(both[: min(112, self.length)]), bytes(both[112 : self.length])
 
 
-@pytest.mark.parametrize("case", list(replicas()), ids=lambda case: case[0])
-def test_a_node_checks_a_delegation_before_it_shows_anything(
-    rust: Rust, serve: Serve, case: tuple[str, Papers, str]
-) -> None:
-    _, make, verdict = case
-    service, owner, session = Secret(), Secret(), Secret()
-    certificate, delegation = make(service, owner, session, int(time.time()))
-    host = serve(Credentials(session, service.public, certificate, delegation))
-    rust.say(f"greet {onion(service.public)} known")
-    if verdict == "ok":
+PAPERS = [
+    Papers("good", "ok"),
+    Papers("nothing at all", length=0),
+    Papers("no delegation", length=112),
+    Papers("delegation expired", "expired", delegated_for=-400),
+    Papers("delegation not yet valid", "not valid yet", delegated_from=400),
+    Papers("certificate expired", "expired", certified_for=-400),
+    Papers("below its own floor", "below the lowest", serial=4),
+    Papers("tampered certificate", flipped=60),
+    Papers("tampered delegation", flipped=112 + 80),
+    Papers("another session key", other="session"),
+    Papers("a foreign service", other="service"),
+    Papers("another owner", other="owner"),
+    Papers("one byte short", length=239),
+]
+
+
+@pytest.mark.parametrize("papers", PAPERS, ids=lambda papers: papers.name)
+def test_a_node_checks_a_delegation_before_it_shows_anything(rust: Rust, serve: Serve, papers: Papers) -> None:
+    keys = {name: Secret() for name in ("service", "owner", "session")}
+    service = keys["service"].public
+    host = serve(Credentials(keys["session"], service, *papers.make(keys)))
+    rust.say(f"greet {onion(service)} known")
+    if papers.verdict == "ok":
         assert host.session().session.peer == rust.node
-        assert rust.line("ok ") == onion(service.public)
+        assert rust.line("ok ") == onion(service)
         return
     host.until(lambda: bool(host.ended))
     line = rust.line("error ")
-    assert verdict == "error" or verdict in line, line
-    assert not host.ended[0].tls.records and not getattr(host.ended[0].tls, "_done"), "the dialler showed itself"
+    assert papers.verdict in f"error {line}"
+    assert not host.ended[0].tls.records and not host.ended[0].tls.finished, "the dialler showed itself"
 
 
 def test_a_node_remembers_the_highest_floor_of_a_service(rust: Rust, serve: Serve) -> None:
@@ -206,22 +218,25 @@ def test_a_node_remembers_the_highest_floor_of_a_service(rust: Rust, serve: Serv
         host.shut()
 
 
-def test_a_node_refuses_an_acceptor_that_greets_wrongly(rust: Rust, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    for frame in (
-        fr.control(fr.HELLO, window=532_479, max_streams=32),
-        fr.control(fr.HELLO, window=8_388_609, max_streams=32),
-        fr.control(fr.PROOF, window=655_360),
-        fr.Frame(fr.HELLO, 0, b"\x0a"),
-        fr.Frame(13),
-    ):
-        host = serve()
-        with monkeypatch.context() as patch:
-            patch.setattr("hcp_reader.opening.flush", lambda _frames, size, frame=frame: fr.flush([frame], size))
-            rust.say(f"greet {onion(host.credentials.address)} known")
-            host.until(lambda host=host: bool(host.ended))
-        rust.line("error ")
-        assert not host.ended[0].tls.records
-        host.shut()
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        pytest.param(fr.control(fr.HELLO, window=532_479, max_streams=32), id="a window that is too small"),
+        pytest.param(fr.control(fr.HELLO, window=8_388_609, max_streams=32), id="a window that is too large"),
+        pytest.param(fr.control(fr.PROOF, window=655_360), id="PROOF"),
+        pytest.param(fr.control(fr.CLOSE), id="CLOSE"),
+        pytest.param(fr.Frame(fr.HELLO, 0, b"\x0a"), id="malformed"),
+        pytest.param(fr.Frame(13), id="unknown kind"),
+        pytest.param(fr.Frame(200), id="optional"),
+    ],
+)
+def test_a_node_refuses_an_acceptor_that_greets_wrongly(rust: Rust, serve: Serve, greeting: fr.Frame) -> None:
+    host = serve()
+    host.greeting = greeting
+    rust.say(f"greet {onion(host.credentials.address)} known")
+    host.until(lambda: bool(host.ended))
+    rust.line("error ")
+    assert not host.ended[0].tls.records and not host.ended[0].tls.finished
 
 
 def lower_and_higher(rust: Rust) -> tuple[Secret, Secret]:

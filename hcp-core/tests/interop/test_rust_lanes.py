@@ -8,7 +8,7 @@ from hcp_reader import frames as fr
 from hcp_reader.drive import Tcp, connect, join
 from hcp_reader.frames import BULK_STREAM, Frame, control
 from hcp_reader.keys import Secret
-from hcp_reader.opening import LaneDialling, join_mac
+from hcp_reader.opening import join_mac
 from helpers import OPEN_ECHO, Connect, ask, barrier, check_padding
 
 def test_lanes_carry_bulk_both_ways_and_their_loss_loses_nothing(rust: Rust, dialled: Connect) -> None:

@@ -7,7 +7,7 @@ from hcp_reader import frames as fr
 from hcp_reader.frames import BULK_STREAM, CONTROL_STREAM, LIVE_STREAM, Frame, control, padme
 from hcp_reader.keys import Secret
 from hcp_reader.stream import MAX_MESSAGE, Kept
-from helpers import OPEN_ECHO, Connect, ask, barrier, check_padding
+from helpers import Connect, ask, barrier, check_padding
 
 def test_streams_that_are_not_served_are_reset_with_the_codes_of_the_document(dialled: Connect) -> None:
     tcp = dialled()

@@ -285,7 +285,6 @@ def test_an_accepted_window_holds_the_longest_message() -> None:
 
     with pytest.raises(ProtocolError):
         open_in_memory(Dialling(SERVER.public, tamper=small), Accepting(Credentials.of(SERVER)))
-    _, accepted = open_in_memory(
-        Dialling(SERVER.public, tamper=lambda _: control(fr.PROOF, window=MIN_WINDOW)), Accepting(Credentials.of(SERVER))
-    )
+    dialling = Dialling(SERVER.public, tamper=lambda _: control(fr.PROOF, window=MIN_WINDOW))
+    _, accepted = open_in_memory(dialling, Accepting(Credentials.of(SERVER)))
     assert isinstance(accepted, Accepted) and accepted.limits.window == MIN_WINDOW

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Callable
 
+from .frames import Frame
 from .keys import onion
 from .opening import PORT, Accepted, Accepting, Credentials, Dialling, JoinRequest, LaneDialling, Link
 from .session import Event, Session
@@ -178,6 +179,8 @@ class Host:
         """Connections that ended before they were anything."""
         self.replicas = list[Credentials]()
         """What the next connections are shown instead: another replica answers."""
+        self.greeting: Frame | None = None
+        """What is sent instead of HELLO."""
         self._selector = selectors.DefaultSelector()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
@@ -220,6 +223,7 @@ class Host:
         connection, _ = self._listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         accepting = Accepting(self.replicas.pop(0) if self.replicas else self.credentials, self.suites)
+        accepting.greeting = self.greeting
         self._openings.add(connection)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._opening(accepting, connection))
 

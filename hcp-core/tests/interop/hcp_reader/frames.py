@@ -143,7 +143,7 @@ class Parser:
 
     def _frames(self) -> Iterator[Frame]:
         while True:
-            if self._data[:1] == b"\0":
+            if self._data.startswith(b"\0"):
                 stripped = self._data.lstrip(b"\0")
                 self.padding += len(self._data) - len(stripped)
                 self._data = stripped

@@ -226,6 +226,8 @@ class Accepting(_Opening):
         self.server = Server(credentials.secret, suites)
         super().__init__(self.server)
         self.credentials = credentials
+        self.greeting: Frame | None = None
+        """What is sent instead of HELLO, by tests that break rules."""
         self._greeted, self._amount = False, 0
 
     def feed(self, data: bytes) -> Accepted | JoinRequest | None:
@@ -242,7 +244,7 @@ class Accepting(_Opening):
                 window=ours.window,
                 max_streams=ours.max_streams,
             )
-            self.server.write(flush([hello], fr.FIRST_FLIGHT))
+            self.server.write(flush([self.greeting or hello], fr.FIRST_FLIGHT))
         if first is None:
             if self._amount > BEFORE_PROOF:
                 raise ProtocolError("too much before PROOF or JOIN")

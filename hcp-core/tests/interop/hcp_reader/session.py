@@ -23,7 +23,7 @@ MAX_NUMBER = 2**32 - 1
 
 @dataclass(frozen=True)
 class Event:
-    """What happened: `opened`, `message`, `finished`, `reset`, `never served`, `pong`, `drain`, `lane ended`, `closed`."""
+    """`opened`, `message`, `finished`, `reset`, `never served`, `pong`, `drain`, `lane ended`, `closed`."""
 
     what: str
     number: int = 0

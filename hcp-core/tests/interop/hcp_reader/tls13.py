@@ -1,7 +1,7 @@
 """A client and a server of TLS 1.3 in the profile of section 2 of the document, without I/O.
 
-What came from the peer goes into `feed`; what is to be sent is taken with `take`. Application data stands in `received`,
-and how long each of its records was in `records`: that is what an observer of the connection sees.
+What came from the peer goes into `feed`; what is to be sent is taken with `take`. Application data stands in
+`received`, and how long each of its records was in `records`: that is what an observer of the connection sees.
 """
 
 import hmac
@@ -39,7 +39,8 @@ class Connection:
         self._write: RecordCipher | None = None
         self._schedule: Schedule | None = None
         self._transcript = b""
-        self._done = False
+        self.finished = False
+        """The client's Finished was sent, or came and was good."""
 
     def feed(self, data: bytes) -> None:
         """Takes bytes from the transport; raises TlsError."""
@@ -52,7 +53,7 @@ class Connection:
                 return
             header, body = bytes(self._in[:5]), bytes(self._in[5 : 5 + length])
             del self._in[: 5 + length]
-            if kind == CHANGE_CIPHER_SPEC and body == b"\x01" and not self._done:
+            if kind == CHANGE_CIPHER_SPEC and body == b"\x01" and not self.finished:
                 continue
             if self._read is not None:
                 if kind != APPLICATION_DATA:
@@ -115,7 +116,7 @@ class Connection:
             raise TlsError("a record that is out of place")
 
     def _message(self, kind: int, body: bytes, whole: bytes) -> None:
-        if self._done and kind == hs.KEY_UPDATE and body in (b"\0", b"\1") and self._read is not None:
+        if self.finished and kind == hs.KEY_UPDATE and body in (b"\0", b"\1") and self._read is not None:
             self._read = self._read.updated()
             if body == b"\1":
                 self.update_key()
@@ -124,7 +125,7 @@ class Connection:
         raise TlsError(f"handshake message {kind} is out of place")
 
     def _may_receive(self) -> bool:
-        return self._done
+        return self.finished
 
     def _add(self, whole: bytes) -> bytes:
         self._transcript += whole
@@ -148,12 +149,12 @@ class Client(Connection):
 
     def finish(self) -> None:
         """Sends Finished. From now on `write` is possible."""
-        assert self._schedule is not None and self.server_key is not None and not self._done
+        assert self._schedule is not None and self.server_key is not None and not self.finished
         finished = hs.message(hs.FINISHED, self._schedule.finished(self._schedule.client_handshake, self._hash()))
         cipher = RecordCipher(self._schedule.suite, self._schedule.client_handshake)
         self._out += cipher.seal(HANDSHAKE, finished)
         self._write = RecordCipher(self._schedule.suite, self._schedule.client_application)
-        self._done = True
+        self.finished = True
 
     def _may_receive(self) -> bool:
         return self.server_key is not None
@@ -202,12 +203,12 @@ class Server(Connection):
     def _message(self, kind: int, body: bytes, whole: bytes) -> None:
         if self.client_hello is None and kind == hs.CLIENT_HELLO:
             self._answer(hs.read_client_hello(body), whole)
-        elif self._schedule is not None and not self._done and kind == hs.FINISHED:
+        elif self._schedule is not None and not self.finished and kind == hs.FINISHED:
             expected = self._schedule.finished(self._schedule.client_handshake, self._hash())
             if not hmac.compare_digest(body, expected):
                 raise TlsError("the client's Finished is wrong")
             self._read = RecordCipher(self._schedule.suite, self._schedule.client_application)
-            self._done = True
+            self.finished = True
         else:
             super()._message(kind, body, whole)
 
