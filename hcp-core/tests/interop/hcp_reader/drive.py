@@ -158,6 +158,17 @@ class Tcp:
             self.session.receive(conn, data)
         finally:
             self.flush()
+            if self.session.closed is not None:
+                self._end_sending()
+
+    def _end_sending(self) -> None:
+        """Nothing comes behind CLOSE, from either side: the peer sees the end, and its own end is waited for."""
+        for connection in self._sockets.values():
+            try:
+                connection.shutdown(socket.SHUT_WR)
+            except OSError:
+                # The peer was quicker.
+                continue
 
     def _drop(self, conn: int) -> None:
         connection = self._sockets.pop(conn, None)
