@@ -13,9 +13,9 @@ from hcp_reader.delegation import DelegationRefused, Floors
 from hcp_reader.drive import PATIENCE, begin, connect, dial, join
 from hcp_reader.frames import Frame, control
 from hcp_reader.keys import Secret, onion
-from hcp_reader.opening import Dialling, Link
+from hcp_reader.opening import Dialling, Limits, Link
 from hcp_reader.schedule import SUITES
-from helpers import OPEN_ECHO, Connect, ask, check_padding
+from helpers import OPEN_ECHO, Connect, ask, barrier, check_padding
 
 Change = Callable[[Frame], Frame]
 
@@ -89,15 +89,29 @@ def test_a_proof_for_another_connection_is_refused(rust: Rust, dialled: Connect)
     assert replayed.session.closed in (1, -1)
 
 
-def test_a_peer_that_serves_no_streams_is_opened_none(rust: Rust) -> None:
-    def none(proof: Frame) -> Frame:
-        return Frame(fr.PROOF, 0, proof.payload + bytes.fromhex("2800"))
-
-    tcp = dial(Dialling(rust.node, Secret(), tamper=none), connect(rust.folder, rust.node))
+def test_a_peer_that_serves_no_streams_is_opened_none(dialled: Connect) -> None:
+    tcp = dialled(me=Secret(), ours=Limits(max_streams=0))
     stream = ask(tcp, "test/call-back/1", b"py/none/1", b"x")
-    tcp.until(lambda: bool(tcp.session.streams[stream].messages), 5)
+    tcp.until(lambda: bool(tcp.session.streams[stream].messages))
     assert not [event for event in tcp.session.events if event.what == "opened"]
-    tcp.shut()
+
+
+def test_the_node_keeps_to_the_limits_of_proof(dialled: Connect) -> None:
+    """`Session` and `Stream` raise when it opens or sends more."""
+    tcp = dialled(me=Secret(), ours=Limits(window=532_480, max_streams=2))
+    stream = ask(tcp, "test/source/1", (20).to_bytes(4, "big") + (60_000).to_bytes(4, "big"))
+    found = tcp.session.streams[stream]
+    tcp.until(lambda: len(found.messages) == 8)
+    barrier(tcp)
+    assert len(found.messages) == 8 and 0 <= found.granted < 65_600
+    for _ in range(20):
+        tcp.message(stream)
+    asked = [ask(tcp, "test/call-back/1", b"py/upper/1", bytes([97 + number])) for number in range(2)]
+    for number in range(2):
+        back = tcp.event("opened").number
+        tcp.session.send(back, tcp.message(back).upper())
+        assert tcp.message(asked[number]) in (b"A", b"B")
+        tcp.session.finish(back)
 
 
 def test_the_node_takes_no_more_than_16_kib_before_proof(rust: Rust) -> None:
@@ -148,22 +162,24 @@ def test_a_replica_shows_a_delegation_that_this_implementation_checks(rust: Rust
         begin(Dialling(rust.node, me, now=now), connection)
 
 
-def test_the_nodes_flights_have_one_length_each(rust: Rust) -> None:
-    """What a stranger sees of a node and of a replica, in bytes of the transport, is equally long each time."""
-    for address in (rust.node, rust.service):
-        lengths = set[int]()
-        for _ in range(4):
-            connection = connect(rust.folder, address)
+def test_the_flights_of_a_node_and_of_a_replica_have_one_length(rust: Rust) -> None:
+    """What a stranger sees who only dials, in bytes of the transport."""
+    lengths = set[int]()
+    for address in (rust.node, rust.service) * 3:
+        with connect(rust.folder, address) as connection:
             dialling = Dialling(address, now=int(time.time()))
             connection.sendall(dialling.take())
             length = 0
-            while dialling.hello is None:
+            while dialling.hello is None or sum(dialling.tls.records) < 1_024:
                 data = connection.recv(1 << 16)
                 length += len(data)
                 dialling._hello(data)  # pyright: ignore[reportPrivateUsage]
+            # Nothing comes behind it.
+            connection.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                connection.recv(1)
             lengths.add(length)
-            connection.close()
-        assert len(lengths) == 1
+    assert len(lengths) == 1
 
 
 def test_who_is_silent_is_asked_and_then_given_up(rust: Rust) -> None:

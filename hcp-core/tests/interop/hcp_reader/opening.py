@@ -112,11 +112,13 @@ class Dialling(_DiallerOpening):
         known: bytes = b"",
         floors: Floors | None = None,
         suites: list[int] | None = None,
+        ours: Limits | None = None,
         tamper: Callable[[Frame], Frame] = lambda proof: proof,
     ) -> None:
         super().__init__(Client(suites))
         self.target, self.me, self.now, self.known = target, me, now, known
         self.floors, self.limits, self._tamper = floors or Floors(), Limits(), tamper
+        self.ours = ours or Limits()
         self.delegated = False
 
     def feed(self, data: bytes) -> Link | None:
@@ -134,7 +136,7 @@ class Dialling(_DiallerOpening):
         return self._show(self._tamper(self._proof()))
 
     def _proof(self) -> Frame:
-        ours = Limits()
+        ours = self.ours
         if self.me is None:
             return control(fr.PROOF, window=ours.window, max_streams=ours.max_streams)
         message = proof_message(self.tls.export("EXPORTER-hcp/1 dialler"), self.me.public, self.target)

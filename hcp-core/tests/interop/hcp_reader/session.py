@@ -69,6 +69,7 @@ class Session:
     peer: bytes | None
     """The peer's address, None for an anonymous dialler."""
     now: float = 0.0
+    ours: Limits = field(default_factory=Limits)
     eager: bool = True
     """Gives credit back for every message that is taken, not only when it is worth a frame."""
     streams: dict[int, Stream] = field(default_factory=dict[int, Stream])
@@ -83,7 +84,6 @@ class Session:
     work: Work = field(default_factory=Work)
 
     def __post_init__(self) -> None:
-        self.ours = Limits()
         self._highest = {1: -1, 0: 0}
         self._next = 1 if self.is_dialler else 2
         tls = self.link.tls
@@ -95,7 +95,7 @@ class Session:
 
     @staticmethod
     def dialled(dialling: Dialling, link: Link, now: float = 0.0) -> "Session":
-        return Session(link, True, dialling.limits, dialling.target, now)
+        return Session(link, True, dialling.limits, dialling.target, now, dialling.ours)
 
     @staticmethod
     def accepted(accepted: Accepted, now: float = 0.0) -> "Session":
