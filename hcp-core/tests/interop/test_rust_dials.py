@@ -10,7 +10,14 @@ from hcp_reader import frames as fr
 from hcp_reader.delegation import certify, delegate
 from hcp_reader.drive import Host, Tcp, connect, dial
 from hcp_reader.frames import BULK_STREAM, CONTROL_STREAM, LIVE_STREAM
-from hcp_reader.handshake import HYBRID, PRE_SHARED_KEY, SERVER_NAME, SUPPORTED_GROUPS
+from hcp_reader.handshake import (
+    APPLICATION_PROTOCOLS,
+    HYBRID,
+    PRE_SHARED_KEY,
+    SERVER_CERTIFICATE_TYPE,
+    SERVER_NAME,
+    SUPPORTED_GROUPS,
+)
 from hcp_reader.keys import Secret, onion
 from hcp_reader.opening import Credentials, Dialling
 from hcp_reader.schedule import SUITES
@@ -138,6 +145,53 @@ def test_a_lane_that_reaches_another_replica_shows_nothing_and_is_dialled_again(
     for ended in host.ended:
         # Nothing came behind the ClientHello, not even Finished.
         assert not ended.tls.records and not ended.tls.finished
+
+
+def test_a_lane_that_brings_garbage_ends_alone(rust: Rust, serve: Serve) -> None:
+    host = serve()
+    rust.say(f"dial {onion(host.credentials.address)} known py/echo/1 bulk 300 100000")
+    tcp = host.session()
+    step, spoiled = echo(tcp), list[int]()
+
+    def running() -> bool:
+        for number, conn in list(tcp.session.conns.items()):
+            if number and not spoiled and conn.frames[fr.BULK] > 20:
+                spoiled.append(number)
+                tcp.spoil(number)
+        return step()
+
+    host.until(running, 50)
+    assert rust.line() == "ok" and tcp.session.closed == 0 and spoiled
+    assert spoiled[0] not in tcp.session.conns
+
+
+def test_a_dialler_whose_lanes_are_refused_goes_on_without(rust: Rust, serve: Serve) -> None:
+    host = serve()
+    host.takes_lanes = False
+    rust.say(f"dial {onion(host.credentials.address)} known py/echo/1 bulk 300 100000")
+    tcp = host.session()
+    host.until(echo(tcp), 50)
+    assert rust.line() == "ok" and host.refused and tcp.session.closed == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({APPLICATION_PROTOCOLS: None}, id="no protocol"),
+        pytest.param({APPLICATION_PROTOCOLS: b"\0\6\5hcp/2"}, id="another protocol"),
+        pytest.param({SERVER_CERTIFICATE_TYPE: None}, id="certificates"),
+        pytest.param({SERVER_CERTIFICATE_TYPE: b"\0"}, id="certificates, said"),
+    ],
+)
+def test_a_node_refuses_a_server_of_another_profile(
+    rust: Rust, serve: Serve, changes: dict[int, bytes | None]
+) -> None:
+    host = serve()
+    host.changes = changes
+    rust.say(f"greet {onion(host.credentials.address)} known")
+    host.until(lambda: bool(host.ended))
+    rust.line("error ")
+    assert not host.ended[0].tls.records and not host.ended[0].tls.finished
 
 
 DAY = 86_400

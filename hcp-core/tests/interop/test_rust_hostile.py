@@ -1,8 +1,14 @@
 """This implementation breaks the rules of the document, one by one, towards a node."""
 
 import pytest
+from conftest import Rust
 from hcp_reader import frames as fr
+from hcp_reader import handshake as hs
+from hcp_reader.drive import PATIENCE, connect
 from hcp_reader.frames import Frame, control
+from hcp_reader.handshake import vector
+from hcp_reader.schedule import CHANGE_CIPHER_SPEC, HANDSHAKE
+from hcp_reader.tls13 import Client
 from helpers import OPEN_BULK, OPEN_ECHO, Connect, ask, check_padding
 
 @pytest.mark.parametrize(
@@ -70,3 +76,66 @@ def test_a_length_beyond_the_limit_is_an_error_as_soon_as_the_header_is_there(di
     tcp = dialled()
     tcp.session.conns[0].tls.write(bytes.fromhex(header))
     assert tcp.event("closed").code == 1
+
+
+# Header, two bytes of alert, its kind, the tag.
+ENCRYPTED_ALERT = 5 + 2 + 1 + 16
+X25519, ECDSA, X509 = b"\0\x1d", b"\4\3", b"\0"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({hs.SUPPORTED_VERSIONS: vector(1, b"\3\3")}, id="TLS 1.2"),
+        pytest.param({hs.SUPPORTED_VERSIONS: None}, id="no version"),
+        pytest.param({hs.APPLICATION_PROTOCOLS: vector(2, vector(1, b"hcp/2"))}, id="another protocol"),
+        pytest.param({hs.APPLICATION_PROTOCOLS: vector(2, vector(1, b"h2") + vector(1, b"http/1.1"))}, id="HTTP"),
+        pytest.param({hs.APPLICATION_PROTOCOLS: None}, id="no protocol"),
+        pytest.param({hs.SIGNATURE_ALGORITHMS: vector(2, ECDSA)}, id="no ed25519"),
+        pytest.param({hs.SERVER_CERTIFICATE_TYPE: vector(1, X509)}, id="certificates"),
+        pytest.param({hs.SERVER_CERTIFICATE_TYPE: None}, id="no raw keys"),
+        pytest.param(
+            {hs.SUPPORTED_GROUPS: vector(2, X25519), hs.KEY_SHARE: vector(2, X25519 + vector(2, b"\x09" + bytes(31)))},
+            id="X25519 alone",
+        ),
+    ],
+)
+def test_a_client_that_offers_less_is_told_nothing(rust: Rust, changes: dict[int, bytes | None]) -> None:
+    with connect(rust.folder, rust.node) as connection:
+        connection.settimeout(PATIENCE)
+        connection.sendall(Client(changes=changes).take())
+        answer = b""
+        try:
+            while data := connection.recv(1 << 16):
+                answer += data
+        except ConnectionError:
+            pass
+    # At most ServerHello, which shows random values alone, the compatibility record behind it, and an alert.
+    records = list[tuple[int, int]]()
+    while answer:
+        length = 5 + int.from_bytes(answer[3:5], "big")
+        records.append((answer[0], length))
+        answer = answer[length:]
+    shown = [length for kind, length in records if kind not in (HANDSHAKE, CHANGE_CIPHER_SPEC)]
+    assert len(shown) <= 1 and all(length <= ENCRYPTED_ALERT for length in shown), records
+    assert sum(kind == HANDSHAKE for kind, _ in records) <= 1
+
+
+def test_a_client_that_offers_more_gets_what_the_document_says(rust: Rust) -> None:
+    offers: list[tuple[list[int], dict[int, bytes | None]]] = [
+        ([0x1302, 0xC02F], {0x0A0A: b"unknown"}),
+        ([0x1303], {hs.APPLICATION_PROTOCOLS: vector(2, vector(1, b"h2") + vector(1, hs.ALPN))}),
+        (
+            [0x1301],
+            {hs.SUPPORTED_GROUPS: vector(2, X25519 + hs.HYBRID), hs.SUPPORTED_VERSIONS: vector(1, b"\3\3\3\4")},
+        ),
+        ([0x1301], {45: b"\1\1", hs.SIGNATURE_ALGORITHMS: vector(2, ECDSA + hs.ED25519)}),
+    ]
+    for suites, changes in offers:
+        with connect(rust.folder, rust.node) as connection:
+            # It reads no extension that it did not ask for, no ticket, and no other group.
+            client = Client(suites, changes)
+            connection.sendall(client.take())
+            while not client.received:
+                client.feed(connection.recv(1 << 16))
+            assert client.server_key == rust.node and client.suite == suites[0]

@@ -2,7 +2,7 @@
 
 import pytest
 from hcp_reader import keys
-from hcp_reader.handshake import HybridClient, hybrid_server
+from hcp_reader.handshake import APPLICATION_PROTOCOLS, HybridClient, hybrid_server
 from hcp_reader.schedule import APPLICATION_DATA, SUITES, RecordCipher, Schedule, TlsError, expand_label
 from hcp_reader.tls13 import Client, Server
 
@@ -96,9 +96,10 @@ def test_a_changed_byte_anywhere_in_the_servers_flight_is_refused() -> None:
 
 
 def test_another_protocol_name_is_refused_by_either_side() -> None:
+    other: dict[int, bytes | None] = {APPLICATION_PROTOCOLS: b"\0\6\5hcp/2"}
     with pytest.raises(TlsError):
-        Server(keys.Secret()).feed(Client(alpn=b"hcp/2").take())
-    client, server = Client(), Server(keys.Secret(), alpn=b"hcp/2")
+        Server(keys.Secret()).feed(Client(changes=other).take())
+    client, server = Client(), Server(keys.Secret(), changes=other)
     server.feed(client.take())
     with pytest.raises(TlsError):
         client.feed(server.take())

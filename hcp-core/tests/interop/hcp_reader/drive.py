@@ -96,6 +96,13 @@ class Tcp:
         """Ends the transport of one connection without a word."""
         self._drop(conn)
 
+    def spoil(self, conn: int) -> None:
+        """Sends what is no TLS record, and nothing behind it."""
+        connection = self._sockets[conn]
+        connection.settimeout(PATIENCE)
+        connection.sendall(bytes(64))
+        self._drop(conn)
+
     def until(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
         """Moves bytes until the condition holds; raises Late when it does not in time."""
         deadline = time.monotonic() + patience
@@ -192,6 +199,9 @@ class Host:
         """What the next connections are shown instead: another replica answers."""
         self.greeting: Frame | None = None
         """What is sent instead of HELLO."""
+        self.changes: dict[int, bytes | None] | None = None
+        """How EncryptedExtensions are changed."""
+        self.takes_lanes = True
         self._selector = selectors.DefaultSelector()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
@@ -233,7 +243,7 @@ class Host:
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        accepting = Accepting(self.replicas.pop(0) if self.replicas else self.credentials, self.suites)
+        accepting = Accepting(self.replicas.pop(0) if self.replicas else self.credentials, self.suites, self.changes)
         accepting.greeting = self.greeting
         self._openings.add(connection)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._opening(accepting, connection))
@@ -265,7 +275,7 @@ class Host:
             self.sessions.append(Tcp(session, connection, self._selector))
             return
         for tcp in self.sessions:
-            if tcp.session.join(outcome):
+            if self.takes_lanes and tcp.session.join(outcome):
                 tcp.add(outcome.number, connection)
                 return
         self.refused.append(outcome)

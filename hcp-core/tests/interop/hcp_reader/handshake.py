@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Mapping
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -58,8 +59,9 @@ def message(kind: int, body: bytes) -> bytes:
     return bytes([kind]) + vector(3, body)
 
 
-def _extensions(fields: dict[int, bytes]) -> bytes:
-    return vector(2, b"".join(kind.to_bytes(2, "big") + vector(2, body) for kind, body in fields.items()))
+def _extensions(fields: Mapping[int, bytes | None]) -> bytes:
+    present = (kind.to_bytes(2, "big") + vector(2, body) for kind, body in fields.items() if body is not None)
+    return vector(2, b"".join(present))
 
 
 def _read_extensions(data: bytes) -> dict[int, bytes]:
@@ -126,14 +128,16 @@ class ClientHello:
     extensions: dict[int, bytes]
 
 
-def client_hello(share: bytes, suites: list[int], alpn: bytes = ALPN) -> bytes:
-    fields = {
+def client_hello(share: bytes, suites: list[int], changes: dict[int, bytes | None] | None = None) -> bytes:
+    """A ClientHello; `changes` replaces extensions or, with None, leaves them out, for tests that break rules."""
+    fields: dict[int, bytes | None] = {
         SUPPORTED_VERSIONS: vector(1, TLS_1_3),
         SUPPORTED_GROUPS: vector(2, HYBRID),
         SIGNATURE_ALGORITHMS: vector(2, ED25519),
         KEY_SHARE: vector(2, HYBRID + vector(2, share)),
-        APPLICATION_PROTOCOLS: vector(2, vector(1, alpn)),
+        APPLICATION_PROTOCOLS: vector(2, vector(1, ALPN)),
         SERVER_CERTIFICATE_TYPE: vector(1, bytes([RAW_PUBLIC_KEY])),
+        **(changes or {}),
     }
     offered = b"".join(suite.to_bytes(2, "big") for suite in suites)
     return message(
@@ -200,10 +204,12 @@ def read_server_hello(body: bytes, suites: list[int]) -> tuple[int, bytes]:
     return suite, key
 
 
-def encrypted_extensions(alpn: bytes = ALPN) -> bytes:
-    fields = {
-        APPLICATION_PROTOCOLS: vector(2, vector(1, alpn)),
+def encrypted_extensions(changes: dict[int, bytes | None] | None = None) -> bytes:
+    """EncryptedExtensions, with changes as those of `client_hello`."""
+    fields: dict[int, bytes | None] = {
+        APPLICATION_PROTOCOLS: vector(2, vector(1, ALPN)),
         SERVER_CERTIFICATE_TYPE: bytes([RAW_PUBLIC_KEY]),
+        **(changes or {}),
     }
     return message(ENCRYPTED_EXTENSIONS, _extensions(fields))
 

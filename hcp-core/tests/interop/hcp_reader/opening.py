@@ -224,8 +224,13 @@ def farewell(tls: Connection, code: int) -> bytes:
 class Accepting(_Opening):
     """The acceptor's side of any connection."""
 
-    def __init__(self, credentials: Credentials, suites: list[int] | None = None) -> None:
-        self.server = Server(credentials.secret, suites)
+    def __init__(
+        self,
+        credentials: Credentials,
+        suites: list[int] | None = None,
+        changes: dict[int, bytes | None] | None = None,
+    ) -> None:
+        self.server = Server(credentials.secret, suites, changes)
         super().__init__(self.server)
         self.credentials = credentials
         self.greeting: Frame | None = None

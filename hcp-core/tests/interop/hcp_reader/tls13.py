@@ -138,13 +138,13 @@ class Connection:
 class Client(Connection):
     """The dialler's side. It keeps its Finished back until `finish`, since all before that shows nothing of it."""
 
-    def __init__(self, suites: list[int] | None = None, alpn: bytes = hs.ALPN) -> None:
+    def __init__(self, suites: list[int] | None = None, changes: dict[int, bytes | None] | None = None) -> None:
         super().__init__()
         self._suites = suites or list(SUITES)
         self._share = hs.HybridClient()
         self._awaited = hs.SERVER_HELLO
         self._key = b""
-        hello = self._add(hs.client_hello(self._share.share, self._suites, alpn))
+        hello = self._add(hs.client_hello(self._share.share, self._suites, changes))
         self._out += bytes([HANDSHAKE, 3, 1]) + hs.vector(2, hello)
 
     def finish(self) -> None:
@@ -194,9 +194,11 @@ class Client(Connection):
 class Server(Connection):
     """The acceptor's side. It may write as soon as it has answered the ClientHello: half-RTT data."""
 
-    def __init__(self, secret: Secret, suites: list[int] | None = None, alpn: bytes = hs.ALPN) -> None:
+    def __init__(
+        self, secret: Secret, suites: list[int] | None = None, changes: dict[int, bytes | None] | None = None
+    ) -> None:
         super().__init__()
-        self._secret, self._suites, self._alpn = secret, suites or list(SUITES), alpn
+        self._secret, self._suites, self._changes = secret, suites or list(SUITES), changes
         self.client_hello: hs.ClientHello | None = None
         """What the client offered, once it did."""
 
@@ -223,7 +225,7 @@ class Server(Connection):
         answer = self._add(hs.server_hello(hello.session_id, self.suite, share))
         self._out += bytes([HANDSHAKE, 3, 3]) + hs.vector(2, answer)
         self._schedule = Schedule(suite, shared, self._hash())
-        flight = self._add(hs.encrypted_extensions(self._alpn))
+        flight = self._add(hs.encrypted_extensions(self._changes))
         flight += self._add(hs.certificate(self._secret.public))
         flight += self._add(hs.certificate_verify(self._secret, self._hash()))
         finished = self._schedule.finished(self._schedule.server_handshake, self._hash())
