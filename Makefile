@@ -3,7 +3,7 @@
 SHELL := bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: help demo demo-chat test test-all lint docs bench audit deps
+.PHONY: help demo demo-chat test test-all lint docs bench bench-wire audit deps
 
 help:
 	@echo 'make demo      build, then show one onion address on three nodes and a chat that goes on when one dies'
@@ -13,6 +13,7 @@ help:
 	@echo 'make lint      formatting and clippy'
 	@echo 'make docs      the API documentation, in target/doc'
 	@echo 'make bench     the failover measurement alone'
+	@echo 'make bench-wire  the session beside its peers: ratios, over loopback and a private Tor network'
 	@echo 'make audit     known vulnerabilities in dependencies; needs the internet'
 	@echo 'make deps      install what the others need'
 
@@ -54,6 +55,12 @@ bench:
 	@scripts/install-deps.sh run
 	cargo build --workspace
 	$(TARGET)/hcp-demo failover
+
+# A workspace of its own, with peers that nothing else here needs; takes half an hour to build and one more to run on two
+# cores. PARTS="frames streams" measures only those.
+bench-wire:
+	@scripts/install-deps.sh run
+	cargo run --locked --release --manifest-path benches/Cargo.toml --features tor --bin bench-wire -- $(PARTS)
 
 # Fetches the advisory database from GitHub, which no package registry carries; hence not part of make test.
 audit:

@@ -3,6 +3,7 @@
 //! Nothing here belongs in a program that people rely on: the private Tor network runs on one machine and
 //! hides nothing from anybody.
 
+pub mod bench;
 #[cfg(feature = "messenger")]
 pub mod fault {
     //! Places at which the environment variable `HCP_FAULT` makes a process kill itself: `NAME:COUNT`, at the passage of

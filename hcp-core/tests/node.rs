@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod node {
+    mod crowd;
     mod harness;
     mod hostile;
     mod keeping;

@@ -10,9 +10,7 @@ use super::connection::Connection;
 use super::hello::{self, Join, Proved};
 use super::limits::MAX_BEFORE_PROOF;
 use super::tls::{self, ServerKey};
-use super::{
-    CLOSE_PROTOCOL, CLOSE_REFUSED, ConnId, HANDSHAKE_TIMEOUT, Keepalive, Machine, SessionError, SessionId, machine,
-};
+use super::{CLOSE_PROTOCOL, CLOSE_REFUSED, HANDSHAKE_TIMEOUT, Keepalive, Machine, SessionError, SessionId, machine};
 use crate::identity::delegation::ReplicaCredentials;
 use crate::identity::{Identity, OnionAddress};
 use crate::wire::{Frame, FrameKind};
@@ -66,11 +64,17 @@ pub(crate) enum Accepted {
 
 /// A connection whose dialler asks to make it a lane. Not verified: [`Machine::join`] does.
 #[derive(Debug)]
-pub(crate) struct JoinRequest {
+pub(crate) struct JoinRequest(pub(super) Box<Joining>);
+
+/// What a [`JoinRequest`] holds.
+#[derive(Debug)]
+pub(super) struct Joining {
     pub(super) connection: Connection,
     pub(super) join: Join,
     /// Under which key the connection was accepted.
     pub(super) server_key: [u8; 32],
+    /// What came behind it, for TLS.
+    pub(super) rest: Vec<u8>,
     /// Whether the peer has ended TLS right after it.
     pub(super) ended: bool,
 }
@@ -78,19 +82,14 @@ pub(crate) struct JoinRequest {
 impl JoinRequest {
     /// The session that it names.
     pub(crate) fn session_id(&self) -> SessionId {
-        self.join.session
-    }
-
-    /// The lane's number.
-    pub(crate) fn number(&self) -> ConnId {
-        self.join.number
+        self.0.join.session
     }
 
     /// What is still to be sent before the transport is closed: the same for every reason.
     pub(crate) fn refuse(mut self) -> Vec<u8> {
         let mut out = Vec::new();
-        self.connection.write_close(machine::close_frame(CLOSE_REFUSED));
-        self.connection.flush(&mut out);
+        self.0.connection.write_close(machine::close_frame(CLOSE_REFUSED));
+        self.0.connection.flush(&mut out);
         out
     }
 }
@@ -179,10 +178,10 @@ impl Accepting {
     fn accept(
         &mut self,
         now: Instant,
-        mut connection: Connection,
+        connection: Connection,
         frame: &Frame,
         alive: bool,
-        mut input: &[u8],
+        input: &[u8],
     ) -> Result<Accepted, SessionError> {
         let first = match First::parse(&connection, frame, &self.acceptor.address) {
             Ok(first) => first,
@@ -199,11 +198,8 @@ impl Accepting {
             }
             First::Join(join) => {
                 // The caller's read buffer bounds it.
-                let mut ended = !alive;
-                while !input.is_empty() && !ended {
-                    ended = !connection.read(now, &mut input)?;
-                }
-                Ok(Accepted::Lane(JoinRequest { connection, join, server_key, ended }))
+                let (rest, ended) = (input.to_vec(), !alive);
+                Ok(Accepted::Lane(JoinRequest(Box::new(Joining { connection, join, server_key, rest, ended }))))
             }
         }
     }

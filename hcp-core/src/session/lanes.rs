@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 
+use super::accepting::Joining;
 use super::{ConnId, JoinRequest, Lane, LaneDialling, MAX_LANES, Machine, SessionError};
 
 impl Machine {
@@ -27,44 +28,46 @@ impl Machine {
 
     /// Takes a lane into use on the dialler's side.
     pub(crate) fn add_lane(&mut self, now: Instant, lane: Lane) -> Result<ConnId, SessionError> {
-        let Lane { number, connection, session, ended } = lane;
+        let Lane { number, connection, session, rest, ended } = lane;
         if self.session_id() != Some(session) || !self.is_established() {
             return Err(SessionError::OutOfPlace("a lane of another session"));
         }
         if self.lanes.len() >= MAX_LANES || self.lanes.contains_key(&number) {
             return Err(SessionError::Limit("lanes"));
         }
-        self.lanes.insert(number, connection);
-        self.begin_lane(now, number, ended)?;
+        self.lanes.insert(number, *connection);
+        self.begin_lane(now, number, &rest, ended)?;
         Ok(number)
     }
 
     /// Takes a lane into use on the acceptor's side, or gives it back to be refused. What came behind JOIN is taken in;
     /// what is wrong with it comes out of the next call, as with a session's first bytes.
-    pub(crate) fn join(&mut self, now: Instant, request: JoinRequest) -> Result<ConnId, Box<JoinRequest>> {
-        let number = request.join.number;
+    pub(crate) fn join(&mut self, now: Instant, request: JoinRequest) -> Result<ConnId, JoinRequest> {
+        let Joining { connection, join, server_key, .. } = &*request.0;
+        let number = join.number;
         let fits = self.is_established()
             && !self.is_dialler()
-            && self.session_id() == Some(request.join.session)
-            && self.server_key() == Some(request.server_key)
-            && self.secrets().is_some_and(|secrets| secrets.fits(&request.join, request.connection.tls()));
+            && self.session_id() == Some(join.session)
+            && self.server_key() == Some(*server_key)
+            && self.secrets().is_some_and(|secrets| secrets.fits(join, connection.tls()));
         if !fits || self.lanes.len() >= MAX_LANES || !self.use_number(number) {
-            return Err(Box::new(request));
+            return Err(request);
         }
-        let JoinRequest { connection, ended, .. } = request;
+        let Joining { connection, rest, ended, .. } = *request.0;
         self.lanes.insert(number, connection);
-        if let Err(error) = self.begin_lane(now, number, ended) {
+        if let Err(error) = self.begin_lane(now, number, &rest, ended) {
             self.defer(now, error);
         }
         Ok(number)
     }
 
-    fn begin_lane(&mut self, now: Instant, number: ConnId, ended: bool) -> Result<(), SessionError> {
+    fn begin_lane(&mut self, now: Instant, number: ConnId, rest: &[u8], ended: bool) -> Result<(), SessionError> {
         self.handle_frames(now, number)?;
         if ended {
             self.end_lane(number);
+            return Ok(());
         }
-        Ok(())
+        self.handle_input(now, number, rest)
     }
 
     /// Notes a lane's number; `false` when it was used before. What is remembered is bounded: a dialler whose lanes end so

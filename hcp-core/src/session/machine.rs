@@ -70,8 +70,8 @@ pub(crate) enum Event {
     Closed { stream: StreamId },
     /// A lane is gone; its transport is of no more use.
     LaneEnded(ConnId),
-    /// The peer opens no more streams and serves none above `last`; own streams above it get `Reset`.
-    Draining { last: StreamId },
+    /// The peer opens no more streams; own streams that it never served get `Reset`.
+    Draining,
     /// No stream is open any more and it is this side's turn to call [`Machine::close`].
     Drained,
 }
@@ -101,8 +101,6 @@ struct Established {
     limits: PeerLimits,
     /// What the dialler's PROOF named.
     known: Option<SessionId>,
-    /// Whether anything came after HELLO or PROOF.
-    confirmed: bool,
 }
 
 /// A session without I/O.
@@ -157,10 +155,7 @@ impl Machine {
         let secrets = Secrets::of(connection.tls())?;
         let mut machine = Self::new(now, connection, 2, keepalive);
         let Proved { peer, known, limits } = proved;
-        machine.establish(
-            now,
-            Established { peer, secrets, server_key, delegation: None, limits, known, confirmed: false },
-        );
+        machine.establish(now, Established { peer, secrets, server_key, delegation: None, limits, known });
         Ok(machine)
     }
 
@@ -230,7 +225,6 @@ impl Machine {
             delegation: greeted.delegation,
             limits: greeted.limits,
             known: None,
-            confirmed: false,
         };
         self.establish(now, established);
         Ok(())
@@ -432,11 +426,6 @@ impl Machine {
     /// What lets the acceptor speak for the service that this side dialled, where its key is not the service's own.
     pub(crate) fn delegation(&self) -> Option<&Delegation> {
         self.established.as_ref()?.delegation.as_ref()
-    }
-
-    /// Whether anything was heard from the peer after HELLO or PROOF.
-    pub(crate) fn confirmed(&self) -> bool {
-        self.established.as_ref().is_some_and(|established| established.confirmed)
     }
 
     /// What the dialler's PROOF named, on the acceptor's side.

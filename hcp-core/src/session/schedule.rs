@@ -22,8 +22,8 @@ impl Schedule {
     /// Notes that `class` sent `length` bytes while `ready` had something to send.
     pub(super) fn sent(&mut self, class: usize, length: usize, ready: [bool; CLASSES]) {
         self.passed[class] = 0;
-        for lower in class + 1..CLASSES {
-            self.passed[lower] = if ready[lower] { self.passed[lower] + length } else { 0 };
+        for (passed, ready) in self.passed.iter_mut().zip(ready).skip(class + 1) {
+            *passed = if ready { *passed + length } else { 0 };
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::assembly::Assembly;
 use super::bulk::{BulkReceiver, BulkSender};
 use super::limits::{CUT, FRAME_COST, UNHEARD_BULK};
 use super::window::ReceiveWindow;
@@ -54,7 +55,7 @@ pub(super) struct Stream {
     window: ReceiveWindow,
     /// What each message cost that the application has yet to take, in their order.
     untaken: VecDeque<u32>,
-    partial: BytesMut,
+    partial: Assembly,
     /// What the frames of the message under way cost; nothing between messages.
     partial_cost: u32,
     receiving: Direction,
@@ -92,7 +93,7 @@ impl Stream {
             sending: Direction::Open,
             window: ReceiveWindow::new(now),
             untaken: VecDeque::new(),
-            partial: BytesMut::new(),
+            partial: Assembly::default(),
             partial_cost: 0,
             receiving: Direction::Open,
             released: false,
@@ -242,7 +243,10 @@ impl Stream {
         if !fin {
             self.window.receive(frame_cost)?;
         }
-        receiver.insert(frame);
+        match receiver.pass(frame) {
+            Ok((flags, payload)) => self.assemble(flags, payload, &mut received)?,
+            Err(frame) => receiver.insert(frame),
+        }
         while let Some((flags, payload)) = self.bulk.as_mut().and_then(|(_, receiver)| receiver.next()) {
             self.assemble(flags, payload, &mut received)?;
         }
@@ -266,15 +270,10 @@ impl Stream {
         // At most a window, which fits.
         self.partial_cost += payload.len() as u32 + FRAME_COST as u32;
         if flags & FLAG_MORE != 0 {
-            self.partial.extend_from_slice(&payload);
+            self.partial.push(payload);
             return Ok(());
         }
-        let message = if self.partial.is_empty() {
-            payload
-        } else {
-            self.partial.extend_from_slice(&payload);
-            std::mem::take(&mut self.partial).freeze()
-        };
+        let message = std::mem::take(&mut self.partial).finish(payload);
         self.untaken.push_back(std::mem::take(&mut self.partial_cost));
         received.messages.push(message);
         Ok(())

@@ -7,6 +7,7 @@ mod client;
 mod description;
 mod error;
 mod launch;
+mod links;
 mod period;
 mod processes;
 mod torrc;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use self::client::TorClientProcess;
 pub use self::description::{DescriptionError, PrivateTorDescription};
 pub use self::error::StartError;
+use self::links::DelayedLinks;
 use self::processes::Processes;
 
 /// The environment variable that names the description of a running private network.
@@ -46,12 +48,18 @@ pub struct PrivateTorNetwork {
     description: PrivateTorDescription,
     file: PathBuf,
     _processes: Option<Processes>,
+    _links: Option<DelayedLinks>,
 }
 
 impl PrivateTorNetwork {
     /// Begins to configure a network.
     pub fn builder() -> PrivateTorNetworkBuilder {
-        PrivateTorNetworkBuilder { tor: "tor".into(), tor_gencert: "tor-gencert".into(), on_event: Arc::new(|_| {}) }
+        PrivateTorNetworkBuilder {
+            tor: "tor".into(),
+            tor_gencert: "tor-gencert".into(),
+            link_delay: Duration::ZERO,
+            on_event: Arc::new(|_| {}),
+        }
     }
 
     /// Starts a network with the `tor` that the search path finds; takes 16 to 31 s.
@@ -71,7 +79,7 @@ impl PrivateTorNetwork {
     /// When the file cannot be read or describes no network.
     pub fn attach(description: impl AsRef<Path>) -> Result<Self, DescriptionError> {
         let file = description.as_ref().to_owned();
-        Ok(Self { description: PrivateTorDescription::load(&file)?, file, _processes: None })
+        Ok(Self { description: PrivateTorDescription::load(&file)?, file, _processes: None, _links: None })
     }
 
     /// Returns the network that every caller in this process shares.
@@ -134,6 +142,7 @@ impl fmt::Debug for PrivateTorNetwork {
 pub struct PrivateTorNetworkBuilder {
     tor: OsString,
     tor_gencert: OsString,
+    link_delay: Duration,
     on_event: Arc<dyn Fn(StartEvent) + Send + Sync>,
 }
 
@@ -146,6 +155,14 @@ impl PrivateTorNetworkBuilder {
     /// The `tor-gencert` program: a path, or a name for the search path; default `tor-gencert`.
     pub fn tor_gencert(self, program: impl Into<OsString>) -> Self {
         Self { tor_gencert: program.into(), ..self }
+    }
+
+    /// How long bytes take to each relay and back from it, each way; default: no longer than the machine needs.
+    ///
+    /// A stream to an onion service takes six to eight such links. It ends with the process, even when others go on using
+    /// the network.
+    pub fn link_delay(self, one_way: Duration) -> Self {
+        Self { link_delay: one_way, ..self }
     }
 
     /// Calls `observer`, on a thread of its own, as the start gets on; default: nobody is told.

@@ -44,13 +44,14 @@ impl Driver {
             let words = primary.finish(|out| machine.poll_output(Instant::now(), PRIMARY, out));
             let _ = timeout(LINGER, words).await;
         }
+        // Before handlers are waited for, since those may be waiting for this.
+        self.obituary.tell(error.clone());
         let orderly = code.is_none() || matches!(error, SessionError::Shutdown);
         if orderly {
             let handlers = async { while self.handlers.join_next().await.is_some() {} };
             let _ = timeout(LINGER, handlers).await;
         }
         self.handlers.shutdown().await;
-        self.obituary.error = error;
     }
 }
 
@@ -58,8 +59,7 @@ impl Driver {
 pub(super) struct Obituary {
     shared: Arc<Shared>,
     telling: Arc<Telling>,
-    /// Lost, unless somebody knows better: the node has let go of it.
-    pub(super) error: SessionError,
+    told: bool,
 }
 
 impl Obituary {
@@ -70,16 +70,23 @@ impl Obituary {
             DialledBy::Peer => &telling.counts.sessions_accepted,
         });
         telling.tell(NodeEvent::SessionBegan { peer: shared.peer, dialled_by: shared.dialled_by });
-        Self { shared, telling, error: SessionError::Lost }
+        Self { shared, telling, told: false }
+    }
+
+    /// Tells why the session has ended; once.
+    fn tell(&mut self, error: SessionError) {
+        if !std::mem::replace(&mut self.told, true) {
+            let Shared { peer, dialled_by, .. } = *self.shared;
+            self.shared.standing.send_replace(Standing::Ended(error.clone()));
+            self.telling.tell(NodeEvent::SessionEnded { peer, dialled_by, error });
+        }
     }
 }
 
 impl Drop for Obituary {
     fn drop(&mut self) {
-        let Shared { peer, dialled_by, .. } = *self.shared;
-        let error = self.error.clone();
         self.telling.counts.sessions_open.fetch_sub(1, Ordering::Relaxed);
-        self.shared.standing.send_replace(Standing::Ended(error.clone()));
-        self.telling.tell(NodeEvent::SessionEnded { peer, dialled_by, error });
+        // Lost, unless somebody knew better: the node has let go of it.
+        self.tell(SessionError::Lost);
     }
 }

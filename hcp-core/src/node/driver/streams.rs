@@ -173,7 +173,7 @@ impl Driver {
                     }
                 }
                 Event::LaneEnded(id) => self.forget_lane(id, now),
-                Event::Draining { .. } => self.drains(),
+                Event::Draining => self.drains(),
                 Event::Drained => self.drained = true,
             }
         }

@@ -15,10 +15,7 @@ impl Machine {
     pub(in crate::session) fn handle_frames(&mut self, now: Instant, conn: ConnId) -> Result<(), SessionError> {
         while !self.is_closed() {
             let Some(connection) = self.connection(conn) else { return Ok(()) };
-            let Some(frame) = connection.next_frame()? else {
-                connection.rest();
-                return Ok(());
-            };
+            let Some(frame) = connection.next_frame()? else { return Ok(()) };
             match self.state {
                 State::Dialling { .. } => self.handle_hello(now, &frame)?,
                 _ => self.handle_frame(now, conn, frame)?,
@@ -28,9 +25,6 @@ impl Machine {
     }
 
     fn handle_frame(&mut self, now: Instant, conn: ConnId, frame: Frame) -> Result<(), SessionError> {
-        if let Some(established) = &mut self.established {
-            established.confirmed = true;
-        }
         let for_lanes = matches!(
             frame.kind,
             FrameKind::Bulk | FrameKind::Ping | FrameKind::Pong | FrameKind::Close | FrameKind::Optional(_)
@@ -123,7 +117,7 @@ impl Machine {
             return Err(SessionError::OutOfPlace("a second DRAIN"));
         }
         self.drain_received = Some(last);
-        self.events.push_back(Event::Draining { last });
+        self.events.push_back(Event::Draining);
         for stream in self.streams.own_above(last) {
             self.streams.remove(stream);
             self.events.push_back(Event::Reset { stream, code: RESET_DRAINING });

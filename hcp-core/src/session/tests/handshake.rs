@@ -42,9 +42,7 @@ fn both_sides_know_each_other_and_call_the_session_by_one_name() {
     assert_eq!(pair.a.session_id(), pair.b.session_id());
     assert_eq!(pair.a.server_key().as_ref(), Some(pair.server.address().public_key()));
     assert_eq!(pair.b.server_key(), pair.a.server_key());
-    assert!(!pair.a.confirmed(), "nothing came after HELLO yet");
     pair.settle();
-    assert!(pair.a.confirmed() && pair.b.confirmed());
     assert!(pair.a.stats().round_trip.is_some() && pair.b.stats().round_trip.is_some());
     assert_eq!(Pair::with(Dialler::Anonymous).b.peer(), Some(Peer::Anonymous));
 }

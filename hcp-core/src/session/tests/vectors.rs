@@ -39,12 +39,11 @@ fn kind_name(kind: FrameKind) -> String {
 }
 
 /// What a decoder makes of bytes: frames, and whether it then fails.
-fn decoded(bytes: &[u8]) -> (Vec<Value>, bool) {
+fn decoded(mut bytes: &[u8]) -> (Vec<Value>, bool) {
     let mut decoder = Decoder::default();
-    decoder.extend(bytes);
     let mut frames = Vec::new();
     loop {
-        match decoder.next() {
+        match decoder.next(&mut bytes) {
             Ok(Some(Frame { kind: FrameKind::Optional(_), .. })) => {}
             Ok(Some(frame)) => {
                 let mut value = json!({
@@ -67,13 +66,14 @@ fn frames() {
     let ping = Frame::new(FrameKind::Ping, 0, 0, Bytes::from_static(&[0, 1, 2, 3, 4, 5, 6, 7]));
     let (certificate, delegation) = (Bytes::from_static(&[0xc0; 112]), Bytes::from_static(&[0xde; 128]));
     let hello = proto::Hello { window: STREAM_WINDOW, max_streams: MAX_STREAMS, ..Default::default() };
-    let replica = proto::Hello { certificate, delegation, ..hello.clone() };
+    let replica = proto::Hello { certificate, delegation, window: STREAM_WINDOW, max_streams: MAX_STREAMS };
     let proof = proto::Proof { window: STREAM_WINDOW, max_streams: MAX_STREAMS, ..Default::default() };
     let identified = proto::Proof {
         address: Bytes::from_static(&[0xad; 32]),
         signature: Bytes::from_static(&[0x51; 64]),
         known: Bytes::from_static(&[0x1d; 16]),
-        ..proof.clone()
+        window: STREAM_WINDOW,
+        max_streams: MAX_STREAMS,
     };
     let credit = |bytes, received| Frame::control(FrameKind::Credit, 1, &proto::Credit { bytes, received });
     let good: Vec<(&str, Vec<Frame>)> = vec![

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::description::{Authority, PrivateTorDescription};
 use super::error::StartError;
+use super::links::DelayedLinks;
 use super::period::VotingInterval;
 use super::processes::Processes;
 use super::{PrivateTorNetwork, PrivateTorNetworkBuilder, StartEvent, torrc};
@@ -45,7 +46,7 @@ fn launch_once(options: &PrivateTorNetworkBuilder) -> Result<PrivateTorNetwork, 
     let mut processes = Processes::new(directory)?;
     let root = processes.directory().to_owned();
 
-    let (mut ports, reserved) = free_ports(2 * AUTHORITIES + RELAYS)?;
+    let (mut ports, mut reserved) = free_ports(2 * AUTHORITIES + RELAYS)?;
     let mut next = || SocketAddr::from((Ipv4Addr::LOCALHOST, ports.pop().unwrap_or_default()));
     let places: Vec<_> = (0..AUTHORITIES).map(|n| (format!("authority{n}"), next(), next())).collect();
     let relays: Vec<_> = (0..RELAYS).map(|n| (format!("relay{n}"), next())).collect();
@@ -68,16 +69,20 @@ fn launch_once(options: &PrivateTorNetworkBuilder) -> Result<PrivateTorNetwork, 
 
     std::thread::sleep(until_next_round());
     let interval = VotingInterval::best(since_epoch());
+    let or_addresses = authorities.iter().map(|own| own.or_address).chain(relays.iter().map(|(_, address)| *address));
+    let (links, listen) = delayed(options.link_delay, &or_addresses.collect::<Vec<_>>(), &mut reserved)?;
     drop(reserved);
+    let mut listen = listen.into_iter();
     let tor = PathBuf::from(&options.tor);
     for own in &authorities {
         let folder = root.join(&own.nickname);
-        write(&folder.join("torrc"), &torrc::authority(&folder, &authorities, interval, own))?;
+        write(&folder.join("torrc"), &torrc::authority(&folder, &authorities, interval, own, listen.next()))?;
         processes.spawn_tor(&tor, &folder)?;
     }
     for (nickname, address) in relays {
         let folder = root.join(&nickname);
-        write(&folder.join("torrc"), &torrc::relay(&folder, &authorities, interval, &nickname, address))?;
+        let text = torrc::relay(&folder, &authorities, interval, &nickname, address, listen.next());
+        write(&folder.join("torrc"), &text)?;
         processes.spawn_tor(&tor, &folder)?;
     }
     (options.on_event)(StartEvent::Running { processes: processes.count() });
@@ -86,7 +91,35 @@ fn launch_once(options: &PrivateTorNetworkBuilder) -> Result<PrivateTorNetwork, 
     let description = PrivateTorDescription { tor, directory: root.clone(), authorities, voting_interval: interval };
     let file = root.join("network.json");
     description.save(&file)?;
-    Ok(PrivateTorNetwork { description, file, _processes: Some(processes) })
+    Ok(PrivateTorNetwork { description, file, _processes: Some(processes), _links: links })
+}
+
+/// Takes over the listeners of the relays' addresses, if bytes are to take that long to them; returns where the relays
+/// themselves are to listen.
+fn delayed(
+    one_way: Duration,
+    addresses: &[SocketAddr],
+    reserved: &mut Vec<TcpListener>,
+) -> Result<(Option<DelayedLinks>, Vec<u16>), StartError> {
+    if one_way.is_zero() {
+        return Ok((None, Vec::new()));
+    }
+    let (ports, own) = free_ports(addresses.len())?;
+    let (begins, rest) = std::mem::take(reserved)
+        .into_iter()
+        .partition::<Vec<_>, _>(|listener| listener.local_addr().is_ok_and(|address| addresses.contains(&address)));
+    *reserved = rest;
+    let begin = |address: &SocketAddr| begins.iter().find(|begin| begin.local_addr().is_ok_and(|a| a == *address));
+    let links = addresses
+        .iter()
+        .zip(&ports)
+        .map(|(address, port)| Some((begin(address)?.try_clone().ok()?, *port)))
+        .collect::<Option<Vec<_>>>()
+        .ok_or(StartError::PortsTaken)?;
+    let links = DelayedLinks::serve(links, one_way)
+        .map_err(|e| StartError::Failed { program: "a delayed link".into(), problem: e.to_string() })?;
+    drop(own);
+    Ok((Some(links), ports))
 }
 
 /// Asks `tor` for its version, and refuses one below [`OLDEST`].

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::description::Authority;
 use super::period::VotingInterval;
 
-/// The configuration of an authority.
+/// The configuration of an authority, which listens where it says it is unless `listen` names another port.
 ///
 /// `hsdir_interval`, in minutes, is what C tor takes for 24 times the voting interval; Arti takes it from the consensus.
 /// `cbtmintimeout`, in milliseconds, bounds the circuit timeouts that clients learn: on loopback they would learn some
@@ -17,13 +17,14 @@ pub(super) fn authority(
     authorities: &[Authority],
     interval: VotingInterval,
     own: &Authority,
+    listen: Option<u16>,
 ) -> String {
     let Authority { nickname, or_address, directory_address, .. } = own;
     format!(
         "{common}{relay}\
          Nickname {nickname}\n\
          ContactInfo none\n\
-         ORPort {or_address}\n\
+         {or_port}\
          DirPort {directory_address}\n\
          AuthoritativeDirectory 1\n\
          V3AuthoritativeDirectory 1\n\
@@ -31,6 +32,7 @@ pub(super) fn authority(
          V3BandwidthsFile {directory}/../{BANDWIDTHS}\n\
          ConsensusParams hsdir_interval={period} cbtmintimeout=1500\n",
         directory = directory.display(),
+        or_port = or_port(*or_address, listen),
         period = interval.time_period().as_secs() / 60,
         common = common(directory, authorities, interval),
         relay = RELAY,
@@ -49,23 +51,35 @@ pub(super) fn bandwidths<'a>(now: Duration, rsa_identities: impl IntoIterator<It
     text
 }
 
-/// The configuration of a relay.
+/// The configuration of a relay, which listens where it says it is unless `listen` names another port.
 pub(super) fn relay(
     directory: &Path,
     authorities: &[Authority],
     interval: VotingInterval,
     nickname: &str,
     or_address: SocketAddr,
+    listen: Option<u16>,
 ) -> String {
     format!(
         "{common}{relay}\
          Nickname {nickname}\n\
-         ORPort {or_address}\n\
+         {or_port}\
          ExitRelay 1\n\
          ExitPolicy accept *:*\n",
+        or_port = or_port(or_address, listen),
         common = common(directory, authorities, interval),
         relay = RELAY,
     )
+}
+
+/// Where a relay says that it is, and where it listens when somebody else carries bytes there.
+fn or_port(advertised: SocketAddr, listen: Option<u16>) -> String {
+    match listen {
+        None => format!("ORPort {advertised}\n"),
+        Some(port) => {
+            format!("ORPort {advertised} NoListen\nORPort {ip}:{port} NoAdvertise\n", ip = advertised.ip())
+        }
+    }
 }
 
 /// The configuration of a client; it chooses its own SOCKS port.

@@ -1,0 +1,60 @@
+//! The codec of frames, to be measured: what a frame costs on top of its bytes.
+
+use bytes::Bytes;
+
+use crate::session::FrameError;
+use crate::wire::{Decoder, Frame, FrameKind};
+
+/// Appends a frame of a stream's data to `out`. A payload has at most 65,536 bytes.
+///
+/// # Panics
+/// When the payload is longer.
+pub fn encode_data(stream: u32, payload: &Bytes, out: &mut Vec<u8>) {
+    assert!(payload.len() <= 65_536, "a frame's payload has at most 65,536 bytes");
+    Frame::new(FrameKind::Data, 0, stream, payload.clone()).encode(out);
+}
+
+/// Cuts bytes into frames.
+#[derive(Debug, Default)]
+pub struct FrameReader(Decoder);
+
+impl FrameReader {
+    /// A reader that has read nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes bytes in. The caller takes all frames before it gives more.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.0.extend(bytes);
+    }
+
+    /// The payload of the next frame that is whole.
+    ///
+    /// # Errors
+    /// [`FrameError`] for bytes that are not a frame.
+    pub fn next_payload(&mut self) -> Result<Option<Bytes>, FrameError> {
+        Ok(self.0.next()?.map(|frame| frame.payload))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_encodes() {
+        let mut out = Vec::new();
+        for length in [0, 1, 20_000] {
+            encode_data(1, &vec![length as u8; length].into(), &mut out);
+        }
+        let mut reader = FrameReader::new();
+        reader.extend(&out);
+        for length in [0, 1, 20_000] {
+            assert_eq!(reader.next_payload(), Ok(Some(vec![length as u8; length].into())));
+        }
+        assert_eq!(reader.next_payload(), Ok(None));
+        reader.extend(&[99; 10]);
+        assert_eq!(reader.next_payload(), Err(FrameError::UnknownKind(99)));
+    }
+}
