@@ -82,6 +82,7 @@ step 'clippy without default features' \
   cargo clippy -p hcp-core --no-default-features --features testing --all-targets -- -D warnings
 step 'clippy with the messenger and without Tor' \
   cargo clippy -p hcp-core --no-default-features --features testing,messenger --all-targets -- -D warnings
+step 'the protocol in Python, from its document' hcp-core/tests/interop/check.sh
 # A network takes half a minute to start, so all tests share one.
 step 'a private Tor network, and on it:' "$bin/hcp-testnet" -- "$0" on-tor "$times"
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps

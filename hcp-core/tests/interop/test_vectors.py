@@ -1,0 +1,125 @@
+"""The vectors of hcp-core/tests/vectors, all of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hcp_reader import delegation
+from hcp_reader import frames as fr
+from hcp_reader.keys import Secret, verify
+from hcp_reader.opening import join_mac, proof_message
+
+VECTORS = Path(__file__).parent.parent / "vectors"
+
+
+def load(name: str) -> Any:
+    return json.loads((VECTORS / f"{name}.json").read_text())
+
+
+def raw(text: str) -> bytes:
+    return bytes.fromhex(text)
+
+
+@pytest.mark.parametrize("case", load("delegation")["cases"], ids=lambda case: case["name"])
+def test_delegation(case: dict[str, Any]) -> None:
+    service = raw(case["service"])
+    floors = delegation.Floors({service: case["floor"]})
+    values = raw(case["certificate"]), raw(case["delegation"]), raw(case["server_key"])
+    try:
+        delegation.check(service, *values, case["now"], floors)
+        good = True
+    except delegation.DelegationRefused:
+        good = False
+    assert good == case["good"]
+    assert floors.highest[service] == case["floor_after"]
+
+
+def test_signed_bytes_of_delegations() -> None:
+    vectors = load("delegation")
+    keys, good = vectors["keys"], vectors["cases"][0]
+    service, owner, session = (Secret(raw(keys[f"{name}_seed"])) for name in ("service", "owner", "session"))
+    assert [service.public.hex(), owner.public.hex()] == [keys["service"], keys["owner_key"]]
+    assert session.public.hex() == keys["session_key"]
+    for signer, purpose, signed, paper, length in (
+        (service, delegation.CERTIFICATE_PURPOSE, vectors["certificate_signed_bytes"], raw(good["certificate"]), 48),
+        (owner, delegation.DELEGATION_PURPOSE, vectors["delegation_signed_bytes"], raw(good["delegation"]), 64),
+    ):
+        assert purpose + service.public + paper[:length] == raw(signed)
+        assert signer.sign(raw(signed)) == paper[length:]
+
+
+KINDS = "HELLO PROOF JOIN OPEN DATA BULK CREDIT RESET PING PONG DRAIN CLOSE".split()
+
+
+def as_vector(frame: fr.Frame) -> dict[str, Any]:
+    """A frame as frames.json writes it: of BULK the place stands by itself."""
+    seen = {"flags": frame.flags, "kind": KINDS[frame.kind - 1], "payload": frame.payload.hex(), "stream": frame.stream}
+    if frame.kind == fr.BULK:
+        seen |= {"payload": frame.payload[8:].hex(), "place": int.from_bytes(frame.payload[:8], "big")}
+    return seen
+
+
+@pytest.mark.parametrize("case", load("frames"), ids=lambda case: case["name"])
+def test_frames(case: dict[str, Any]) -> None:
+    data, seen, failed = raw(case["bytes"]), list[fr.Frame](), False
+    for at in range(0, len(data) + 1, max(1, len(data) // 50)):
+        parser, seen = fr.Parser(), list[fr.Frame]()
+        try:
+            for part in (data[:at], data[at:]):
+                for frame in parser.feed(part):
+                    seen.append(frame)
+                    if frame.kind in fr.MESSAGES:
+                        frame.fields()
+            failed = False
+        except fr.ProtocolError:
+            failed = True
+        assert failed == case["error"]
+        known = [frame for frame in seen if frame.kind < fr.OPTIONAL]
+        # What came before an error counts.
+        assert [as_vector(frame) for frame in known] == case["frames"]
+
+
+def test_known_frames_are_written_as_the_vectors_have_them() -> None:
+    written = 0
+    for case in load("frames"):
+        if case["error"] or "optional" in case["name"] or "padding" in case["name"] or "not whole" in case["name"]:
+            continue
+        frames = list(fr.Parser().feed(raw(case["bytes"])))
+        again = [
+            fr.control(frame.kind, frame.stream, **frame.fields().all()) if frame.kind in fr.MESSAGES else frame
+            for frame in frames
+        ]
+        assert b"".join(frame.encode() for frame in again) == raw(case["bytes"]), case["name"]
+        written += len(frames)
+    assert written > 20
+
+
+@pytest.mark.parametrize("case", load("padding"), ids=lambda case: str(case["length"]))
+def test_padding(case: dict[str, int]) -> None:
+    assert fr.padded(case["length"], has_bulk=False) == case["without_bulk"]
+    assert fr.padded(case["length"], has_bulk=True) == case["with_bulk"]
+
+
+@pytest.mark.parametrize("case", load("proof"), ids=lambda case: case["exporter"][:4])
+def test_proof(case: dict[str, str]) -> None:
+    dialler, acceptor = Secret(raw(case["dialler_seed"])), Secret(raw(case["acceptor_seed"]))
+    assert [dialler.public.hex(), acceptor.public.hex()] == [case["dialler"], case["acceptor"]]
+    signed = proof_message(raw(case["exporter"]), dialler.public, acceptor.public)
+    assert signed.hex() == case["signed"]
+    assert dialler.sign(signed).hex() == case["signature"]
+    verify(dialler.public, signed, raw(case["signature"]))
+
+
+@pytest.mark.parametrize("case", load("join"), ids=lambda case: str(case["number"]))
+def test_join(case: dict[str, Any]) -> None:
+    session, number = raw(case["session_id"]), case["number"]
+    mac = join_mac(raw(case["lane_key"]), session, number, raw(case["exporter"]))
+    assert mac.hex() == case["mac"]
+    assert fr.Frame(fr.JOIN, 0, session + number.to_bytes(4, "big") + mac).encode() == raw(case["frame"])
+
+
+def test_every_file_of_vectors_is_read_here() -> None:
+    assert {path.name for path in VECTORS.iterdir()} == {
+        f"{name}.json" for name in ("delegation", "frames", "join", "padding", "proof")
+    }
