@@ -223,6 +223,8 @@ impl FrameError {
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     buffer: BytesMut,
+    /// How much of the buffer's front was taken already; it is cut off only when a payload is, or no frame is left.
+    taken: usize,
     /// What is still to come of an optional frame.
     skip: usize,
 }
@@ -245,26 +247,31 @@ impl Decoder {
 
     /// The next complete frame. An optional one is given as soon as its header is there.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+        let frame = self.next_inside()?;
+        if frame.is_none() {
+            self.cut();
+        }
+        Ok(frame)
+    }
+
+    /// As [`Self::next`], leaving what was taken in the buffer.
+    fn next_inside(&mut self) -> Result<Option<Frame>, FrameError> {
         self.skip_padding();
         let Some(Header { kind, flags, stream, length }) = self.header()? else { return Ok(None) };
         if let FrameKind::Optional(_) = kind {
-            self.buffer.advance(HEADER_LEN);
+            self.taken += HEADER_LEN;
             self.skip = length;
             return Ok(Some(Frame::new(kind, flags, stream, Bytes::new())));
         }
-        if self.buffer.len() < HEADER_LEN + length {
-            return Ok(None);
-        }
-        self.buffer.advance(HEADER_LEN);
-        let (place, length) = match kind {
-            FrameKind::Bulk => (self.buffer.get_u64(), length - PLACE_LEN),
-            _ => (0, length),
-        };
-        let payload = if length < COPY_BELOW {
-            let copy = Bytes::copy_from_slice(&self.buffer[..length]);
-            self.buffer.advance(length);
-            copy
+        let Some(mut content) = self.buffer[self.taken + HEADER_LEN..].get(..length) else { return Ok(None) };
+        let place = if kind == FrameKind::Bulk { content.get_u64() } else { 0 };
+        self.taken += HEADER_LEN + length;
+        let payload = if content.len() < COPY_BELOW {
+            Bytes::copy_from_slice(content)
         } else {
+            let length = content.len();
+            self.taken -= length;
+            self.cut();
             self.buffer.split_to(length).freeze()
         };
         Ok(Some(Frame { kind, flags, stream, place, payload }))
@@ -272,24 +279,37 @@ impl Decoder {
 
     /// Lets go of memory while nothing is under way.
     pub(crate) fn rest(&mut self) {
+        self.cut();
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
     }
 
+    /// Cuts off what was taken.
+    fn cut(&mut self) {
+        self.buffer.advance(std::mem::take(&mut self.taken));
+    }
+
     fn skip_padding(&mut self) {
-        let skipped = self.skip.min(self.buffer.len());
-        self.skip -= skipped;
-        self.buffer.advance(skipped);
-        // Word by word, since most of what a quiet session receives is padding.
-        let words = self.buffer.chunks_exact(8).take_while(|word| **word == [0; 8]).count();
-        let rest = self.buffer[words * 8..].iter().take_while(|byte| **byte == 0).count();
-        self.buffer.advance(words * 8 + rest);
+        let mut left = &self.buffer[self.taken..];
+        if self.skip > 0 {
+            let skipped = self.skip.min(left.len());
+            self.skip -= skipped;
+            left = &left[skipped..];
+        }
+        if left.first() == Some(&0) {
+            // Word by word, since most of what a quiet session receives is padding.
+            let words = left.chunks_exact(8).take_while(|word| **word == [0; 8]).count();
+            left = &left[words * 8..];
+            let rest = left.iter().take_while(|byte| **byte == 0).count();
+            left = &left[rest..];
+        }
+        self.taken = self.buffer.len() - left.len();
     }
 
     /// The header at the front of the buffer, once it is whole and good.
     fn header(&self) -> Result<Option<Header>, FrameError> {
-        let Some(mut header) = self.buffer.get(..HEADER_LEN) else { return Ok(None) };
+        let Some(mut header) = self.buffer[self.taken..].get(..HEADER_LEN) else { return Ok(None) };
         let byte = header.get_u8();
         let kind = FrameKind::from_byte(byte).ok_or(FrameError::UnknownKind(byte))?;
         let flags = header.get_u8();
