@@ -54,7 +54,10 @@ pub(super) struct Stream {
     window: ReceiveWindow,
     /// What each message cost that the application has yet to take, in their order.
     untaken: VecDeque<u32>,
-    partial: BytesMut,
+    /// The frames of the message under way, joined once their sum is known: a buffer that grows with each would be copied
+    /// again and again.
+    partial: Vec<Bytes>,
+    partial_len: usize,
     /// What the frames of the message under way cost; nothing between messages.
     partial_cost: u32,
     receiving: Direction,
@@ -92,7 +95,8 @@ impl Stream {
             sending: Direction::Open,
             window: ReceiveWindow::new(now),
             untaken: VecDeque::new(),
-            partial: BytesMut::new(),
+            partial: Vec::new(),
+            partial_len: 0,
             partial_cost: 0,
             receiving: Direction::Open,
             released: false,
@@ -130,7 +134,7 @@ impl Stream {
 
     /// Bytes that have come and are no message yet.
     pub(super) fn assembling(&self) -> usize {
-        self.partial.len() + self.bulk.as_ref().map_or(0, |(_, receiver)| receiver.ahead_bytes())
+        self.partial_len + self.bulk.as_ref().map_or(0, |(_, receiver)| receiver.ahead_bytes())
     }
 
     /// Whether something came that the application has yet to take.
@@ -260,20 +264,28 @@ impl Stream {
             received.finished = true;
             return Ok(());
         }
-        if self.partial.len() + payload.len() > MAX_MESSAGE {
+        if self.partial_len + payload.len() > MAX_MESSAGE {
             return Err(SessionError::Limit("message length"));
         }
         // At most a window, which fits.
         self.partial_cost += payload.len() as u32 + FRAME_COST as u32;
-        if flags & FLAG_MORE != 0 {
-            self.partial.extend_from_slice(&payload);
-            return Ok(());
-        }
-        let message = if self.partial.is_empty() {
+        let message = if flags & FLAG_MORE == 0 && self.partial.is_empty() {
             payload
         } else {
-            self.partial.extend_from_slice(&payload);
-            std::mem::take(&mut self.partial).freeze()
+            self.partial_len += payload.len();
+            if flags & FLAG_MORE != 0 {
+                match payload.len() {
+                    0 => {}
+                    // A part that waits must not keep a read buffer alive that is many times its size.
+                    1..CUT => self.partial.push(Bytes::copy_from_slice(&payload)),
+                    CUT.. => self.partial.push(payload),
+                }
+                return Ok(());
+            }
+            let mut whole = BytesMut::with_capacity(std::mem::take(&mut self.partial_len));
+            std::mem::take(&mut self.partial).iter().for_each(|part| whole.extend_from_slice(part));
+            whole.extend_from_slice(&payload);
+            whole.freeze()
         };
         self.untaken.push_back(std::mem::take(&mut self.partial_cost));
         received.messages.push(message);
