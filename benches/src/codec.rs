@@ -7,13 +7,12 @@
 //! buffers of its own, elsewhere on their pages; in one turn all ways have the same.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use hcp_core::testing::bench::{FrameReader, encode_data};
 use tokio_util::codec::{Decoder as _, Encoder as _, LengthDelimitedCodec};
 
-use crate::measure::{Ratio, Turns};
+use crate::measure::{Ratio, Turns, thread_time};
 use crate::peers::noise;
 use crate::report::{Goal, Report, rate, time};
 
@@ -133,20 +132,23 @@ pub fn run(report: &mut Report) {
                 let _in_front = vec![0_u8; offset * 3];
                 let mut batch = Batch::new(length, offset);
                 batch.warm_up(work);
-                let start = Instant::now();
+                let start = thread_time();
                 for _ in 0..repeats {
                     work(&mut batch);
                 }
-                start.elapsed().as_secs_f64()
+                thread_time() - start
             }
         };
-        let turns = Turns::take_now(TURNS, &mut [
-            &mut way(Batch::encode_and_decode),
-            &mut way(Batch::copy_twice),
-            &mut way(Batch::length_delimited),
-            &mut way(Batch::encode),
-            &mut way(Batch::copy),
-        ]);
+        let turns = Turns::take_now(
+            TURNS,
+            &mut [
+                &mut way(Batch::encode_and_decode),
+                &mut way(Batch::copy_twice),
+                &mut way(Batch::length_delimited),
+                &mut way(Batch::encode),
+                &mut way(Batch::copy),
+            ],
+        );
         let beyond = turns.difference(0, 1).times(1e9 / frames);
         let note = format!("{} a frame in all", time(turns.median(0) / frames));
         let what = |text: &str| format!("{length} bytes: {text}");
