@@ -83,9 +83,8 @@ impl Batch {
     /// Writes all frames, copies, and cuts them again.
     pub fn encode_and_decode(&mut self) {
         self.encode();
-        self.reader.extend(&self.out);
-        let mut frames = 0;
-        while let Ok(Some(payload)) = self.reader.next_payload() {
+        let (mut input, mut frames) = (&self.out[..], 0);
+        while let Ok(Some(payload)) = self.reader.next_payload(&mut input) {
             black_box(payload);
             frames += 1;
         }

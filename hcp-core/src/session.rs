@@ -6,6 +6,7 @@
 //! - Everything that a peer controls has a limit, named here or in `limits` with its reason.
 
 mod accepting;
+mod assembly;
 mod bulk;
 mod connection;
 mod dialling;

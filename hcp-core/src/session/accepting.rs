@@ -73,6 +73,8 @@ pub(super) struct Joining {
     pub(super) join: Join,
     /// Under which key the connection was accepted.
     pub(super) server_key: [u8; 32],
+    /// What came behind it, for TLS.
+    pub(super) rest: Vec<u8>,
     /// Whether the peer has ended TLS right after it.
     pub(super) ended: bool,
 }
@@ -176,10 +178,10 @@ impl Accepting {
     fn accept(
         &mut self,
         now: Instant,
-        mut connection: Connection,
+        connection: Connection,
         frame: &Frame,
         alive: bool,
-        mut input: &[u8],
+        input: &[u8],
     ) -> Result<Accepted, SessionError> {
         let first = match First::parse(&connection, frame, &self.acceptor.address) {
             Ok(first) => first,
@@ -196,11 +198,8 @@ impl Accepting {
             }
             First::Join(join) => {
                 // The caller's read buffer bounds it.
-                let mut ended = !alive;
-                while !input.is_empty() && !ended {
-                    ended = !connection.read(now, &mut input)?;
-                }
-                Ok(Accepted::Lane(JoinRequest(Box::new(Joining { connection, join, server_key, ended }))))
+                let (rest, ended) = (input.to_vec(), !alive);
+                Ok(Accepted::Lane(JoinRequest(Box::new(Joining { connection, join, server_key, rest, ended }))))
             }
         }
     }

@@ -145,6 +145,18 @@ impl BulkReceiver {
         self.ahead.insert(frame.place, (frame.flags, frame.payload));
     }
 
+    /// Takes in the next frame in order, with none waiting behind a gap; gives it back where that is not so.
+    pub(super) fn pass(&mut self, frame: Frame) -> Result<(u8, Bytes), Frame> {
+        if frame.place != self.next || !self.ahead.is_empty() {
+            return Err(frame);
+        }
+        if frame.flags & FLAG_FIN != 0 {
+            self.end = Some(frame.place);
+        }
+        self.next += 1;
+        Ok((frame.flags, frame.payload))
+    }
+
     /// The next frame in order: flags and content.
     pub(super) fn next(&mut self) -> Option<(u8, Bytes)> {
         let frame = self.ahead.remove(&self.next)?;

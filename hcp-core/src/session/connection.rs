@@ -126,36 +126,25 @@ impl Connection {
             return Err(SessionError::Lost);
         }
         let state = self.tls.process_new_packets().map_err(SessionError::Tls)?;
-        if state.plaintext_bytes_to_read() > 0 {
-            self.read_plaintext();
-        }
         Ok(!state.peer_has_closed())
     }
 
-    fn read_plaintext(&mut self) {
-        let mut reader = self.tls.reader();
-        // An error means that there is no more for now, or that TLS has ended, which is looked at elsewhere.
-        while let Ok(chunk) = reader.fill_buf() {
-            let length = chunk.len();
-            if length == 0 {
-                return;
-            }
-            self.decoder.extend(chunk);
-            self.traffic.bytes_received += length as u64;
-            reader.consume(length);
-        }
-    }
-
-    /// The next frame that has come whole.
+    /// The next frame that has come whole. To be called after each [`Self::read`] until there is none.
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, SessionError> {
-        let frame = self.decoder.next()?;
-        self.traffic.frames_received += u64::from(frame.is_some());
-        Ok(frame)
-    }
-
-    /// Lets go of memory while nothing is under way.
-    pub(super) fn rest(&mut self) {
-        self.decoder.rest();
+        let mut reader = self.tls.reader();
+        // An error means that there is no more for now, or that TLS has ended, which `read` tells.
+        while let Ok(chunk @ [_, ..]) = reader.fill_buf() {
+            let mut rest = chunk;
+            let frame = self.decoder.next(&mut rest);
+            let taken = chunk.len() - rest.len();
+            reader.consume(taken);
+            self.traffic.bytes_received += taken as u64;
+            if let Some(frame) = frame? {
+                self.traffic.frames_received += 1;
+                return Ok(Some(frame));
+            }
+        }
+        Ok(None)
     }
 
     /// Queues a frame that goes before all streams'.

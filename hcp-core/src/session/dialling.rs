@@ -15,6 +15,8 @@ pub(crate) struct Lane {
     pub(super) number: ConnId,
     pub(super) connection: Box<Connection>,
     pub(super) session: super::SessionId,
+    /// What came behind HELLO, for TLS: the caller's read buffer bounds it.
+    pub(super) rest: Vec<u8>,
     /// Whether the peer has ended TLS right after HELLO.
     pub(super) ended: bool,
 }
@@ -60,7 +62,7 @@ impl LaneDialling {
             return Err(SessionError::OutOfPlace("input after the handshake").into());
         };
         while !input.is_empty() {
-            let mut alive = connection.read(now, &mut input)?;
+            let alive = connection.read(now, &mut input)?;
             if let Some(frame) = connection.next_frame()? {
                 if !tls::speaks_hcp(connection.tls()) {
                     return Err(SessionError::NotHcp.into());
@@ -72,12 +74,9 @@ impl LaneDialling {
                     return Err(SessionError::OutOfPlace("a frame before HELLO").into());
                 }
                 connection.write_first(self.secrets.join(self.number, connection.tls())?)?;
-                while !input.is_empty() && alive {
-                    alive = connection.read(now, &mut input)?;
-                }
                 let Self { number, ref secrets, .. } = *self;
                 let connection = Box::new(connection);
-                return Ok(Some(Lane { number, connection, session: secrets.id, ended: !alive }));
+                return Ok(Some(Lane { number, connection, session: secrets.id, rest: input.to_vec(), ended: !alive }));
             }
             if !alive {
                 return Err(SessionError::Lost.into());

@@ -295,8 +295,8 @@ impl Stranger {
             let Ok(state) = self.tls.process_new_packets() else { return };
             let mut words = vec![0; state.plaintext_bytes_to_read()];
             self.tls.reader().read_exact(&mut words).expect("as many as TLS said");
-            self.decoder.extend(&words);
-            while self.decoder.next().expect("a session sends good frames").is_some() {}
+            let mut words = &words[..];
+            while self.decoder.next(&mut words).expect("a session sends good frames").is_some() {}
         }
     }
 }

@@ -28,7 +28,7 @@ impl Machine {
 
     /// Takes a lane into use on the dialler's side.
     pub(crate) fn add_lane(&mut self, now: Instant, lane: Lane) -> Result<ConnId, SessionError> {
-        let Lane { number, connection, session, ended } = lane;
+        let Lane { number, connection, session, rest, ended } = lane;
         if self.session_id() != Some(session) || !self.is_established() {
             return Err(SessionError::OutOfPlace("a lane of another session"));
         }
@@ -36,7 +36,7 @@ impl Machine {
             return Err(SessionError::Limit("lanes"));
         }
         self.lanes.insert(number, *connection);
-        self.begin_lane(now, number, ended)?;
+        self.begin_lane(now, number, &rest, ended)?;
         Ok(number)
     }
 
@@ -53,20 +53,21 @@ impl Machine {
         if !fits || self.lanes.len() >= MAX_LANES || !self.use_number(number) {
             return Err(request);
         }
-        let Joining { connection, ended, .. } = *request.0;
+        let Joining { connection, rest, ended, .. } = *request.0;
         self.lanes.insert(number, connection);
-        if let Err(error) = self.begin_lane(now, number, ended) {
+        if let Err(error) = self.begin_lane(now, number, &rest, ended) {
             self.defer(now, error);
         }
         Ok(number)
     }
 
-    fn begin_lane(&mut self, now: Instant, number: ConnId, ended: bool) -> Result<(), SessionError> {
+    fn begin_lane(&mut self, now: Instant, number: ConnId, rest: &[u8], ended: bool) -> Result<(), SessionError> {
         self.handle_frames(now, number)?;
         if ended {
             self.end_lane(number);
+            return Ok(());
         }
-        Ok(())
+        self.handle_input(now, number, rest)
     }
 
     /// Notes a lane's number; `false` when it was used before. What is remembered is bounded: a dialler whose lanes end so

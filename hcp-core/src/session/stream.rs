@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::assembly::Assembly;
 use super::bulk::{BulkReceiver, BulkSender};
 use super::limits::{CUT, FRAME_COST, UNHEARD_BULK};
 use super::window::ReceiveWindow;
@@ -54,10 +55,7 @@ pub(super) struct Stream {
     window: ReceiveWindow,
     /// What each message cost that the application has yet to take, in their order.
     untaken: VecDeque<u32>,
-    /// The frames of the message under way, joined once their sum is known: a buffer that grows with each would be copied
-    /// again and again.
-    partial: Vec<Bytes>,
-    partial_len: usize,
+    partial: Assembly,
     /// What the frames of the message under way cost; nothing between messages.
     partial_cost: u32,
     receiving: Direction,
@@ -95,8 +93,7 @@ impl Stream {
             sending: Direction::Open,
             window: ReceiveWindow::new(now),
             untaken: VecDeque::new(),
-            partial: Vec::new(),
-            partial_len: 0,
+            partial: Assembly::default(),
             partial_cost: 0,
             receiving: Direction::Open,
             released: false,
@@ -134,7 +131,7 @@ impl Stream {
 
     /// Bytes that have come and are no message yet.
     pub(super) fn assembling(&self) -> usize {
-        self.partial_len + self.bulk.as_ref().map_or(0, |(_, receiver)| receiver.ahead_bytes())
+        self.partial.len() + self.bulk.as_ref().map_or(0, |(_, receiver)| receiver.ahead_bytes())
     }
 
     /// Whether something came that the application has yet to take.
@@ -246,7 +243,10 @@ impl Stream {
         if !fin {
             self.window.receive(frame_cost)?;
         }
-        receiver.insert(frame);
+        match receiver.pass(frame) {
+            Ok((flags, payload)) => self.assemble(flags, payload, &mut received)?,
+            Err(frame) => receiver.insert(frame),
+        }
         while let Some((flags, payload)) = self.bulk.as_mut().and_then(|(_, receiver)| receiver.next()) {
             self.assemble(flags, payload, &mut received)?;
         }
@@ -264,29 +264,16 @@ impl Stream {
             received.finished = true;
             return Ok(());
         }
-        if self.partial_len + payload.len() > MAX_MESSAGE {
+        if self.partial.len() + payload.len() > MAX_MESSAGE {
             return Err(SessionError::Limit("message length"));
         }
         // At most a window, which fits.
         self.partial_cost += payload.len() as u32 + FRAME_COST as u32;
-        let message = if flags & FLAG_MORE == 0 && self.partial.is_empty() {
-            payload
-        } else {
-            self.partial_len += payload.len();
-            if flags & FLAG_MORE != 0 {
-                match payload.len() {
-                    0 => {}
-                    // A part that waits must not keep a read buffer alive that is many times its size.
-                    1..CUT => self.partial.push(Bytes::copy_from_slice(&payload)),
-                    CUT.. => self.partial.push(payload),
-                }
-                return Ok(());
-            }
-            let mut whole = BytesMut::with_capacity(std::mem::take(&mut self.partial_len));
-            std::mem::take(&mut self.partial).iter().for_each(|part| whole.extend_from_slice(part));
-            whole.extend_from_slice(&payload);
-            whole.freeze()
-        };
+        if flags & FLAG_MORE != 0 {
+            self.partial.push(payload);
+            return Ok(());
+        }
+        let message = std::mem::take(&mut self.partial).finish(payload);
         self.untaken.push_back(std::mem::take(&mut self.partial_cost));
         received.messages.push(message);
         Ok(())

@@ -24,17 +24,12 @@ impl FrameReader {
         Self::default()
     }
 
-    /// Takes bytes in. The caller takes all frames before it gives more.
-    pub fn extend(&mut self, bytes: &[u8]) {
-        self.0.extend(bytes);
-    }
-
-    /// The payload of the next frame that is whole.
+    /// Takes bytes off `input` up to the end of the next frame, whose payload it gives; or all of them, when none is whole.
     ///
     /// # Errors
     /// [`FrameError`] for bytes that are not a frame.
-    pub fn next_payload(&mut self) -> Result<Option<Bytes>, FrameError> {
-        Ok(self.0.next()?.map(|frame| frame.payload))
+    pub fn next_payload(&mut self, input: &mut &[u8]) -> Result<Option<Bytes>, FrameError> {
+        Ok(self.0.next(input)?.map(|frame| frame.payload))
     }
 }
 
@@ -49,12 +44,11 @@ mod tests {
             encode_data(1, &vec![length as u8; length].into(), &mut out);
         }
         let mut reader = FrameReader::new();
-        reader.extend(&out);
+        let mut input = &out[..];
         for length in [0, 1, 20_000] {
-            assert_eq!(reader.next_payload(), Ok(Some(vec![length as u8; length].into())));
+            assert_eq!(reader.next_payload(&mut input), Ok(Some(vec![length as u8; length].into())));
         }
-        assert_eq!(reader.next_payload(), Ok(None));
-        reader.extend(&[99; 10]);
-        assert_eq!(reader.next_payload(), Err(FrameError::UnknownKind(99)));
+        assert_eq!(reader.next_payload(&mut input), Ok(None));
+        assert_eq!(reader.next_payload(&mut &[99; 10][..]), Err(FrameError::UnknownKind(99)));
     }
 }

@@ -7,9 +7,9 @@
 //! +------+-------+------------+-----------+---------
 //! ```
 //! Integers are big-endian; a zero byte in place of a kind is padding. A decoder fails on the first header that breaks a
-//! rule, before it makes room for a payload, and stays failed.
+//! rule, before it makes room for a payload.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 
 use crate::error::ErrorKind;
 
@@ -19,11 +19,8 @@ pub(crate) const HEADER_LEN: usize = 10;
 pub(crate) const PLACE_LEN: usize = 8;
 /// The most content of a DATA or BULK frame, in bytes, that a receiver takes.
 pub(crate) const MAX_CONTENT: usize = 65_536;
-/// Payloads shorter than this are copied out of the read buffer, so that a message that waits somewhere does not keep a
-/// buffer alive that is many times its size.
-const COPY_BELOW: usize = 8 * 1024;
-/// Room that the read buffer grows by at least: a few TLS records, so that it is not allocated anew for each.
-const BUFFER_STEP: usize = 64 * 1024;
+/// Room that is made for a payload on its header's word: one TLS record, what this version's frames have at most.
+const ROOM_AHEAD: usize = 16 * 1024;
 /// The message goes on in the stream's next frame.
 pub(crate) const FLAG_MORE: u8 = 1;
 /// The sender will send nothing more on this stream.
@@ -219,114 +216,142 @@ impl FrameError {
     }
 }
 
-/// Cuts a byte stream into frames.
+/// Cuts a byte stream into frames. It holds no more than the frame that is under way.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
-    buffer: BytesMut,
-    /// How much of the buffer's front was taken already; it is cut off only when a payload is, or no frame is left.
-    taken: usize,
+    /// A head that is not whole, place included.
+    head: [u8; HEADER_LEN + PLACE_LEN],
+    held: usize,
+    /// A frame whose payload is not whole.
+    partial: Option<Partial>,
     /// What is still to come of an optional frame.
     skip: usize,
 }
 
+#[derive(Clone, Copy, Debug)]
 struct Header {
     kind: FrameKind,
     flags: u8,
     stream: u32,
+    /// Bytes of the payload without the place.
     length: usize,
+    place: u64,
+}
+
+#[derive(Debug)]
+struct Partial {
+    header: Header,
+    payload: Vec<u8>,
 }
 
 impl Decoder {
-    /// Takes bytes in; the caller bounds them by draining [`Self::next`] after each call.
-    pub(crate) fn extend(&mut self, bytes: &[u8]) {
-        if self.buffer.capacity() - self.buffer.len() < bytes.len() {
-            self.buffer.reserve(bytes.len().max(BUFFER_STEP));
+    /// Takes bytes off `input` up to the end of the next frame, which it gives; or all of them, when none is whole. An
+    /// optional frame is given as soon as its header is there.
+    pub(crate) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        if let Some(Partial { header, mut payload }) = self.partial.take() {
+            let (more, rest) = input.split_at(input.len().min(header.length - payload.len()));
+            payload.extend_from_slice(more);
+            *input = rest;
+            if payload.len() == header.length {
+                return Ok(Some(header.with(payload.into())));
+            }
+            self.partial = Some(Partial { header, payload });
+            return Ok(None);
         }
-        self.buffer.extend_from_slice(bytes);
-    }
-
-    /// The next complete frame. An optional one is given as soon as its header is there.
-    pub(crate) fn next(&mut self) -> Result<Option<Frame>, FrameError> {
-        let frame = self.next_inside()?;
-        if frame.is_none() {
-            self.cut();
+        self.skip_padding(input);
+        let Some(header) = self.header(input)? else { return Ok(None) };
+        if let FrameKind::Optional(_) = header.kind {
+            self.skip = header.length;
+            return Ok(Some(header.with(Bytes::new())));
         }
-        Ok(frame)
-    }
-
-    /// As [`Self::next`], leaving what was taken in the buffer.
-    fn next_inside(&mut self) -> Result<Option<Frame>, FrameError> {
-        self.skip_padding();
-        let Some(Header { kind, flags, stream, length }) = self.header()? else { return Ok(None) };
-        if let FrameKind::Optional(_) = kind {
-            self.taken += HEADER_LEN;
-            self.skip = length;
-            return Ok(Some(Frame::new(kind, flags, stream, Bytes::new())));
+        if let Some((payload, rest)) = input.split_at_checked(header.length) {
+            *input = rest;
+            // Copied, so that a message that waits somewhere keeps no more alive than itself.
+            return Ok(Some(header.with(Bytes::copy_from_slice(payload))));
         }
-        let Some(mut content) = self.buffer[self.taken + HEADER_LEN..].get(..length) else { return Ok(None) };
-        let place = if kind == FrameKind::Bulk { content.get_u64() } else { 0 };
-        self.taken += HEADER_LEN + length;
-        let payload = if content.len() < COPY_BELOW {
-            Bytes::copy_from_slice(content)
-        } else {
-            let length = content.len();
-            self.taken -= length;
-            self.cut();
-            self.buffer.split_to(length).freeze()
-        };
-        Ok(Some(Frame { kind, flags, stream, place, payload }))
+        // Room for what frames of this version have at most; for more than that, only as it comes.
+        let mut payload = Vec::with_capacity(header.length.min(ROOM_AHEAD.max(input.len())));
+        payload.extend_from_slice(input);
+        *input = &[];
+        self.partial = Some(Partial { header, payload });
+        Ok(None)
     }
 
-    /// Lets go of memory while nothing is under way.
-    pub(crate) fn rest(&mut self) {
-        self.cut();
-        if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
-        }
-    }
-
-    /// Cuts off what was taken.
-    fn cut(&mut self) {
-        self.buffer.advance(std::mem::take(&mut self.taken));
-    }
-
-    fn skip_padding(&mut self) {
-        let mut left = &self.buffer[self.taken..];
+    fn skip_padding(&mut self, input: &mut &[u8]) {
         if self.skip > 0 {
-            let skipped = self.skip.min(left.len());
+            let skipped = self.skip.min(input.len());
             self.skip -= skipped;
-            left = &left[skipped..];
+            *input = &input[skipped..];
         }
-        if left.first() == Some(&0) {
+        if self.held == 0 && input.first() == Some(&0) {
             // Word by word, since most of what a quiet session receives is padding.
-            let words = left.chunks_exact(8).take_while(|word| **word == [0; 8]).count();
-            left = &left[words * 8..];
-            let rest = left.iter().take_while(|byte| **byte == 0).count();
-            left = &left[rest..];
+            let words = input.chunks_exact(8).take_while(|word| **word == [0; 8]).count();
+            let rest = input[words * 8..].iter().take_while(|byte| **byte == 0).count();
+            *input = &input[words * 8 + rest..];
         }
-        self.taken = self.buffer.len() - left.len();
     }
 
-    /// The header at the front of the buffer, once it is whole and good.
-    fn header(&self) -> Result<Option<Header>, FrameError> {
-        let Some(mut header) = self.buffer[self.taken..].get(..HEADER_LEN) else { return Ok(None) };
-        let byte = header.get_u8();
+    /// The next header, once it is whole and good, off `input` or what is held of it.
+    fn header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, FrameError> {
+        if self.held == 0 {
+            let length = head_len(input);
+            if let Some((head, rest)) = input.split_at_checked(length) {
+                *input = rest;
+                return Header::parse(head).map(Some);
+            }
+        }
+        // In two steps for BULK, so that a header is refused before its place is there.
+        for length in [HEADER_LEN, HEADER_LEN + PLACE_LEN] {
+            let (more, rest) = input.split_at(input.len().min(length.saturating_sub(self.held)));
+            self.head[self.held..self.held + more.len()].copy_from_slice(more);
+            self.held += more.len();
+            *input = rest;
+            if self.held < length {
+                break;
+            }
+            let header = Header::parse(&self.head[..self.held])?;
+            if self.held == head_len(&self.head[..self.held]) {
+                self.held = 0;
+                return Ok(Some(header));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// How long the head is that begins with these bytes.
+fn head_len(bytes: &[u8]) -> usize {
+    if bytes.first() == Some(&FrameKind::Bulk.byte()) { HEADER_LEN + PLACE_LEN } else { HEADER_LEN }
+}
+
+impl Header {
+    /// Parses a header and, of BULK, the place behind it if it is there.
+    fn parse(mut head: &[u8]) -> Result<Self, FrameError> {
+        let byte = head.get_u8();
         let kind = FrameKind::from_byte(byte).ok_or(FrameError::UnknownKind(byte))?;
-        let flags = header.get_u8();
+        let flags = head.get_u8();
         if flags & !kind.flags_allowed() != 0 {
             return Err(FrameError::Flags(flags));
         }
-        let stream = header.get_u32();
+        let stream = head.get_u32();
         if !kind.may_name(stream) {
             return Err(FrameError::Stream(stream));
         }
-        let declared = header.get_u32();
+        let declared = head.get_u32();
         let (least, limit) = kind.payload_limits();
-        match usize::try_from(declared) {
-            Ok(length) if length < least => Err(FrameError::TooShort { length, least }),
-            Ok(length) if length <= limit => Ok(Some(Header { kind, flags, stream, length })),
-            _ => Err(FrameError::TooLong { length: declared.into(), limit }),
-        }
+        let length = match usize::try_from(declared) {
+            Ok(length) if length < least => return Err(FrameError::TooShort { length, least }),
+            Ok(length) if length <= limit => length,
+            _ => return Err(FrameError::TooLong { length: declared.into(), limit }),
+        };
+        let place = if head.len() == PLACE_LEN { head.get_u64() } else { 0 };
+        let length = if kind == FrameKind::Bulk { length - PLACE_LEN } else { length };
+        Ok(Self { kind, flags, stream, length, place })
+    }
+
+    fn with(self, payload: Bytes) -> Frame {
+        let Self { kind, flags, stream, place, .. } = self;
+        Frame { kind, flags, stream, place, payload }
     }
 }
 

@@ -22,9 +22,9 @@ pub(crate) fn frames(data: &[u8]) {
 fn decoded<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Frame>, Option<FrameError>) {
     let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
     for piece in pieces {
-        decoder.extend(piece);
+        let mut piece = piece;
         loop {
-            match decoder.next() {
+            match decoder.next(&mut piece) {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => break,
                 Err(error) => return (frames, Some(error)),

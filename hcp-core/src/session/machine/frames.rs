@@ -15,10 +15,7 @@ impl Machine {
     pub(in crate::session) fn handle_frames(&mut self, now: Instant, conn: ConnId) -> Result<(), SessionError> {
         while !self.is_closed() {
             let Some(connection) = self.connection(conn) else { return Ok(()) };
-            let Some(frame) = connection.next_frame()? else {
-                connection.rest();
-                return Ok(());
-            };
+            let Some(frame) = connection.next_frame()? else { return Ok(()) };
             match self.state {
                 State::Dialling { .. } => self.handle_hello(now, &frame)?,
                 _ => self.handle_frame(now, conn, frame)?,

@@ -261,8 +261,8 @@ impl Raw {
             let mut plain = Vec::new();
             let _ = self.tls.reader().read_to_end(&mut plain);
             self.received += plain.len();
-            self.decoder.extend(&plain);
-            while let Some(frame) = self.decoder.next().unwrap() {
+            let mut plain = &plain[..];
+            while let Some(frame) = self.decoder.next(&mut plain).unwrap() {
                 frames.push(frame);
             }
         }

@@ -289,11 +289,11 @@ fn the_first_flights_of_replicas_have_equal_lengths_and_hold_what_the_protocol_n
         assert_eq!(other_plain.len(), 1_024);
 
         let mut decoder = Decoder::default();
-        decoder.extend(&other_plain);
-        let frame = decoder.next().unwrap().unwrap();
+        let mut rest = &other_plain[..];
+        let frame = decoder.next(&mut rest).unwrap().unwrap();
         assert_eq!(frame.kind, FrameKind::Hello);
         assert!(other_plain[frame.encoded_len()..].iter().all(|byte| *byte == 0), "the rest is padding");
-        assert_eq!(decoder.next(), Ok(None));
+        assert_eq!(decoder.next(&mut rest), Ok(None));
         // To the byte: an unknown field would not survive this.
         let expected = proto::Hello {
             certificate: owner.certificate.to_bytes().to_vec().into(),

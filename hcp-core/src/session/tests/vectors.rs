@@ -39,12 +39,11 @@ fn kind_name(kind: FrameKind) -> String {
 }
 
 /// What a decoder makes of bytes: frames, and whether it then fails.
-fn decoded(bytes: &[u8]) -> (Vec<Value>, bool) {
+fn decoded(mut bytes: &[u8]) -> (Vec<Value>, bool) {
     let mut decoder = Decoder::default();
-    decoder.extend(bytes);
     let mut frames = Vec::new();
     loop {
-        match decoder.next() {
+        match decoder.next(&mut bytes) {
             Ok(Some(Frame { kind: FrameKind::Optional(_), .. })) => {}
             Ok(Some(frame)) => {
                 let mut value = json!({
