@@ -101,7 +101,7 @@ async fn what_a_session_has_under_way_is_bounded_and_given_back() {
     assert_eq!(echoing.recv().await.unwrap().unwrap(), large);
     // What is credited comes back, too: far more than the budget passes in all.
     for _ in 0..3 * BUDGET / large.len() {
-        echoing.send(large.clone()).await.unwrap();
+        timeout(Duration::from_secs(60), echoing.send(large.clone())).await.expect("credit frees the budget").unwrap();
         assert_eq!(echoing.recv().await.unwrap().unwrap(), large);
     }
     assert!(timeout(Duration::from_secs(1), third.send(vec![0; 500_000])).await.is_err());

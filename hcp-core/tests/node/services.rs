@@ -116,7 +116,9 @@ async fn a_session_goes_on_without_lanes_when_only_other_replicas_answer() {
     let first = owner.replica(&here, owner.credentials(1, 1)).await;
     let _second = owner.replica(&there, owner.credentials(1, 1)).await;
     let wrong = Arc::clone(&there);
-    let network = Lanes::new(&here, move |_| Route::To(Arc::clone(&wrong)));
+    // Whoever dialled on for ever would do so without a pause.
+    let network =
+        Lanes::new(&here, move |nth| if nth < 20 { Route::To(Arc::clone(&wrong)) } else { Route::Unreachable });
     let dialler = Node::builder(Identity::generate(), Arc::clone(&network) as _).lanes(2).bind().await.unwrap();
     let session = dialler.connect_anonymously(owner.service.address()).await.unwrap();
     let mut bulk = session.open_with(COUNT, Priority::Bulk).await.unwrap();
