@@ -1,7 +1,8 @@
 //! Frames against bare copies and tokio-util's `LengthDelimitedCodec`.
 //!
 //! All work on batches of about 64 KiB, which is what a session sends at once: each frame is written behind the others into
-//! one buffer, that buffer is copied once more, as reading does, and is cut into frames there.
+//! one buffer, and read from there with one more copy: tokio-util's codec reads into a buffer of its own and shares that out,
+//! this library's gives each payload memory of its own.
 //!
 //! Some processors copy many times slower between buffers whose addresses lie badly to each other. Every turn therefore has
 //! buffers of its own, elsewhere on their pages; in one turn all ways have the same.
@@ -80,7 +81,7 @@ impl Batch {
         black_box(&self.out);
     }
 
-    /// Writes all frames, copies, and cuts them again.
+    /// Writes all frames and takes them out again.
     pub fn encode_and_decode(&mut self) {
         self.encode();
         let (mut input, mut frames) = (&self.out[..], 0);
