@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use rustix::time::{ClockId, clock_gettime};
+use cpu_time::{ProcessTime, ThreadTime};
 
 use crate::Failure;
 
@@ -44,9 +44,9 @@ impl Turns {
         for turn in 0..turns {
             for place in 0..ways {
                 let way = if turn % 2 == 0 { place } else { ways - 1 - place };
-                let before = cpu_time(ClockId::ProcessCPUTime);
+                let before = ProcessTime::now();
                 seconds[way].push(work(way).await?);
-                computed[way].push(cpu_time(ClockId::ProcessCPUTime) - before);
+                computed[way].push(before.elapsed().as_secs_f64());
             }
         }
         Ok(Self { seconds, computed })
@@ -123,12 +123,7 @@ pub async fn timed<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<
 
 /// What the calling thread has computed, in seconds.
 pub fn thread_time() -> f64 {
-    cpu_time(ClockId::ThreadCPUTime)
-}
-
-fn cpu_time(clock: ClockId) -> f64 {
-    let time = clock_gettime(clock);
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+    ThreadTime::now().as_duration().as_secs_f64()
 }
 
 /// The value below which `part` of all lie, between two neighbours if need be; not a number when there are none.
