@@ -1,6 +1,7 @@
 # Each target installs what it needs and is missing (scripts/install-deps.sh); nothing here needs configuring.
 
 SHELL := bash
+TUNABLES := glibc.cpu.x86_rep_movsb_threshold=10000000
 TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .PHONY: help demo demo-chat test test-all lint docs bench bench-wire audit deps
@@ -57,10 +58,12 @@ bench:
 	$(TARGET)/hcp-demo failover
 
 # A workspace of its own, with peers that nothing else here needs; takes half an hour to build and one more to run on two
-# cores. PARTS="frames streams" measures only those.
+# cores. PARTS="frames streams" measures only those. On some processors `rep movsb`, which glibc takes for large copies, is ten
+# times slower between some addresses than between others, which drowns everything else; so all protocols copy without it.
 bench-wire:
 	@scripts/install-deps.sh run
-	cargo run --locked --release --manifest-path benches/Cargo.toml --features tor --bin bench-wire -- $(PARTS)
+	GLIBC_TUNABLES=$(TUNABLES) \
+	  cargo run --locked --release --manifest-path benches/Cargo.toml --features tor --bin bench-wire -- $(PARTS)
 
 # Fetches the advisory database from GitHub, which no package registry carries; hence not part of make test.
 audit:

@@ -1,19 +1,19 @@
 //! Frames against bare copies and tokio-util's `LengthDelimitedCodec`.
 //!
 //! All work on batches of about 64 KiB, which is what a session sends at once: each frame is written behind the others into
-//! one buffer, that buffer is copied once more, as reading does, and is cut into frames there.
+//! one buffer, and read from there with one more copy: tokio-util's codec reads into a buffer of its own and shares that out,
+//! this library's gives each payload memory of its own.
 //!
 //! Some processors copy many times slower between buffers whose addresses lie badly to each other. Every turn therefore has
 //! buffers of its own, elsewhere on their pages; in one turn all ways have the same.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use hcp_core::testing::bench::{FrameReader, encode_data};
 use tokio_util::codec::{Decoder as _, Encoder as _, LengthDelimitedCodec};
 
-use crate::measure::{Ratio, Turns};
+use crate::measure::{Ratio, Turns, thread_time};
 use crate::peers::noise;
 use crate::report::{Goal, Report, rate, time};
 
@@ -81,7 +81,7 @@ impl Batch {
         black_box(&self.out);
     }
 
-    /// Writes all frames, copies, and cuts them again.
+    /// Writes all frames and takes them out again.
     pub fn encode_and_decode(&mut self) {
         self.encode();
         let (mut input, mut frames) = (&self.out[..], 0);
@@ -132,20 +132,23 @@ pub fn run(report: &mut Report) {
                 let _in_front = vec![0_u8; offset * 3];
                 let mut batch = Batch::new(length, offset);
                 batch.warm_up(work);
-                let start = Instant::now();
+                let start = thread_time();
                 for _ in 0..repeats {
                     work(&mut batch);
                 }
-                start.elapsed().as_secs_f64()
+                thread_time() - start
             }
         };
-        let turns = Turns::take_now(TURNS, &mut [
-            &mut way(Batch::encode_and_decode),
-            &mut way(Batch::copy_twice),
-            &mut way(Batch::length_delimited),
-            &mut way(Batch::encode),
-            &mut way(Batch::copy),
-        ]);
+        let turns = Turns::take_now(
+            TURNS,
+            &mut [
+                &mut way(Batch::encode_and_decode),
+                &mut way(Batch::copy_twice),
+                &mut way(Batch::length_delimited),
+                &mut way(Batch::encode),
+                &mut way(Batch::copy),
+            ],
+        );
         let beyond = turns.difference(0, 1).times(1e9 / frames);
         let note = format!("{} a frame in all", time(turns.median(0) / frames));
         let what = |text: &str| format!("{length} bytes: {text}");

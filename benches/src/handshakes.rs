@@ -14,6 +14,7 @@ use crate::Failure;
 use crate::measure::{Turns, timed};
 use crate::peers::{Authentication, BareTls, IrohPair, TcpNetwork, far};
 use crate::report::{Goal, Report, number};
+use crate::streams::note;
 
 const TURNS: usize = 11;
 const HANDSHAKES: usize = 200;
@@ -76,7 +77,9 @@ async fn in_memory(report: &mut Report) -> Result<(), Failure> {
             tokio::spawn(async move {
                 while let Some(stream) = incoming.recv().await {
                     let acceptor = acceptor.clone();
-                    tokio::spawn(async move { linger(acceptor.accept::<tokio::io::DuplexStream>(stream).await?).await });
+                    tokio::spawn(
+                        async move { linger(acceptor.accept::<tokio::io::DuplexStream>(stream).await?).await },
+                    );
                 }
             });
             Ok(())
@@ -141,7 +144,7 @@ async fn over_tcp(report: &mut Report) -> Result<(), Failure> {
     .await?;
     rows(report, "over loopback", &turns);
     let rates = [1, 4].map(|way| format!("{}/s", number(HANDSHAKES as f64 / turns.median(way))));
-    report.ratio(GROUP, "over loopback, known dialler, vs iroh", turns.speed(1, 4), None, rates.join(" and "));
+    report.ratio(GROUP, "over loopback, known dialler, vs iroh", turns.speed(1, 4), None, note(&turns, [1, 4], &rates));
     Ok(())
 }
 
@@ -153,15 +156,12 @@ fn rows(report: &mut Report, place: &str, turns: &Turns) {
     for (ours, theirs, goal) in [(0, 0, Some(Goal::AtLeast(0.9))), (1, 1, Some(Goal::AtLeast(0.9))), (1, 0, None)] {
         let what = format!("{place}, {}, vs {}", OURS[ours].1, others[theirs]);
         let rates = [ours, theirs + 2].map(|way| format!("{}/s", number(HANDSHAKES as f64 / turns.median(way))));
-        report.ratio(GROUP, what, turns.speed(ours, theirs + 2), goal, rates.join(" and "));
+        report.ratio(GROUP, what, turns.speed(ours, theirs + 2), goal, note(&turns, [ours, theirs + 2], &rates));
     }
 }
 
 /// Makes connections, a few at once, and ends each as soon as it stands.
-async fn repeat<T>(
-    connect: impl AsyncFn() -> Result<T, Failure>,
-    end: impl AsyncFn(T),
-) -> Result<(), Failure> {
+async fn repeat<T>(connect: impl AsyncFn() -> Result<T, Failure>, end: impl AsyncFn(T)) -> Result<(), Failure> {
     futures::stream::iter(0..HANDSHAKES)
         .map(|_| async {
             end(connect().await?).await;

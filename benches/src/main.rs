@@ -34,7 +34,9 @@ fn run(parts: &[String]) -> Result<(), Failure> {
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
     let runtime = runtime()?;
     let mut report = Report::default();
-    println!("Ratios are medians of paired turns, with the quartiles in brackets; above 1 this library is the better one");
+    println!(
+        "Ratios are medians of paired turns, with the quartiles in brackets; above 1 this library is the better one"
+    );
     println!("unless it says otherwise. Each end has one thread.");
     if wanted("frames") {
         codec::run(&mut report);

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use cpu_time::{ProcessTime, ThreadTime};
+
 use crate::Failure;
 
 /// How one way compares with the first.
@@ -19,6 +21,8 @@ pub struct Ratio {
 #[derive(Debug)]
 pub struct Turns {
     seconds: Vec<Vec<f64>>,
+    /// What this process computed meanwhile, all threads together.
+    computed: Vec<Vec<f64>>,
 }
 
 impl Turns {
@@ -36,16 +40,19 @@ impl Turns {
             work(way).await?;
         }
         let mut seconds = vec![Vec::with_capacity(turns); ways];
+        let mut computed = seconds.clone();
         for turn in 0..turns {
             for place in 0..ways {
                 let way = if turn % 2 == 0 { place } else { ways - 1 - place };
+                let before = ProcessTime::now();
                 seconds[way].push(work(way).await?);
+                computed[way].push(before.elapsed().as_secs_f64());
             }
         }
-        Ok(Self { seconds })
+        Ok(Self { seconds, computed })
     }
 
-    /// As [`Self::take`], for work that does not wait; each way is told the number of the turn, from 0 on.
+    /// As [`Self::take`], for work that does not wait and tells what it computed, in seconds; each way is told the number of the turn, from 0 on.
     pub fn take_now(turns: usize, ways: &mut [&mut dyn FnMut(usize) -> f64]) -> Self {
         let mut seconds = vec![Vec::with_capacity(turns); ways.len()];
         for turn in 0..turns {
@@ -54,7 +61,7 @@ impl Turns {
                 seconds[way].push(ways[way](turn));
             }
         }
-        Self { seconds }
+        Self { computed: seconds.clone(), seconds }
     }
 
     /// The times of one way.
@@ -71,6 +78,12 @@ impl Turns {
     pub fn speed(&self, way: usize, other: usize) -> Ratio {
         let ratios: Vec<f64> = self.seconds[way].iter().zip(&self.seconds[other]).map(|(a, b)| b / a).collect();
         Ratio::of(&ratios)
+    }
+
+    /// As [`Self::speed`], by what was computed rather than by how long it took: a busy machine disturbs that less.
+    pub fn thrift(&self, way: usize, other: usize) -> f64 {
+        let ratios: Vec<f64> = self.computed[way].iter().zip(&self.computed[other]).map(|(a, b)| b / a).collect();
+        quantile(&ratios, 0.5)
     }
 
     /// The difference of two ways, turn by turn, in seconds.
@@ -106,6 +119,11 @@ pub async fn timed<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<
     let start = Instant::now();
     work.await?;
     Ok(start.elapsed().as_secs_f64())
+}
+
+/// What the calling thread has computed, in seconds.
+pub fn thread_time() -> f64 {
+    ThreadTime::now().as_duration().as_secs_f64()
 }
 
 /// The value below which `part` of all lie, between two neighbours if need be; not a number when there are none.

@@ -62,7 +62,14 @@ pub struct Report {
 
 impl Report {
     /// Adds a ratio: how many times as good this library is.
-    pub fn ratio(&mut self, group: &'static str, what: impl Into<String>, ratio: Ratio, goal: Option<Goal>, note: String) {
+    pub fn ratio(
+        &mut self,
+        group: &'static str,
+        what: impl Into<String>,
+        ratio: Ratio,
+        goal: Option<Goal>,
+        note: String,
+    ) {
         self.value(group, what, ratio, "x", goal, note);
     }
 
@@ -118,7 +125,8 @@ impl Report {
 }
 
 fn line(row: &Row) -> String {
-    let spread = if row.low == row.high { String::new() } else { format!("({}–{})", number(row.low), number(row.high)) };
+    let spread =
+        if row.low == row.high { String::new() } else { format!("({}–{})", number(row.low), number(row.high)) };
     let goal = row.goal.map_or_else(String::new, Goal::text);
     let verdict = match row.met {
         Some(true) => "met",

@@ -42,7 +42,7 @@ pub async fn run(report: &mut Report) -> Result<(), Failure> {
             let theirs = theirs + 2;
             let rates = [ours, theirs].map(|way| rate(TRANSFER as usize, turns.median(way)));
             let what = format!("{name} stream vs {other}");
-            report.ratio("throughput", what, turns.speed(ours, theirs), goal, rates.join(" and "));
+            report.ratio("throughput", what, turns.speed(ours, theirs), goal, note(&turns, [ours, theirs], &rates));
         }
     }
 
@@ -54,7 +54,7 @@ pub async fn run(report: &mut Report) -> Result<(), Failure> {
         let theirs = theirs + 2;
         let times = [0, theirs].map(|way| time(turns.median(way) / ROUND_TRIPS as f64));
         let what = format!("{ROUND_TRIP_LENGTH} bytes and back, vs {other}");
-        report.ratio("round trips", what, turns.speed(0, theirs), None, times.join(" and "));
+        report.ratio("round trips", what, turns.speed(0, theirs), None, note(&turns, [0, theirs], &times));
     }
 
     let turns =
@@ -63,7 +63,12 @@ pub async fn run(report: &mut Report) -> Result<(), Failure> {
         let theirs = theirs + 2;
         let rates = [0, theirs].map(|way| format!("{}/s", number(MESSAGES as f64 / turns.median(way))));
         let what = format!("{MESSAGE_LENGTH} bytes each, vs {other}, length-delimited");
-        report.ratio("messages", what, turns.speed(0, theirs), None, rates.join(" and "));
+        report.ratio("messages", what, turns.speed(0, theirs), None, note(&turns, [0, theirs], &rates));
     }
     Ok(())
+}
+
+/// Both figures, and how the two compare by what they computed.
+pub(crate) fn note(turns: &Turns, [ours, theirs]: [usize; 2], figures: &[String; 2]) -> String {
+    format!("{}; by CPU time {} x", figures.join(" and "), number(turns.thrift(ours, theirs)))
 }

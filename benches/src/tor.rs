@@ -23,7 +23,7 @@ use crate::measure::{Ratio, Turns, quantile};
 use crate::peers::{BytesPeer, HcpPeer, Peer, serve_orders};
 use crate::report::{Goal, Report, rate, time};
 
-const TURNS: usize = 7;
+const TURNS: usize = 5;
 /// Two networks: what the group is called, how long a link takes, bytes of one transfer.
 const NETWORKS: [(&str, Duration, u64); 2] =
     [("tor", Duration::ZERO, 8 << 20), ("tor, 20 ms a link", Duration::from_millis(20), 6 << 20)];

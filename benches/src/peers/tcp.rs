@@ -53,10 +53,7 @@ impl Network for TcpNetwork {
             for port in ports.iter().copied() {
                 let listener = listen().await.map_err(launch)?;
                 let actual = listener.local_addr().map_err(launch)?;
-                self.services
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert((identity.address(), port), actual);
+                self.services.lock().unwrap_or_else(PoisonError::into_inner).insert((identity.address(), port), actual);
                 let sender = sender.clone();
                 tasks.spawn(async move {
                     while let Ok(stream) = accept(&listener).await {

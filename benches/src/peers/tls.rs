@@ -5,7 +5,9 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
@@ -42,9 +44,12 @@ impl BareTls {
             .with_protocol_versions(&[&rustls::version::TLS13])?;
         let server = match authentication {
             Authentication::Server => server.with_no_client_auth(),
-            Authentication::Both => server.with_client_cert_verifier(Arc::clone(&verifier) as Arc<dyn ClientCertVerifier>),
+            Authentication::Both => {
+                server.with_client_cert_verifier(Arc::clone(&verifier) as Arc<dyn ClientCertVerifier>)
+            }
         };
-        let mut server = server.with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(server_key.certified)));
+        let mut server =
+            server.with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(server_key.certified)));
         server.alpn_protocols = vec![b"bench".to_vec()];
         server.send_tls13_tickets = 0;
         server.session_storage = Arc::new(NoServerSessionStorage {});
@@ -76,7 +81,8 @@ impl BareTls {
     pub async fn peer() -> Result<BytesPeer<client::TlsStream<tokio::net::TcpStream>>, Failure> {
         let tls = Self::new(Authentication::Server)?;
         let acceptor = tls.clone();
-        let address = tcp::serve(move |stream| async move { BytesPeer::serve(acceptor.accept(stream).await?).await }).await?;
+        let address =
+            tcp::serve(move |stream| async move { BytesPeer::serve(acceptor.accept(stream).await?).await }).await?;
         Ok(BytesPeer::new(tls.connect(tcp::connect(address).await?).await?))
     }
 }
@@ -94,9 +100,8 @@ struct Key {
 /// A key from a seed; nothing here is secret.
 fn key(seed: u8) -> Result<Key, Failure> {
     // An Ed25519 private key in PKCS #8 (RFC 8410).
-    let mut pkcs8 = vec![
-        0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-    ];
+    let mut pkcs8 =
+        vec![0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
     pkcs8.extend([seed; 32]);
     let key = aws_lc_rs::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(pkcs8.clone()))
         .or_else(|_| aws_lc_rs::sign::any_supported_type(&PrivateKeyDer::Pkcs8(pkcs8.into())))?;

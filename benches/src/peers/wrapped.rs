@@ -71,7 +71,8 @@ impl<N: Network> Network for Counting<N> {
 
 impl<N: Network> Network for Delayed<N> {
     fn dial(&self, address: OnionAddress, port: u16) -> BoxFuture<'_, Result<BoxedTransport, DialError>> {
-        async move { Ok(Box::new(delayed(self.inner.dial(address, port).await?, self.one_way)) as BoxedTransport) }.boxed()
+        async move { Ok(Box::new(delayed(self.inner.dial(address, port).await?, self.one_way)) as BoxedTransport) }
+            .boxed()
     }
 
     fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>> {
