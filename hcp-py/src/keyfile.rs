@@ -98,14 +98,14 @@ impl KeyFile {
         Self(self.0.clone().cost(cost.0))
     }
 
-    fn save(&self, key: Key<'_>, protection: &Protection) -> Operation {
+    fn save(&self, key: Storable<'_>, protection: &Protection) -> Operation {
         let (file, protection) = (self.0.clone(), protection.0.clone());
         match key {
-            Key::Identity(key) => save(file, key.get().0.clone(), protection),
-            Key::LogKey(key) => save(file, key.get().0.clone(), protection),
-            Key::OwnerKey(key) => save(file, key.get().0.clone(), protection),
-            Key::SessionKey(key) => save(file, key.get().0.clone(), protection),
-            Key::ReplicaCredentials(credentials) => save(file, credentials.get().0.clone(), protection),
+            Storable::Identity(key) => save(file, key.get().0.clone(), protection),
+            Storable::LogKey(key) => save(file, key.get().0.clone(), protection),
+            Storable::OwnerKey(key) => save(file, key.get().0.clone(), protection),
+            Storable::SessionKey(key) => save(file, key.get().0.clone(), protection),
+            Storable::ReplicaCredentials(credentials) => save(file, credentials.get().0.clone(), protection),
         }
     }
 
@@ -136,9 +136,9 @@ fn save(
     blocking(move || Ok(file.save(&key, &protection).map(|()| Nothing)?))
 }
 
-/// A key that a file can hold.
+/// What a file can hold.
 #[derive(FromPyObject)]
-enum Key<'py> {
+enum Storable<'py> {
     Identity(Bound<'py, Identity>),
     LogKey(Bound<'py, LogKey>),
     OwnerKey(Bound<'py, OwnerKey>),

@@ -34,7 +34,6 @@ pub(crate) struct Node {
 #[pymethods]
 impl Node {
     #[staticmethod]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     #[pyo3(signature = (identity, network, protocols = None, *, keepalive = None, lanes = None, floors = None,
         services = None))]
     fn bind(
