@@ -37,7 +37,7 @@ fn run(parts: &[String]) -> Result<(), Failure> {
     println!(
         "Ratios are medians of paired turns, with the quartiles in brackets; above 1 this library is the better one"
     );
-    println!("unless it says otherwise. Each end has one thread.");
+    println!("unless it says otherwise. Each end has one thread; over Tor both share as many as there are cores.");
     if wanted("frames") {
         codec::run(&mut report);
     }
