@@ -125,6 +125,8 @@ impl Accepting {
                 Ok(None)
             }
             Ok(Some((frame, alive))) => self.accept(now, connection, &frame, alive, input).map(Some),
+            // TLS lets a client pass that offers no protocol at all, and has its answer ready: it shows who is here, and HELLO.
+            Err(SessionError::NotHcp) => Err(SessionError::NotHcp),
             Err(error) => {
                 self.fail(connection);
                 Err(error)
@@ -162,6 +164,9 @@ impl Accepting {
     ) -> Result<Option<(Frame, bool)>, SessionError> {
         while !input.is_empty() {
             let alive = connection.read(now, input)?;
+            if tls::has_chosen(connection.tls()) && !tls::speaks_hcp(connection.tls()) {
+                return Err(SessionError::NotHcp);
+            }
             if let Some(frame) = connection.next_frame()? {
                 return Ok(Some((frame, alive)));
             }

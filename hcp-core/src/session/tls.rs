@@ -127,6 +127,11 @@ pub(super) fn client(config: Arc<ClientConfig>) -> Result<ClientConnection, Erro
     ClientConnection::new(config, name)
 }
 
+/// Whether the server has read a ClientHello that it answers, and so the protocol is settled.
+pub(super) fn has_chosen(connection: &rustls::Connection) -> bool {
+    connection.negotiated_key_exchange_group().is_some()
+}
+
 /// Whether the peer agreed to speak HCP/1; a client that offers no ALPN at all gets through TLS.
 pub(super) fn speaks_hcp(connection: &rustls::Connection) -> bool {
     connection.alpn_protocol() == Some(ALPN)
