@@ -156,7 +156,7 @@ fn rows(report: &mut Report, place: &str, turns: &Turns) {
     for (ours, theirs, goal) in [(0, 0, Some(Goal::AtLeast(0.9))), (1, 1, Some(Goal::AtLeast(0.9))), (1, 0, None)] {
         let what = format!("{place}, {}, vs {}", OURS[ours].1, others[theirs]);
         let rates = [ours, theirs + 2].map(|way| format!("{}/s", number(HANDSHAKES as f64 / turns.median(way))));
-        report.ratio(GROUP, what, turns.speed(ours, theirs + 2), goal, note(&turns, [ours, theirs + 2], &rates));
+        report.ratio(GROUP, what, turns.speed(ours, theirs + 2), goal, note(turns, [ours, theirs + 2], &rates));
     }
 }
 
