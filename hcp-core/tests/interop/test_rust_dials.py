@@ -44,15 +44,19 @@ def serve(rust: Rust) -> Iterator[Serve]:
 def echo(tcp: Tcp) -> Callable[[], bool]:
     """Sends back what comes on the first stream, and ends it when the peer does."""
     session, number = tcp.session, 1
+    ended = False
 
     def step() -> bool:
+        nonlocal ended
         stream = session.streams.get(number)
         if stream is not None:
             # By turns on every connection that there is, when it is bulk.
             while (message := session.take(number)) is not None:
                 ways = sorted(session.conns)
                 session.send(number, message, way=ways[len(stream.kept) % len(ways)])
-            if stream.got_fin and not stream.sent_fin:
+            # Once: it may wait for credit behind messages, and then is not sent yet.
+            if stream.got_fin and not ended:
+                ended = True
                 session.finish(number)
         return session.closed is not None
 
