@@ -12,22 +12,7 @@ cd "$(dirname "$0")/.."
 readonly target=${CARGO_TARGET_DIR:-target}
 readonly venv=$target/venv package=$target/python/hcp requirements=hcp-py/requirements-dev.txt
 
-run() {
-  printf '+ %s\n' "$*"
-  "$@"
-}
-
-make_venv() {
-  # Written last, so that an environment that was left half made is made again.
-  local stamp=$venv/requirements.txt
-  if cmp --silent "$requirements" "$stamp" && "$venv/bin/python" -c '' 2>/dev/null; then
-    return
-  fi
-  run python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
-  run python3 -m venv --clear "$venv"
-  run "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --requirement "$requirements"
-  cp "$requirements" "$stamp"
-}
+. scripts/python-venv.sh
 
 lay_out() {
   local site
@@ -41,7 +26,7 @@ lay_out() {
 
 main() {
   local testnet=()
-  make_venv
+  make_venv "$venv" "$requirements"
   run cargo build --workspace
   lay_out
   # A test network that runs already is used.

@@ -11,22 +11,7 @@ cd "$(dirname "$0")/../../.."
 readonly target=${CARGO_TARGET_DIR:-target} interop=hcp-core/tests/interop
 readonly venv=$target/interop-venv requirements=$interop/requirements.txt
 
-run() {
-  printf '+ %s\n' "$*"
-  "$@"
-}
-
-make_venv() {
-  # Written last, so that an environment that was left half made is made again.
-  local stamp=$venv/requirements.txt
-  if cmp --silent "$requirements" "$stamp" && "$venv/bin/python" -c '' 2>/dev/null; then
-    return
-  fi
-  run python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
-  run python3 -m venv --clear "$venv"
-  run "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --requirement "$requirements"
-  cp "$requirements" "$stamp"
-}
+. scripts/python-venv.sh
 
 main() {
   local build=(cargo build --workspace --examples)
@@ -34,7 +19,7 @@ main() {
     shift
     build=(cargo build -p hcp-core --no-default-features --example interop-peer)
   fi
-  make_venv
+  make_venv "$venv" "$requirements"
   run "${build[@]}"
   HCP_INTEROP_PEER=$(realpath "$target/debug/examples/interop-peer")
   export HCP_INTEROP_PEER PYTHONDONTWRITEBYTECODE=1
