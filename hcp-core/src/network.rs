@@ -5,6 +5,7 @@
 
 mod local;
 mod memory;
+mod onion;
 #[cfg(feature = "tor")]
 pub mod tor;
 
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use self::local::{LocalNetwork, LocalNetworkError};
 pub use self::memory::MemoryNetwork;
+pub use self::onion::Period;
 use crate::error::ErrorKind;
 use crate::identity::{Identity, OnionAddress};
 
