@@ -1,0 +1,215 @@
+//! The streams on which the members gossip: one for each pair, dialled by the member with the lower address.
+//!
+//! Invariants: what a member sends is read no faster than its due, and held in bounded memory; a link that cannot keep up with
+//! what this node sends is closed rather than waited for, as its silence is what others go by.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::PROTOCOL;
+use super::driver::Event;
+use super::gossip::{GossipError, Message};
+use super::machine::Input;
+use super::roster::Roster;
+use crate::identity::OnionAddress;
+use crate::node::{Node, Stream, StreamSender};
+use crate::session::Priority;
+
+/// The links of this node.
+pub(super) struct Links {
+    service: OnionAddress,
+    events: mpsc::Sender<Event>,
+    roster: watch::Receiver<Roster>,
+    /// The one that counts for each member; a later one takes the place of an earlier one.
+    current: Mutex<HashMap<OnionAddress, Current>>,
+}
+
+struct Current {
+    id: u64,
+    outgoing: mpsc::Sender<Bytes>,
+    task: AbortHandle,
+}
+
+impl Links {
+    pub(super) fn new(service: OnionAddress, events: mpsc::Sender<Event>, roster: watch::Receiver<Roster>) -> Arc<Self> {
+        Arc::new(Self { service, events, roster, current: Mutex::default() })
+    }
+
+    /// Queues a message for a member; closes the link when it does not keep up.
+    pub(super) fn send(&self, member: OnionAddress, message: &Message) {
+        let mut current = self.current();
+        if let Some(link) = current.get(&member)
+            && link.outgoing.try_send(message.encode()).is_err()
+            && let Some(link) = current.remove(&member)
+        {
+            link.task.abort();
+        }
+    }
+
+    /// Closes the link with a member, if there is one; who dials makes a new one.
+    pub(super) fn close(&self, member: OnionAddress) {
+        if let Some(link) = self.current().remove(&member) {
+            link.task.abort();
+        }
+    }
+
+    /// Runs a link on a stream until it ends.
+    ///
+    /// In a task of its own, so that it can be ended by whoever sends, or by a link that takes its place.
+    pub(super) async fn run(self: &Arc<Self>, member: OnionAddress, stream: Stream) {
+        let id = rand::random();
+        let (outgoing, queue) = mpsc::channel(OUTGOING);
+        let mut own = JoinSet::new();
+        let (links, roster, events) = (Arc::clone(self), self.roster.clone(), self.events.clone());
+        // It waits for its entry, so that nothing comes from a link that is not there yet.
+        let (registered, wait) = tokio::sync::oneshot::channel::<()>();
+        let task = own.spawn(async move {
+            if wait.await.is_ok() {
+                let sender = stream.sender();
+                tokio::select! {
+                    () = write(sender, queue) => {}
+                    () = read(stream, member, links.service, roster, events) => {}
+                }
+            }
+        });
+        if let Some(earlier) = self.current().insert(member, Current { id, outgoing, task }) {
+            earlier.task.abort();
+        }
+        let up = self.events.send(Event::Input(Input::LinkUp(member))).await;
+        if up.is_ok() && registered.send(()).is_ok() {
+            let _ = own.join_next().await;
+        }
+        let was_current = {
+            let mut current = self.current();
+            let newer = current.get(&member).is_some_and(|link| link.id != id);
+            if !newer {
+                current.remove(&member);
+            }
+            !newer
+        };
+        if was_current {
+            let _ = self.events.send(Event::Input(Input::LinkDown(member))).await;
+        }
+    }
+
+    /// Dials a member and goes on dialling whenever the link has ended.
+    pub(super) async fn keep(self: Arc<Self>, node: Node, member: OnionAddress) {
+        let mut wait = REDIAL_FIRST;
+        loop {
+            let dialled = async {
+                let session = node.connect(member).await.map_err(|error| error.to_string())?;
+                session.open_with(PROTOCOL, Priority::Control).await.map_err(|error| error.to_string())
+            };
+            match timeout(DIAL_DEADLINE, dialled).await {
+                Ok(Ok(stream)) => {
+                    let began = Instant::now();
+                    self.run(member, stream).await;
+                    if began.elapsed() >= HEALTHY {
+                        wait = REDIAL_FIRST;
+                    }
+                }
+                failed => {
+                    let error = failed.map_or_else(|_| "no answer in time".to_owned(), |r| r.err().unwrap_or_default());
+                    tracing::debug!(error, "a member of the service cannot be linked with");
+                    if self.events.send(Event::Input(Input::DialFailed(member))).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
+            wait = (wait * 2).min(REDIAL_MAX);
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, HashMap<OnionAddress, Current>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn write(mut sender: StreamSender, mut queue: mpsc::Receiver<Bytes>) {
+    while let Some(message) = queue.recv().await {
+        if sender.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(
+    mut stream: Stream,
+    member: OnionAddress,
+    service: OnionAddress,
+    roster: watch::Receiver<Roster>,
+    events: mpsc::Sender<Event>,
+) {
+    let mut pace = Pace::new(Instant::now());
+    while let Ok(Some(bytes)) = stream.recv().await {
+        if let Some(until) = pace.count(Instant::now()) {
+            sleep_until(until).await;
+        }
+        let decoded = Message::decode(&bytes, service, &roster.borrow());
+        match decoded {
+            Ok(message) => {
+                if events.send(Event::Input(Input::Message(member, message))).await.is_err() {
+                    return;
+                }
+            }
+            // The manifests may differ for a while.
+            Err(GossipError::Stranger) => {}
+            Err(error) => return tracing::warn!(%error, "a member broke the protocol of the service"),
+        }
+    }
+}
+
+/// How fast a member's messages are read: what comes faster waits in the stream, whose window bounds it.
+struct Pace {
+    /// When all that came would be done with at the steady rate.
+    done: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { done: now }
+    }
+
+    /// Counts a message; until when to wait before it is looked at.
+    fn count(&mut self, now: Instant) -> Option<Instant> {
+        self.done = self.done.max(now) + EACH;
+        self.done.checked_sub(BURST).filter(|until| *until > now)
+    }
+}
+
+/// Each message costs some ten signature checks at most: 50 a second are a few percent of a core.
+const EACH: Duration = Duration::from_millis(20);
+/// A hundred at once: what two nodes with many points have to say when they meet.
+const BURST: Duration = Duration::from_secs(2);
+/// Messages for a member that its stream has not taken: more than the heartbeats of a minute, after which it is dead anyway.
+const OUTGOING: usize = 256;
+/// A dead member is known by dials that fail: they may not take longer than the network at its slowest.
+const DIAL_DEADLINE: Duration = Duration::from_secs(30);
+/// The first wait after a link was lost; doubles with every failure.
+const REDIAL_FIRST: Duration = Duration::from_millis(200);
+/// A member that comes back is to be found within seconds.
+const REDIAL_MAX: Duration = Duration::from_secs(2);
+/// A link that lived this long was a success.
+const HEALTHY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_read_at_once_and_a_flood_at_the_steady_rate() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        assert!((0..100).all(|_| pace.count(start).is_none()));
+        let last = (0..500).filter_map(|_| pace.count(start)).last().unwrap();
+        assert_eq!(last, start + EACH * 500);
+        assert!(pace.count(last + BURST).is_none());
+    }
+}
