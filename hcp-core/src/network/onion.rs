@@ -178,6 +178,9 @@ pub(crate) enum EstablishError {
     /// No circuit to the relay, or it refused, or did not answer in time.
     #[error("the relay could not be reached or refused")]
     Failed,
+    /// The point has taken its share of introductions, or which ones it took is forgotten: it must be given up.
+    #[error("the introduction point has taken its share of introductions")]
+    Spent,
 }
 
 /// One upload: the same points at all of a period's directories, or a subset of its own for each.
