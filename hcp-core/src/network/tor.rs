@@ -11,6 +11,7 @@ mod bootstrap;
 mod circuits;
 mod dial;
 mod host;
+pub(crate) mod onion;
 mod private;
 mod same_key;
 mod served;
