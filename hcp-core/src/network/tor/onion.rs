@@ -50,16 +50,17 @@ use super::served::Front;
 use super::{AbortOnDrop, Inner, TorNetwork};
 use crate::identity::OnionAddress;
 use crate::network::onion::{
-    DirectoryView, EstablishError, OnionBackend, Point, PointId, PointSecrets, RelayId, Tag, Upload, UploadReport,
+    DirectoryView, EstablishError, OnionBackend, OnionCounts, Point, PointId, PointSecrets, RelayId, Tag, Upload,
+    UploadReport,
 };
-use crate::network::{ACCEPT_QUEUE, Incoming, ListenError, Listener, ListenerStatus, check_ports};
+use crate::network::{ACCEPT_QUEUE, Hosting, Incoming, ListenError, Listener, ListenerStatus, OnionPart, check_ports};
 
 /// What an application may say of its service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OnionOptions {
     /// The X25519 keys of those who can find the service; default: everybody who knows the address can.
     ///
-    /// At least one and at most 160. What each descriptor can list shrinks with them: see [`OnionService::max_points`].
+    /// At least one and at most 160. What each descriptor can list shrinks with them: see [`OnionBackend::max_points`].
     pub(crate) clients: Option<Vec<[u8; 32]>>,
     /// How many introductions relays pass on; default: as many as the consensus says.
     pub(crate) introduction_rate: Option<IntroductionRate>,
@@ -74,23 +75,6 @@ pub(crate) struct IntroductionRate {
     pub(crate) per_second: u16,
     /// At once, after a pause; at least as many as in a second.
     pub(crate) burst: u16,
-}
-
-/// What has happened since the launch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct OnionCounts {
-    /// Introductions that were new.
-    pub(crate) introductions: u64,
-    /// Introductions that were there before.
-    pub(crate) replays: u64,
-    /// Introductions that made room for newer ones before anybody looked at them.
-    pub(crate) displaced: u64,
-    /// Introductions that made no sense.
-    pub(crate) malformed: u64,
-    /// Clients that were met.
-    pub(crate) met: u64,
-    /// Clients that could not be met.
-    pub(crate) missed: u64,
 }
 
 /// A service that runs.
@@ -160,21 +144,15 @@ impl OnionService {
         Ok((listener, Arc::new(Self { shared, _tasks: tasks }), status))
     }
 
-    /// How many points a descriptor can list: fewer, the more clients are authorised.
-    pub(crate) fn max_points(&self) -> usize {
-        self.shared.clients.max_points()
-    }
-
-    /// How many introductions the point has taken in the life of its keys. It closes after a random number of them, 16,384 to
-    /// 32,768 on the public network, so that it should be replaced before.
-    pub(crate) fn introductions(&self, point: &PointId) -> usize {
-        self.shared.logs.len(point)
-    }
-
-    /// What has happened since the launch.
-    pub(crate) fn counts(&self) -> OnionCounts {
-        let counters = &self.shared.context.counters;
-        OnionCounts { displaced: self.shared.introductions.displaced(), ..counters.read() }
+    /// As [`Self::launch`], for whoever decides on introduction points and descriptors.
+    pub(super) fn host(
+        network: &TorNetwork,
+        service: OnionAddress,
+        ports: &[u16],
+        options: OnionOptions,
+    ) -> Result<Hosting, ListenError> {
+        let (listener, backend, status) = Self::launch(network, service, ports, options)?;
+        Ok(Hosting { listener, onion: Some(OnionPart { backend, status }) })
     }
 }
 
@@ -196,6 +174,7 @@ impl OnionBackend for OnionService {
         relay: RelayId,
         secrets: PointSecrets,
         seen: Vec<Tag>,
+        still: Box<dyn FnOnce() -> bool + Send>,
     ) -> BoxFuture<'static, Result<Point, EstablishError>> {
         let shared = Arc::clone(&self.shared);
         async move {
@@ -203,7 +182,7 @@ impl OnionBackend for OnionService {
             tokio::select! {
                 biased;
                 () = over => Err(EstablishError::Failed),
-                point = point::establish(&shared, relay, &secrets, &seen) => point,
+                point = point::establish(&shared, relay, &secrets, &seen, still) => point,
             }
         }
         .boxed()
@@ -220,6 +199,18 @@ impl OnionBackend for OnionService {
             }
         }
         .boxed()
+    }
+
+    fn max_points(&self) -> usize {
+        self.shared.clients.max_points()
+    }
+
+    fn introductions(&self, point: PointId) -> usize {
+        self.shared.logs.len(&point)
+    }
+
+    fn counts(&self) -> OnionCounts {
+        OnionCounts { displaced: self.shared.introductions.displaced(), ..self.shared.context.counters.read() }
     }
 }
 

@@ -32,8 +32,9 @@ pub(super) async fn establish(
     relay: RelayId,
     secrets: &PointSecrets,
     seen: &[Tag],
+    still: impl FnOnce() -> bool,
 ) -> Result<Point, EstablishError> {
-    match timeout(DEADLINE, within_deadline(service, relay, secrets, seen)).await {
+    match timeout(DEADLINE, within_deadline(service, relay, secrets, seen, still)).await {
         Ok(result) => result,
         Err(_) => {
             debug!("an introduction point was not established in time");
@@ -47,6 +48,7 @@ async fn within_deadline(
     relay: RelayId,
     secrets: &PointSecrets,
     seen: &[Tag],
+    still: impl FnOnce() -> bool,
 ) -> Result<Point, EstablishError> {
     let place = Arc::clone(&service.points).try_acquire_owned().map_err(|_| EstablishError::Failed)?;
     let netdir = service.directory.netdir(Timeliness::Timely).map_err(|_| EstablishError::Failed)?;
@@ -73,6 +75,10 @@ async fn within_deadline(
         introductions: Arc::clone(&service.introductions),
         counters: Arc::clone(&service.context.counters),
     };
+    if !still() {
+        debug!("an introduction point was not asked for, as it is too late");
+        return Err(EstablishError::Failed);
+    }
     // From here on, introductions may come; whoever gives up closes the circuit.
     let up = Up { tunnel: Arc::new(tunnel), open, _place: place };
     up.tunnel

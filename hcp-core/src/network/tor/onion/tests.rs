@@ -65,6 +65,11 @@ async fn nodes_share_an_address_and_one_takes_over_the_points_of_another() {
     let refused = within(60, dialler.dial_isolated(address, 80)).await;
     assert!(matches!(refused, Err(crate::network::DialError::NotFound)));
 
+    // Too late, B leaves A's points alone.
+    let (secrets, point) = &a.points[0];
+    let late = b.service.establish(point.description.relay, secrets.clone(), vec![], Box::new(|| false));
+    assert!(matches!(within(20, late).await, Err(EstablishError::Failed)));
+
     // B takes over what A has, while A is up and the descriptor stays.
     let before = b.service.counts();
     let start = Instant::now();
@@ -73,7 +78,7 @@ async fn nodes_share_an_address_and_one_takes_over_the_points_of_another() {
         while let Ok(mark) = point.accepted.try_recv() {
             seen.push(mark);
         }
-        let taken = b.service.establish(point.description.relay, secrets.clone(), seen);
+        let taken = b.service.establish(point.description.relay, secrets.clone(), seen, Box::new(|| true));
         b.points.push((secrets, within(20, taken).await.unwrap()));
         within(10, point.closed.wait_for(|closed| *closed)).await.unwrap();
     }
@@ -111,11 +116,11 @@ async fn what_was_introduced_is_answered_once_also_by_a_successor() {
     // Even when the circuit is another.
     let relay = point.description.relay;
     drop(point);
-    let again = within(20, a.service.establish(relay, secrets.clone(), vec![])).await.unwrap();
+    let again = within(20, a.service.establish(relay, secrets.clone(), vec![], Box::new(|| true))).await.unwrap();
     introduce(&client, relay, introduction.clone()).await;
     eventually(20, || a.service.counts().replays == 2).await;
 
-    let mut taken = within(20, b.service.establish(relay, secrets, vec![mark])).await.unwrap();
+    let mut taken = within(20, b.service.establish(relay, secrets, vec![mark], Box::new(|| true))).await.unwrap();
     introduce(&client, relay, introduction).await;
     eventually(20, || b.service.counts().replays == 1).await;
     let new = self::introduction(&client, &identity, a.period(), &taken.description);
@@ -144,6 +149,7 @@ async fn a_directory_refuses_what_is_not_newer_and_the_upload_says_so() {
     for view in b.periods() {
         let upload = Upload {
             material: material(&identity, view.period, [2; 32]),
+            not_before: 0,
             listings: vec![(view.directories.clone(), b.descriptions())],
         };
         let report = within(60, b.service.upload(upload)).await;
@@ -153,14 +159,13 @@ async fn a_directory_refuses_what_is_not_newer_and_the_upload_says_so() {
         }
     }
     // By a later revision it is taken, each directory with a list of its own.
-    for _ in 0..60 {
-        b.revision(a.period());
-    }
+    let in_a_minute = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 60;
     let directories = b.periods().into_iter().find(|view| view.period == a.period()).unwrap().directories;
     let (first, rest) = directories.split_first().unwrap();
     let both = [a.descriptions(), b.descriptions()].concat();
     let upload = Upload {
         material: material(&identity, a.period(), [2; 32]),
+        not_before: in_a_minute,
         listings: vec![(vec![*first], both), (rest.to_vec(), b.descriptions())],
     };
     let report = within(60, b.service.upload(upload)).await;
@@ -168,7 +173,7 @@ async fn a_directory_refuses_what_is_not_newer_and_the_upload_says_so() {
 
     // What cannot be signed, encoded or reached is not uploaded.
     let failed = async |material, directories: Vec<RelayId>, points| {
-        let upload = Upload { material, listings: vec![(directories.clone(), points)] };
+        let upload = Upload { material, not_before: 0, listings: vec![(directories.clone(), points)] };
         let report = within(60, b.service.upload(upload)).await;
         assert_eq!(sorted(report.failed), directories);
     };
@@ -191,20 +196,20 @@ async fn a_service_ends_with_its_listener_or_its_backend_and_leaves_nothing() {
     node.establish(1, &HashSet::new()).await;
     let (secrets, mut point) = node.points.remove(0);
     let relay = point.description.relay;
-    let unknown = node.service.establish(RelayId([1; 32]), PointSecrets::from_bytes(&[3; 64]), vec![]).await;
+    let unknown = node.service.establish(RelayId([1; 32]), PointSecrets::from_bytes(&[3; 64]), vec![], Box::new(|| true)).await;
     assert!(matches!(unknown, Err(EstablishError::NotListed)));
     assert!(node.service.is_listed(relay) && !node.service.is_listed(RelayId([1; 32])));
 
     // The listener goes.
     node.echo.shutdown().await;
     within(10, point.closed.wait_for(|closed| *closed)).await.unwrap();
-    assert!(matches!(node.service.establish(relay, secrets, vec![]).await, Err(EstablishError::Failed)));
+    assert!(matches!(node.service.establish(relay, secrets, vec![], Box::new(|| true)).await, Err(EstablishError::Failed)));
     let (listener, second, _status) =
         OnionService::launch(&node.network, identity.address(), &[PORT], OnionOptions::default()).unwrap();
 
     // The backend goes, with an establishment under way.
     let secrets = PointSecrets::from_bytes(&[4; 64]);
-    let under_way = tokio::spawn(second.establish(relay, secrets, vec![]));
+    let under_way = tokio::spawn(second.establish(relay, secrets, vec![], Box::new(|| true)));
     let left = [Arc::downgrade(&node.service.shared), Arc::downgrade(&second.shared)];
     drop((second, point));
     let outcome = within(10, under_way).await.unwrap();
@@ -253,7 +258,7 @@ impl Node {
             secrets.fill_with(rand::random);
             let secrets = PointSecrets::from_bytes(&secrets);
             let start = Instant::now();
-            let point = within(60, self.service.establish(relay, secrets.clone(), vec![])).await.unwrap();
+            let point = within(60, self.service.establish(relay, secrets.clone(), vec![], Box::new(|| true))).await.unwrap();
             println!("a point took {:.2} s", start.elapsed().as_secs_f64());
             self.points.push((secrets, point));
         }
@@ -282,6 +287,7 @@ impl Node {
         for view in self.periods() {
             let upload = Upload {
                 material: material(identity, view.period, [1; 32]),
+                not_before: 0,
                 listings: vec![(view.directories.clone(), points.to_vec())],
             };
             let start = Instant::now();

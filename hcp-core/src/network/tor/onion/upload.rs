@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::{StreamExt as _, stream};
 use tokio::time::timeout;
@@ -23,7 +23,7 @@ pub(super) async fn upload(service: &Arc<Shared>, upload: &Upload) -> UploadRepo
     let mut report = UploadReport::default();
     let mut seen = HashSet::new();
     let mut tasks = Vec::new();
-    let publisher = Publisher::new(service, &upload.material);
+    let publisher = Publisher::new(service, &upload.material, upload.not_before);
     for (directories, points) in &upload.listings {
         let (new, twice): (Vec<_>, Vec<_>) = directories.iter().copied().partition(|relay| seen.insert(*relay));
         report.failed.extend(twice);
@@ -64,8 +64,9 @@ struct Publisher<'a> {
 
 impl<'a> Publisher<'a> {
     /// None when nothing can be uploaded for the period.
-    fn new(service: &'a Arc<Shared>, material: &PeriodMaterial) -> Option<Self> {
+    fn new(service: &'a Arc<Shared>, material: &PeriodMaterial, not_before: u64) -> Option<Self> {
         let now = SystemTime::now();
+        let not_before = UNIX_EPOCH.checked_add(Duration::from_secs(not_before))?;
         let netdir = service.directory.netdir(Timeliness::Timely).ok()?;
         let params = netdir.hs_all_time_periods();
         let Some(params) = params.iter().find(|params| view::own_period(&params.time_period()) == material.period)
@@ -77,7 +78,7 @@ impl<'a> Publisher<'a> {
             .inspect_err(|error| warn!(%error, "a period's descriptors cannot be signed"))
             .ok()?;
         // A clock that lags so far cannot upload anything.
-        let since_start = now.duration_since(params.start_of_shard_rand_period()).ok()?;
+        let since_start = now.max(not_before).duration_since(params.start_of_shard_rand_period()).ok()?;
         let revision = service.revisions.next(material.period, &material.revision_secret, since_start)?;
         Some(Self { service, netdir, signer, revision, now })
     }
