@@ -11,6 +11,7 @@ mod bootstrap;
 mod circuits;
 mod dial;
 mod host;
+pub(crate) mod onion;
 mod private;
 mod same_key;
 mod served;
@@ -33,10 +34,11 @@ use self::bootstrap::{StateLock, Threads};
 use self::circuits::Circuits;
 use self::dial::Dialler;
 use self::host::Service;
+use self::onion::{OnionOptions, OnionService};
 pub use self::private::{PrivateAuthority, PrivateNetwork};
 pub use self::same_key::SameKeyService;
 use self::served::Served;
-use super::{BoxedTransport, DialError, ListenError, Listener, Network};
+use super::{BoxedTransport, DialError, Hosting, ListenError, Listener, Network};
 use crate::identity::{Identity, OnionAddress};
 
 /// A connection to the Tor network; clones share it.
@@ -93,6 +95,10 @@ impl Network for TorNetwork {
 
     fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>> {
         async move { Ok(Service::launch(&self.inner, identity, ports).await?.0) }.boxed()
+    }
+
+    fn host<'a>(&'a self, service: OnionAddress, ports: &'a [u16]) -> BoxFuture<'a, Result<Hosting, ListenError>> {
+        async move { OnionService::host(self, service, ports, OnionOptions::default()) }.boxed()
     }
 }
 

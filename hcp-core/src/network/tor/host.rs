@@ -18,7 +18,7 @@ use tor_hsservice::{HsIdKeypairSpecifier, HsNickname, OnionService, RunningOnion
 use tor_keymgr::{ArtiEphemeralKeystore, KeyMgr, KeyMgrBuilder, KeystoreSelector};
 use tor_llcrypto::pk::ed25519::ExpandedKeypair;
 
-use super::circuits::answer;
+use super::circuits::{MAX_STREAMS_PER_CIRCUIT, answer};
 use super::served::Front;
 use super::{AbortOnDrop, Inner};
 use crate::identity::Identity;
@@ -281,7 +281,3 @@ fn problem(problem: Option<&Problem>) -> &'static str {
 /// How long the tasks of a previous run may take to end.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(10);
 const RELEASE_POLL: Duration = Duration::from_millis(20);
-
-/// A program opens one stream per session and lane; C tor clients put all connections of one application on a circuit.
-/// Beyond this the circuit is closed.
-const MAX_STREAMS_PER_CIRCUIT: u32 = 32;
