@@ -5,7 +5,7 @@
 
 mod local;
 mod memory;
-mod onion;
+pub(crate) mod onion;
 #[cfg(feature = "tor")]
 pub mod tor;
 

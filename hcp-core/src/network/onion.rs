@@ -184,6 +184,8 @@ pub(crate) enum EstablishError {
 #[derive(Debug)]
 pub(crate) struct Upload {
     pub(crate) material: PeriodMaterial,
+    /// The revision is that of this second since 1970, or of a later one: another publisher's clock may lead this node's.
+    pub(crate) not_before: u64,
     /// What to list at which directories; a directory stands in at most one of them, none is listed for those of no other.
     pub(crate) listings: Vec<(Vec<RelayId>, Vec<PointDescription>)>,
 }
@@ -200,8 +202,12 @@ pub(crate) trait OnionBackend: Send + Sync + 'static {
     fn is_listed(&self, relay: RelayId) -> bool;
 
     /// Establishes a point; within a deadline of the backend's. Introductions whose mark is in `seen` are not answered.
-    fn establish(&self, relay: RelayId, secrets: PointSecrets, seen: Vec<Tag>)
-    -> BoxFuture<'static, Result<Point, EstablishError>>;
+    fn establish(
+        &self,
+        relay: RelayId,
+        secrets: PointSecrets,
+        seen: Vec<Tag>,
+    ) -> BoxFuture<'static, Result<Point, EstablishError>>;
 
     /// Uploads; within a deadline of the backend's. A revision is later than that of every earlier upload of this process.
     fn upload(&self, upload: Upload) -> BoxFuture<'static, UploadReport>;
