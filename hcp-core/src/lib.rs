@@ -48,6 +48,8 @@ pub mod network;
 pub mod node;
 #[cfg(feature = "replica")]
 pub mod replica;
+#[cfg_attr(not(test), allow(dead_code, reason = "for the driver"))]
+mod service;
 pub mod session;
 #[cfg(any(feature = "messenger", feature = "replica"))]
 mod store;
