@@ -12,6 +12,7 @@ pub mod ctor;
 #[cfg(feature = "messenger")]
 mod dbkey;
 pub mod delegation;
+pub(crate) mod fields;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 mod key;
