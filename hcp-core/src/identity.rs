@@ -8,6 +8,7 @@
 //! when the last handle is dropped, and nothing here prints them.
 
 mod address;
+pub(crate) mod blinded;
 pub mod ctor;
 #[cfg(feature = "messenger")]
 mod dbkey;
