@@ -20,6 +20,7 @@ mod key;
 pub mod keyfile;
 mod logkey;
 mod passphrase;
+mod seeds;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use self::key::SecretKey;
 pub use self::key::{ExpandedKeyError, SignatureError};
 pub use self::logkey::LogKey;
 pub use self::passphrase::{EmptyPassphrase, Passphrase};
+pub use self::seeds::{ReplicaSeed, RevisionSeed};
 
 /// The secret key of an onion address.
 ///
