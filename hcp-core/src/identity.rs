@@ -1,5 +1,5 @@
-//! Keys and the addresses made of them: onion addresses, log keys, the right to speak for a service, sealed key files,
-//! C tor's key files.
+//! Keys and the addresses made of them: onion addresses, log keys, the right to speak for a service and the list of who may,
+//! sealed key files, C tor's key files.
 //!
 //! A key has one purpose: an [`Identity`] answers for an onion address, a [`LogKey`] signs log entries, an
 //! [`OwnerKey`](delegation::OwnerKey) lets a [`SessionKey`](delegation::SessionKey) speak for a service, and none
@@ -19,6 +19,7 @@ pub(crate) mod fuzz;
 mod key;
 pub mod keyfile;
 mod logkey;
+pub mod manifest;
 mod passphrase;
 mod seeds;
 
