@@ -11,7 +11,7 @@
 //! |---|---|
 //! | 8 | `HCP-KEY` and a zero byte |
 //! | 1 | version, 1 |
-//! | 1 | purpose: 1 address, 2 log, 3 a profile's database, 4 owner, 5 session, 6 a replica's credentials, 7 a replica's seed, 8 an owner's revision seed |
+//! | 1 | purpose: 1 address, 2 log, 3 a profile's database, 4 owner, 5 session, 6 a replica's credentials, 7 a replica's seed, 9 an owner's revision seed |
 //! | 1 | protection: 0 plain, 1 sealed |
 //! | 4, 4, 4 | sealed: Argon2id memory in KiB, passes, lanes, big endian |
 //! | 16, 12 | sealed: salt, nonce |

@@ -30,7 +30,7 @@ pub enum Purpose {
     Session = 5,
     Replica = 6,
     ReplicaSeed = 7,
-    RevisionSeed = 8,
+    RevisionSeed = 9,
 }
 
 impl Purpose {
