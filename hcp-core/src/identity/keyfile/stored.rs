@@ -6,7 +6,7 @@ use super::format::Purpose;
 #[cfg(feature = "messenger")]
 use crate::identity::DatabaseKey;
 use crate::identity::delegation::{OwnerKey, ReplicaCredentials, SessionKey};
-use crate::identity::{Identity, LogKey};
+use crate::identity::{Identity, LogKey, ReplicaSeed, RevisionSeed};
 
 /// Keeps [`StoredKey`](super::StoredKey) to this crate's keys: a purpose number means one type for ever.
 #[expect(unnameable_types, reason = "a sealed trait is one that cannot be named")]
@@ -40,6 +40,26 @@ stored_as_64_bytes!(LogKey, Log, expanded, Self::from_expanded);
 stored_as_64_bytes!(DatabaseKey, Database, bytes, |bytes| Ok::<_, ()>(Self::from_bytes(bytes)));
 stored_as_64_bytes!(OwnerKey, Owner, expanded, Self::from_expanded);
 stored_as_64_bytes!(SessionKey, Session, expanded, Self::from_expanded);
+
+/// For seeds of 32 bytes.
+macro_rules! stored_as_seed {
+    ($seed:ident) => {
+        impl Stored for $seed {
+            const PURPOSE: Purpose = Purpose::$seed;
+
+            fn secret(&self) -> Zeroizing<Vec<u8>> {
+                Zeroizing::new(self.bytes().to_vec())
+            }
+
+            fn from_secret(secret: &[u8]) -> Option<Self> {
+                Some(Self::from_bytes(secret.try_into().ok()?))
+            }
+        }
+    };
+}
+
+stored_as_seed!(ReplicaSeed);
+stored_as_seed!(RevisionSeed);
 
 impl Stored for ReplicaCredentials {
     const PURPOSE: Purpose = Purpose::Replica;

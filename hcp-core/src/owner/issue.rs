@@ -1,0 +1,431 @@
+//! Making grants: for one horizon, or in advance and cut into steps that a warden hands out.
+//!
+//! All that the service's identity has to sign for an errand goes to the signer in one batch. The book changes only when
+//! everything has been made.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use thiserror::Error;
+
+use super::book::{Book, Granted};
+use super::grant::{Grant, GrantedPeriod, GrantedRound, Parts};
+use super::period::PeriodCertificate;
+use super::request::Request;
+use super::signer::{ServiceSigner, SignError, SignRequest, signed};
+use crate::error::ErrorKind;
+use crate::identity::delegation::{IssueError, OwnerCertificate, OwnerKey, PublicKey, Round, Validity};
+use crate::identity::manifest::Manifest;
+use crate::identity::{OnionAddress, RevisionSeed};
+use crate::network::Period;
+
+/// Has the service's identity certify `owner_key`.
+///
+/// # Errors
+/// [`SignError`].
+pub async fn certify(
+    signer: &dyn ServiceSigner,
+    owner_key: PublicKey,
+    validity: Validity,
+) -> Result<OwnerCertificate, SignError> {
+    let service = signer.service();
+    let message = OwnerCertificate::to_sign(service, owner_key, validity);
+    let signature = signed(signer, vec![SignRequest::Identity(message)]).await?.pop().ok_or(SignError::Wrong)?;
+    OwnerCertificate::signed(service, owner_key, validity, signature).ok_or(SignError::Wrong)
+}
+
+/// For how long grants are made, and how often a node changes its session key in that time.
+///
+/// Times are whole hours: a time to the second would show when the owner was at work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    from: u64,
+    hours: u32,
+    rounds: u16,
+}
+
+impl Horizon {
+    /// The longest, in hours: a year.
+    pub const MAX_HOURS: u32 = 366 * 24;
+
+    /// Begins with the hour that `unix_now` is in and ends `hours` full hours after the next hour has begun; its delegations
+    /// are in `rounds` that follow each other.
+    ///
+    /// # Errors
+    /// [`MakeError::Horizon`] when there are no hours or no rounds, more than [`MAX_HOURS`](Self::MAX_HOURS), more rounds than
+    /// hours, or more than a request has session keys.
+    pub fn new(unix_now: u64, hours: u32, rounds: u16) -> Result<Self, MakeError> {
+        let fits = (1..=Self::MAX_HOURS).contains(&hours) && (1..=Request::MAX_SESSION_KEYS).contains(&rounds);
+        if !fits || u32::from(rounds) > hours || unix_now > LATEST {
+            return Err(MakeError::Horizon);
+        }
+        Ok(Self { from: unix_now / HOUR * HOUR, hours, rounds })
+    }
+
+    /// The first second, in Unix seconds.
+    pub fn begins(&self) -> u64 {
+        self.from
+    }
+
+    /// The last second, in Unix seconds.
+    pub fn ends(&self) -> u64 {
+        self.from + (u64::from(self.hours) + 1) * HOUR - 1
+    }
+
+    /// The times of the rounds. Each but the last goes on into the next for a while, for nodes that are late.
+    fn rounds(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
+        let (from, ends, count) = (self.from, self.ends(), u64::from(self.rounds));
+        let hours = u64::from(self.hours) + 1;
+        let start = move |n: u64| from + hours * n / count * HOUR;
+        (0..count).map(move |n| (start(n), (start(n + 1) + overlap(start(n + 1) - start(n)) - 1).min(ends)))
+    }
+}
+
+/// How long a delegation goes on when the next has begun, and how long before it begins a warden hands it out: a quarter of
+/// its time, and not more than six hours.
+fn overlap(round: u64) -> u64 {
+    (round / 4).min(6 * HOUR)
+}
+
+/// Makes grants from requests.
+#[derive(Clone, Copy)]
+pub struct Owner<'a> {
+    /// Signs with the service's identity.
+    pub signer: &'a dyn ServiceSigner,
+    /// Signs delegations, manifests and grants.
+    pub key: &'a OwnerKey,
+    /// What lets that key do so.
+    pub certificate: &'a OwnerCertificate,
+    /// What revision counters are made of.
+    pub revisions: &'a RevisionSeed,
+    /// Who the members are.
+    pub manifest: &'a Manifest,
+}
+
+/// A grant that a warden keeps until its time has come.
+pub struct Step {
+    /// When to hand it out, in Unix seconds.
+    pub hand_out: u64,
+    /// What to hand out; its node is [`Grant::node`].
+    pub grant: Grant,
+}
+
+impl Owner<'_> {
+    /// Makes a grant for each node that requests, all rounds of the horizon in it.
+    ///
+    /// # Errors
+    /// [`MakeError`]; the book is as it was.
+    pub async fn grant(
+        &self,
+        book: &mut Book,
+        requests: &[Request],
+        horizon: Horizon,
+    ) -> Result<Vec<Grant>, MakeError> {
+        let window = Window { hand_out: 0, rounds: horizon.rounds().collect() };
+        let plan = self.plan(book, requests, vec![window]).await?;
+        let grants = requests.iter().map(|request| self.make(&plan, request, 0)).collect::<Result<_, _>>()?;
+        *book = plan.book;
+        Ok(grants)
+    }
+
+    /// Makes the grants of a horizon one for each round, to be handed out one after the other.
+    ///
+    /// They are made as they are taken from the schedule: together they may be large.
+    ///
+    /// # Errors
+    /// [`MakeError`]; the book is as it was.
+    pub async fn schedule<'s>(
+        &'s self,
+        book: &mut Book,
+        requests: &'s [Request],
+        horizon: Horizon,
+    ) -> Result<Schedule<'s>, MakeError> {
+        let windows = horizon.rounds().map(|(from, to)| Window {
+            hand_out: if from == horizon.begins() { 0 } else { from.saturating_sub(overlap(to + 1 - from)) },
+            rounds: vec![(from, to)],
+        });
+        let plan = self.plan(book, requests, windows.collect()).await?;
+        book.clone_from(&plan.book);
+        Ok(Schedule { owner: self, requests, plan, next: 0 })
+    }
+
+    /// Checks everything, has everything signed, and notes it in a copy of the book.
+    async fn plan(&self, book: &Book, requests: &[Request], windows: Vec<Window>) -> Result<Plan, MakeError> {
+        let service = book.service();
+        if self.signer.service() != service || self.manifest.service() != service {
+            return Err(MakeError::ForeignService);
+        }
+        if !self.certificate.is_signed_for(service) || self.certificate.owner_key() != self.key.public_key() {
+            return Err(MakeError::ForeignCertificate);
+        }
+        let times: Vec<(u64, u64)> = windows.iter().flat_map(|window| window.rounds.iter().copied()).collect();
+        let (begins, ends) = span(&times);
+        if self.certificate.validity().not_after() < ends || self.certificate.validity().not_before() > ends {
+            return Err(MakeError::CertificateEnds);
+        }
+        let mut plan = Plan {
+            book: book.clone(),
+            first_serial: book.next_serial,
+            windows,
+            used: BTreeMap::new(),
+            certificates: BTreeMap::new(),
+        };
+        for request in requests {
+            self.check(book, request, times.len())?;
+            if plan.used.insert(request.node(), book.last_number(request.node())).is_some() {
+                return Err(MakeError::Twice(request.node()));
+            }
+        }
+        self.sign_periods(&mut plan, requests, (begins, ends)).await?;
+        plan.note(requests, begins)?;
+        Ok(plan)
+    }
+
+    fn check(&self, book: &Book, request: &Request, rounds: usize) -> Result<(), MakeError> {
+        let node = request.node();
+        if request.service() != book.service() {
+            return Err(MakeError::ForeignService);
+        }
+        if request.clock() != book.clock() {
+            return Err(MakeError::OtherClock(node));
+        }
+        if book.is_revoked(node) {
+            return Err(MakeError::Revoked(node));
+        }
+        if self.manifest.contents().member(node).is_none() {
+            return Err(MakeError::NotAMember(node));
+        }
+        if request.session_keys_above(book.last_number(node)).take(rounds).count() < rounds {
+            return Err(MakeError::SessionKeysUsedUp(node));
+        }
+        Ok(())
+    }
+
+    /// Has all periods' certificates signed for all publishers.
+    async fn sign_periods(&self, plan: &mut Plan, requests: &[Request], times: (u64, u64)) -> Result<(), MakeError> {
+        let (clock, service) = (plan.book.clock(), plan.book.service());
+        let (first, last) = clock.needed(times.0, times.1);
+        let mut wanted = Vec::new();
+        for request in requests.iter().filter(|request| self.publishes(request.node())) {
+            for period in (first.number..=last.number).map(|number| clock.period(number)) {
+                let key = request.descriptor_key(period).ok_or(MakeError::PeriodsMissing(request.node()))?;
+                wanted.push((request.node(), period, *key.as_bytes()));
+            }
+        }
+        let batch = wanted.iter().map(|(_, period, key)| PeriodCertificate::to_sign(service, *period, key)).collect();
+        let signatures = signed(self.signer, batch).await?;
+        for ((node, period, key), signature) in wanted.into_iter().zip(signatures) {
+            let certificate = PeriodCertificate::signed(service, period, &key, &signature);
+            plan.certificates.insert((node, period.number), certificate);
+        }
+        Ok(())
+    }
+
+    fn publishes(&self, node: OnionAddress) -> bool {
+        self.manifest.contents().member(node).is_some_and(|member| member.is_publisher())
+    }
+
+    /// Makes what one node gets of one window.
+    fn make(&self, plan: &Plan, request: &Request, window: usize) -> Result<Grant, MakeError> {
+        let (service, node, clock) = (plan.book.service(), request.node(), plan.book.clock());
+        let before: usize = plan.windows.iter().take(window).map(|window| window.rounds.len()).sum();
+        let window = plan.windows.get(window).ok_or(MakeError::Horizon)?;
+        let used = plan.used.get(&node).copied().flatten();
+        let keys = request.session_keys_above(used).skip(before);
+        let mut rounds = Vec::with_capacity(window.rounds.len());
+        for (place, ((from, to), (number, key))) in (before as u64..).zip(window.rounds.iter().zip(keys)) {
+            let round = Round::new(plan.first_serial + place, plan.book.floor(), Validity::new(*from, *to)?)?;
+            rounds.push(GrantedRound { number, delegation: self.key.delegate(service, key, round) });
+        }
+        let periods = plan.certificates_of(node, span(&window.rounds)).map(|(period, certificate)| GrantedPeriod {
+            certificate,
+            revision_secret: self.revisions.of_period(service, period.number, period.length, period.offset),
+        });
+        let first_period = clock.needed(span(&window.rounds).0, 0).0.number;
+        let parts = Parts {
+            node,
+            certificate: self.certificate.clone(),
+            manifest: self.manifest.clone(),
+            rounds,
+            clock,
+            first_period,
+            periods: periods.collect(),
+        };
+        Ok(Grant::sign(self.key, parts))
+    }
+}
+
+impl fmt::Debug for Owner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owner").field("manifest", &self.manifest).finish_non_exhaustive()
+    }
+}
+
+/// Grants that were made in advance, in the order in which they are handed out.
+pub struct Schedule<'s> {
+    owner: &'s Owner<'s>,
+    requests: &'s [Request],
+    plan: Plan,
+    next: usize,
+}
+
+impl Iterator for Schedule<'_> {
+    type Item = Result<Step, MakeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let nodes = self.requests.len().max(1);
+        let (window, request) = (self.next / nodes, self.requests.get(self.next % nodes)?);
+        let hand_out = self.plan.windows.get(window)?.hand_out;
+        self.next += 1;
+        Some(self.owner.make(&self.plan, request, window).map(|grant| Step { hand_out, grant }))
+    }
+}
+
+impl fmt::Debug for Schedule<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Schedule").field("steps", &self.plan.windows.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step").field("hand_out", &self.hand_out).field("grant", &self.grant).finish()
+    }
+}
+
+/// What goes into one grant of each node.
+struct Window {
+    hand_out: u64,
+    rounds: Vec<(u64, u64)>,
+}
+
+/// All that was decided and signed before the first grant is made.
+struct Plan {
+    /// As it will be when all of them were given out.
+    book: Book,
+    first_serial: u64,
+    windows: Vec<Window>,
+    /// The last session key of each node that earlier errands used.
+    used: BTreeMap<OnionAddress, Option<u64>>,
+    /// By node and number of the period.
+    certificates: BTreeMap<(OnionAddress, u64), PeriodCertificate>,
+}
+
+impl Plan {
+    /// What `node` needs to publish from and to these times; nothing if it does not publish.
+    fn certificates_of(
+        &self,
+        node: OnionAddress,
+        (from, to): (u64, u64),
+    ) -> impl Iterator<Item = (Period, PeriodCertificate)> + '_ {
+        let (first, last) = self.book.clock().needed(from, to);
+        let range = self.certificates.range((node, first.number)..=(node, last.number));
+        range.map(|((_, number), certificate)| (self.book.clock().period(*number), *certificate))
+    }
+
+    /// Writes into the book what will have been given out.
+    fn note(&mut self, requests: &[Request], begins: u64) -> Result<(), MakeError> {
+        let rounds: usize = self.windows.iter().map(|window| window.rounds.len()).sum();
+        self.book.next_serial = self.first_serial.checked_add(rounds as u64).ok_or(MakeError::TooMuch)?;
+        self.book.forget_ended(begins);
+        for request in requests {
+            let node = request.node();
+            let used = self.used.get(&node).copied().flatten();
+            let last_number = request.session_keys_above(used).take(rounds).last().map(|(number, _)| number);
+            let mut serial = self.first_serial;
+            let mut granted = Vec::with_capacity(self.windows.len());
+            for window in &self.windows {
+                serial += window.rounds.len() as u64;
+                let ends = self.certificates_of(node, span(&window.rounds)).map(|(_, certificate)| certificate.ends());
+                granted.push(Granted {
+                    serial: serial - 1,
+                    handed_out: window.hand_out,
+                    speaks_until: span(&window.rounds).1,
+                    publishes_until: ends.max().unwrap_or(0),
+                });
+            }
+            self.book.note(node, last_number, granted).ok_or(MakeError::TooMuch)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why no grants were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum MakeError {
+    /// No hours or rounds, or too many.
+    #[error("a horizon has 1 to 8784 hours and 1 to 1200 rounds, and no more rounds than hours")]
+    Horizon,
+    /// The signer, the manifest, the book and the requests are not all of one service.
+    #[error("the signer, the manifest, the book and the requests are not all of one service")]
+    ForeignService,
+    /// The owner certificate is not for this owner key, or not of this service.
+    #[error("the owner certificate is not what the service's identity signed for this owner key")]
+    ForeignCertificate,
+    /// The owner certificate ends before the horizon does.
+    #[error("the owner certificate ends before the grants would; certify the owner key anew")]
+    CertificateEnds,
+    /// A node's request is for a network with other time periods.
+    #[error("a node's request is for another length of time periods than the service's network has")]
+    OtherClock(OnionAddress),
+    /// Two requests are of one node.
+    #[error("two requests are of one node; give the newer one")]
+    Twice(OnionAddress),
+    /// The owner has revoked the node.
+    #[error("the node is revoked and gets no grants")]
+    Revoked(OnionAddress),
+    /// The manifest does not name the node.
+    #[error("the manifest does not name the node as a member")]
+    NotAMember(OnionAddress),
+    /// The request has not as many unused session keys as there are rounds.
+    #[error("the request has too few session keys that were not used before; ask the node for a new request")]
+    SessionKeysUsedUp(OnionAddress),
+    /// The node is to publish in a time period that its request has no key for.
+    #[error("the request has no key for a time period in which the node must publish; ask it for a new one with more")]
+    PeriodsMissing(OnionAddress),
+    /// The book would grow beyond its limits.
+    #[error("the book holds as many nodes or grants as it can; let some end, or make fewer in advance")]
+    TooMuch,
+    /// The signer did not sign.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// A delegation cannot be.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+}
+
+impl MakeError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Sign(error) => error.kind(),
+            Self::Issue(error) => error.kind(),
+            Self::TooMuch => ErrorKind::LimitExceeded,
+            _ => ErrorKind::InvalidInput,
+        }
+    }
+
+    /// The node whose request is at fault, if it is one's.
+    pub fn node(&self) -> Option<OnionAddress> {
+        match self {
+            Self::OtherClock(node)
+            | Self::Twice(node)
+            | Self::Revoked(node)
+            | Self::NotAMember(node)
+            | Self::SessionKeysUsedUp(node)
+            | Self::PeriodsMissing(node) => Some(*node),
+            _ => None,
+        }
+    }
+}
+
+/// The first and the last second of times of which there is one at least.
+fn span(times: &[(u64, u64)]) -> (u64, u64) {
+    let from = times.iter().map(|(from, _)| *from).min().unwrap_or(0);
+    (from, times.iter().map(|(_, to)| *to).max().unwrap_or(from))
+}
+
+const HOUR: u64 = 3600;
+/// Behind every time that a clock may show, and far from where numbers end.
+const LATEST: u64 = 1 << 40;
