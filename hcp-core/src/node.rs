@@ -38,12 +38,13 @@ pub use self::ledger::NODE_MEMORY;
 pub use self::reconnect::{Backoff, BackoffError, HEALTHY_SESSION, MAX_BACKOFF, MIN_BACKOFF, Maintained};
 use self::router::Router;
 pub use self::router::{Access, Handler};
-pub use self::service::Service;
+use self::service::Present;
+pub use self::service::{RenewError, Service};
 pub use self::session::{OpenError, Session};
-use self::sessions::{LaneTable, Sessions};
+use self::sessions::{LaneHost, LaneTable, Sessions};
 pub use self::stream::{RecvError, SendError, Stream, StreamSender};
 use crate::error::ErrorKind;
-use crate::identity::delegation::SerialFloors;
+use crate::identity::delegation::{ReplicaCredentials, SerialFloors};
 use crate::identity::{Identity, OnionAddress};
 use crate::network::{DialError, HCP_PORT, ListenError, Listener, ListenerStatus, Network};
 use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES, Machine, SessionError};
@@ -88,6 +89,8 @@ struct Inner {
     status: watch::Receiver<ListenerStatus>,
     /// Held by whoever dials an address, so that the others wait for what comes of it.
     gates: Mutex<HashMap<OnionAddress, Weak<AsyncMutex<()>>>>,
+    /// What is shown at the addresses of services.
+    services: Vec<Present>,
     /// Owns the sessions that this node dialled.
     dialled: Mutex<JoinSet<()>>,
     /// Owns the accept loops, which own the accepted sessions.
@@ -204,6 +207,26 @@ impl Node {
         Maintained::start(dial, backoff, rand::random::<f64>)
     }
 
+    /// Has the node speak for a service under other credentials than it does, such as those of the owner's next round, while
+    /// it goes on serving: whoever connects from now on is shown these.
+    ///
+    /// Sessions that exist go on as they are, and the lanes that join them later are shown the key with which they began. So
+    /// that key stays in memory until the last of them has ended.
+    ///
+    /// # Errors
+    /// [`RenewError`].
+    pub fn renew(&self, credentials: ReplicaCredentials) -> Result<(), RenewError> {
+        credentials.check(dial::unix_now())?;
+        let service = credentials.service();
+        let mut listeners = self.inner.services.iter().filter(|present| present.address() == service).peekable();
+        if listeners.peek().is_none() {
+            return Err(RenewError::NotServed);
+        }
+        let acceptor = Acceptor::new(&Credentials::Replica(credentials), self.inner.keepalive)?;
+        listeners.for_each(|present| present.replace(Arc::clone(&acceptor)));
+        Ok(())
+    }
+
     /// What happens to the node from now on.
     pub fn events(&self) -> NodeEvents {
         self.inner.telling.listen()
@@ -263,6 +286,7 @@ impl Node {
             ledger: Arc::clone(&inner.ledger),
             send_budget: inner.send_budget,
             max_sessions: MAX_SESSIONS,
+            floors: inner.floors.clone(),
             lanes: Lanes::Dialled { network: Arc::clone(&inner.network), target: address },
         };
         let (session, drive) = driver::start(machine, pipe, peer, id, environment);
@@ -353,27 +377,33 @@ impl NodeBuilder {
         let status = listener.status();
         let (telling, ledger) = (Arc::<Telling>::default(), Ledger::new(self.memory));
         let table = Arc::<LaneTable>::default();
-        let environment = |router, sessions| Environment {
-            router,
-            sessions: Some(sessions),
-            telling: Arc::clone(&telling),
-            ledger: Arc::clone(&ledger),
-            send_budget: self.send_budget,
-            max_sessions: self.max_sessions,
-            lanes: Lanes::Accepted(Arc::clone(&table)),
+        let mut accepting = JoinSet::new();
+        let mut accept = |listener: Listener,
+                          credentials: Credentials,
+                          router: Arc<Router>,
+                          sessions: Arc<Sessions>| {
+            let present = Present::new(&credentials, self.keepalive)?;
+            let shown = present.watch();
+            let environment = Environment {
+                router,
+                sessions: Some(sessions),
+                telling: Arc::clone(&telling),
+                ledger: Arc::clone(&ledger),
+                floors: self.floors.clone(),
+                send_budget: self.send_budget,
+                max_sessions: self.max_sessions,
+                lanes: Lanes::Accepted(LaneHost { table: Arc::clone(&table), acceptor: Arc::clone(&shown.borrow()) }),
+            };
+            accepting.spawn(accept::accept_all(listener, shown, environment));
+            Ok::<_, SessionError>(present)
         };
         let (router, sessions) = (Arc::new(self.router), Sessions::new(self.identity.address()));
-        let mut accepting = JoinSet::new();
-        let mut accept = |listener: Listener, credentials: Credentials, environment: Environment| {
-            let acceptor = Acceptor::new(&credentials, self.keepalive)?;
-            accepting.spawn(accept::accept_all(listener, acceptor, environment));
-            Ok::<(), SessionError>(())
-        };
         let own = Credentials::Identity(self.identity.clone());
-        accept(listener, own, environment(Arc::clone(&router), Arc::clone(&sessions)))?;
+        accept(listener, own, Arc::clone(&router), Arc::clone(&sessions))?;
+        let mut services = Vec::with_capacity(self.services.len());
         for Service { listener, credentials, router, .. } in self.services {
             let sessions = Sessions::new(credentials.service());
-            accept(listener, Credentials::Replica(credentials), environment(Arc::new(router), sessions))?;
+            services.push(accept(listener, Credentials::Replica(credentials), Arc::new(router), sessions)?);
         }
         let inner = Inner {
             identity: self.identity,
@@ -388,6 +418,7 @@ impl NodeBuilder {
             ledger,
             status,
             gates: Mutex::default(),
+            services,
             dialled: Mutex::new(JoinSet::new()),
             _accepting: accepting,
         };

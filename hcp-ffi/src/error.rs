@@ -206,6 +206,7 @@ from_core!(
     hcp_core::node::ConnectError,
     hcp_core::node::OpenError,
     hcp_core::node::RecvError,
+    hcp_core::node::RenewError,
     hcp_core::node::SendError,
     hcp_core::testing::DescriptionError,
 );

@@ -7,7 +7,7 @@ use hcp_core::node as core;
 
 use crate::builder::Building;
 use crate::cancellation::{Cancellation, unless_cancelled};
-use crate::delegation::SerialFloors;
+use crate::delegation::{ReplicaCredentials, SerialFloors};
 use crate::error::HcpError;
 use crate::handler::{StreamHandler, serve_with};
 use crate::identity::{Identity, OnionAddress};
@@ -213,6 +213,19 @@ impl Node {
         dialling.retain(|dialling| dialling.upgrade().is_some_and(|dialling| dialling.value().is_some()));
         dialling.push(Arc::downgrade(&maintained));
         Ok(Maintained::shared(maintained))
+    }
+
+    /// Has the node speak for a service under other credentials than it does, such as those of the owner's next round, while
+    /// it goes on serving: whoever connects from now on is shown these.
+    ///
+    /// Sessions that exist go on as they are, and the lanes that join them later are shown the key with which they began. So
+    /// that key stays in memory until the last of them has ended.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the node does not serve the service, `Authentication` when diallers would not take the credentials
+    /// now, `Closed` when the node was shut down.
+    pub fn renew(&self, credentials: Arc<ReplicaCredentials>) -> Result<(), HcpError> {
+        Ok(self.core()?.renew(credentials.inner.clone())?)
     }
 
     /// What happens to the node from now on.

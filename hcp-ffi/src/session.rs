@@ -131,10 +131,20 @@ impl Session {
         self.inner.dialled_by().into()
     }
 
-    /// On the dialler's side, the delegation by which the peer speaks for the service that was dialled; none where it holds
-    /// the address's own key.
+    /// On the dialler's side, the delegation by which the peer speaks for the service that was dialled, with its serial and its
+    /// end; none where it holds the address's own key.
     pub fn delegation(&self) -> Option<Arc<Delegation>> {
         self.inner.delegation().cloned().map(Delegation::shared)
+    }
+
+    /// Checks that the delegation would be taken now as it was when the session began: its time may have ended since, and the
+    /// node may have verified a higher floor for the service, in another session. Nothing happens to the session either way:
+    /// who wants to be with a replica that speaks for the service today drains it and connects again.
+    ///
+    /// # Errors
+    /// `Authentication`.
+    pub fn check_delegation(&self) -> Result<(), HcpError> {
+        Ok(self.inner.check_delegation()?)
     }
 
     /// The smoothed round trip; none before the first ping came back.

@@ -14,7 +14,7 @@ use hcp_core::messenger::{
 };
 use hcp_core::network::tor::BootstrapError;
 use hcp_core::network::{DialError, ListenError, LocalNetworkError};
-use hcp_core::node::{BackoffError, BindError, ConnectError, OpenError, RecvError, SendError};
+use hcp_core::node::{BackoffError, BindError, ConnectError, OpenError, RecvError, RenewError, SendError};
 use hcp_core::session::SessionError;
 use hcp_core::testing::DescriptionError;
 use pyo3::prelude::*;
@@ -146,6 +146,7 @@ from_core!(
     OpenError,
     ProfileError,
     RecvError,
+    RenewError,
     SaveKeyError,
     SendError,
     SessionError,
@@ -190,6 +191,13 @@ fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'sta
         return match error {
             ConnectError::Dial(inner) => Some(inner),
             ConnectError::Session(inner) => Some(inner),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            RenewError::Delegation(inner) => Some(inner),
+            RenewError::Session(inner) => Some(inner),
             _ => None,
         };
     }

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use crate::arguments::seconds;
 use crate::bridge;
-use crate::delegation::SerialFloors;
+use crate::delegation::{ReplicaCredentials, SerialFloors};
 use crate::errors::Failure;
 use crate::identity::{Identity, OnionAddress};
 use crate::lifetime::Lifetime;
@@ -110,6 +110,10 @@ impl Node {
         dialling.retain(|dialling| dialling.strong_count() > 0);
         dialling.push(Arc::downgrade(&maintained.0));
         Ok(maintained)
+    }
+
+    fn renew(&self, credentials: &ReplicaCredentials) -> Result<(), Failure> {
+        Ok(self.node.handle()?.renew(credentials.0.clone())?)
     }
 
     fn events(&self) -> Result<NodeEvents, Failure> {

@@ -67,6 +67,10 @@ impl Session {
         self.0.delegation().cloned().map(Delegation)
     }
 
+    fn check_delegation(&self) -> Result<(), Failure> {
+        Ok(self.0.check_delegation()?)
+    }
+
     fn stats(&self) -> SessionStats {
         self.0.stats().into()
     }

@@ -28,8 +28,9 @@ use super::ledger::Ledger;
 use super::pipe::{Pipe, READ_BUFFER};
 use super::router::Router;
 use super::session::Session;
-use super::sessions::{Entered, LaneTable, Sessions, WeakSession};
+use super::sessions::{Entered, LaneHost, Sessions, WeakSession};
 use crate::identity::OnionAddress;
+use crate::identity::delegation::SerialFloors;
 use crate::network::Network;
 use crate::session::{CLOSE_SHUTDOWN, ConnId, Machine, PRIMARY, Peer, SessionError, SessionId, StreamId};
 
@@ -51,6 +52,7 @@ pub(super) struct Environment {
     pub(super) sessions: Option<Arc<Sessions>>,
     pub(super) telling: Arc<Telling>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) floors: SerialFloors,
     /// Bytes that a session may have under way.
     pub(super) send_budget: usize,
     /// Sessions beyond which none is accepted.
@@ -64,7 +66,7 @@ pub(super) enum Lanes {
     /// This side dials them.
     Dialled { network: Arc<dyn Network>, target: OnionAddress },
     /// The peer dials them, and the accept loop hands them on.
-    Accepted(Arc<LaneTable>),
+    Accepted(LaneHost),
 }
 
 impl Environment {
@@ -130,6 +132,7 @@ pub(super) fn start(
         peer,
         dialled_by,
         delegation: machine.delegation().cloned(),
+        floors: environment.floors.clone(),
         standing: watch::Sender::new(Standing::Open),
         stats: Mutex::new(machine.stats()),
         signals: Default::default(),
@@ -140,7 +143,7 @@ pub(super) fn start(
     let weak = WeakSession { commands: session.commands.downgrade(), shared: Arc::clone(&shared) };
     let lanes_taken = match &environment.lanes {
         Lanes::Dialled { .. } => None,
-        Lanes::Accepted(table) => Some(Taking::new(table, id)),
+        Lanes::Accepted(host) => Some(Taking::new(host, id)),
     };
     let obituary = Obituary::new(Arc::clone(&shared), Arc::clone(&environment.telling));
     let entered = match (&environment.sessions, peer.address()) {

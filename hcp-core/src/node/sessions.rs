@@ -10,7 +10,7 @@ use super::pipe::Pipe;
 use super::registry::{Registry, Verdict};
 use super::session::Session;
 use crate::identity::OnionAddress;
-use crate::session::{CLOSE_REPLACED, JoinRequest, MAX_LANES, SessionId};
+use crate::session::{Acceptor, CLOSE_REPLACED, Formerly, JoinRequest, LaneHint, MAX_LANES, SessionId};
 
 /// Lanes that may wait for a session's driver; others are refused.
 pub(super) const LANE_QUEUE: usize = MAX_LANES;
@@ -122,31 +122,66 @@ impl Drop for Entered {
     }
 }
 
-/// Which driver takes a lane: those of the sessions that a node has accepted.
+/// Which driver takes a lane, and which key the lane is shown: those of the sessions that a node has accepted. A key that is
+/// shown no more to others lives as long as a session here does.
 #[derive(Debug, Default)]
 pub(super) struct LaneTable {
-    drivers: Mutex<HashMap<SessionId, mpsc::Sender<Offer>>>,
+    takers: Mutex<HashMap<LaneHint, Taker>>,
+}
+
+/// Whoever takes the lanes of a session.
+#[derive(Debug)]
+struct Taker {
+    driver: mpsc::Sender<Offer>,
+    acceptor: Arc<Acceptor>,
 }
 
 impl LaneTable {
     /// Takes lanes for a session until the returned guard is dropped.
-    pub(super) fn enter(self: &Arc<Self>, id: SessionId) -> (LanesTaken, mpsc::Receiver<Offer>) {
+    fn enter(self: &Arc<Self>, id: SessionId, acceptor: Arc<Acceptor>) -> (LanesTaken, mpsc::Receiver<Offer>) {
         let (driver, offers) = mpsc::channel(LANE_QUEUE);
-        self.drivers().insert(id, driver);
-        (LanesTaken { table: Arc::clone(self), id }, offers)
+        let hint = id.lane_hint();
+        self.takers().insert(hint, Taker { driver, acceptor });
+        (LanesTaken { table: Arc::clone(self), hint }, offers)
     }
 
     /// Hands a connection to the session that it names, or back.
-    pub(super) fn offer(&self, offer: Offer) -> Result<(), Offer> {
-        let driver = self.drivers().get(&offer.request.session_id()).cloned();
+    fn offer(&self, offer: Offer) -> Result<(), Offer> {
+        let hint = offer.request.session_id().lane_hint();
+        let driver = self.takers().get(&hint).map(|taker| taker.driver.clone());
         match driver {
             Some(driver) => driver.try_send(offer).map_err(mpsc::error::TrySendError::into_inner),
             None => Err(offer),
         }
     }
 
-    fn drivers(&self) -> MutexGuard<'_, HashMap<SessionId, mpsc::Sender<Offer>>> {
-        self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn takers(&self) -> MutexGuard<'_, HashMap<LaneHint, Taker>> {
+        self.takers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Formerly for LaneTable {
+    fn acceptor_of(&self, hint: &LaneHint) -> Option<Arc<Acceptor>> {
+        self.takers().get(hint).map(|taker| Arc::clone(&taker.acceptor))
+    }
+}
+
+/// The table as the sessions see it that one acceptor has accepted.
+#[derive(Clone, Debug)]
+pub(super) struct LaneHost {
+    pub(super) table: Arc<LaneTable>,
+    pub(super) acceptor: Arc<Acceptor>,
+}
+
+impl LaneHost {
+    /// Takes lanes for a session until the returned guard is dropped.
+    pub(super) fn enter(&self, id: SessionId) -> (LanesTaken, mpsc::Receiver<Offer>) {
+        self.table.enter(id, Arc::clone(&self.acceptor))
+    }
+
+    /// Hands a connection to the session that it names, or back.
+    pub(super) fn offer(&self, offer: Offer) -> Result<(), Offer> {
+        self.table.offer(offer)
     }
 }
 
@@ -154,12 +189,12 @@ impl LaneTable {
 #[derive(Debug)]
 pub(super) struct LanesTaken {
     table: Arc<LaneTable>,
-    id: SessionId,
+    hint: LaneHint,
 }
 
 impl Drop for LanesTaken {
     fn drop(&mut self) {
-        self.table.drivers().remove(&self.id);
+        self.table.takers().remove(&self.hint);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the two sides show each other first: HELLO, PROOF, JOIN (protocol.md, sections 4 to 6).
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
 use prost::Message;
 use zeroize::Zeroizing;
@@ -18,6 +18,8 @@ use crate::wire::{Frame, FrameKind};
 const PROOF_CONTEXT: &[u8] = b"HCP/1 dialler\0";
 /// What the MAC of JOIN is over, followed by session id, lane number and the lane's TLS exporter.
 const JOIN_CONTEXT: &[u8] = b"HCP/1 lane\0";
+/// What the hint of a lane is hashed of, followed by the session id.
+const HINT_CONTEXT: &[u8] = b"HCP/1 lane hint\0";
 
 /// What a peer allows this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,20 @@ impl Secrets {
     #[cfg(test)]
     pub(super) fn for_vectors(id: [u8; 16], lane_key: [u8; 32]) -> Self {
         Self { id: SessionId(id), lane_key: Zeroizing::new(lane_key) }
+    }
+}
+
+/// Says in a lane's ClientHello, which anybody may see, to who holds the session which one it is, and to nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LaneHint(pub(super) [u8; 16]);
+
+impl SessionId {
+    /// What the ClientHello of its lanes names it by.
+    pub(crate) fn lane_hint(&self) -> LaneHint {
+        let hash = digest::digest(&digest::SHA256, &[HINT_CONTEXT, &self.0].concat());
+        let mut hint = [0; 16];
+        hint.copy_from_slice(&hash.as_ref()[..16]);
+        LaneHint(hint)
     }
 }
 

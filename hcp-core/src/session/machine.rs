@@ -19,7 +19,7 @@ use super::planted::{Defect, planted};
 use super::streams::Streams;
 use super::{
     CLOSE_SHUTDOWN, ConnId, HANDSHAKE_TIMEOUT, Keepalive, MAX_LANES, PRIMARY, Peer, Priority, SessionError, SessionId,
-    SessionStats, StreamId, dialling,
+    SessionStats, StreamId, dialling, tls,
 };
 use crate::identity::delegation::{Delegation, SerialFloors};
 use crate::identity::{Identity, OnionAddress};
@@ -138,7 +138,8 @@ impl Machine {
     /// The dialling side of a session with whoever speaks for `dial.target`. [`Event::Established`] comes when the
     /// acceptor has shown that it does.
     pub(crate) fn dial(dial: Dial, now: Instant) -> Result<Self, SessionError> {
-        let (connection, first) = dialling::dial(now)?;
+        let config = tls::client_config().map_err(SessionError::Tls)?;
+        let (connection, first) = dialling::dial(now, config)?;
         let (keepalive, lanes) = (dial.keepalive, dial.lanes.min(MAX_LANES));
         let mut machine = Self::new(now, connection, 1, keepalive);
         machine.lane_goal = lanes;
@@ -436,6 +437,10 @@ impl Machine {
 
     /// What the dialler's PROOF named, on the acceptor's side.
     pub(crate) fn known(&self) -> Option<SessionId> {
+        #[cfg(test)]
+        if planted(Defect::KnownUnheard) {
+            return None;
+        }
         self.established.as_ref()?.known
     }
 

@@ -8,7 +8,7 @@ import pytest
 from hcp_reader import delegation
 from hcp_reader import frames as fr
 from hcp_reader.keys import Secret, verify
-from hcp_reader.opening import join_mac, proof_message
+from hcp_reader.opening import join_mac, lane_hint, proof_message
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 
@@ -114,6 +114,7 @@ def test_proof(case: dict[str, str]) -> None:
 @pytest.mark.parametrize("case", load("join"), ids=lambda case: str(case["number"]))
 def test_join(case: dict[str, Any]) -> None:
     session, number = raw(case["session_id"]), case["number"]
+    assert lane_hint(session).hex() == case["hint"]
     mac = join_mac(raw(case["lane_key"]), session, number, raw(case["exporter"]))
     assert mac.hex() == case["mac"]
     assert fr.Frame(fr.JOIN, 0, session + number.to_bytes(4, "big") + mac).encode() == raw(case["frame"])

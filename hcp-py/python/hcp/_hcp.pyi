@@ -1059,6 +1059,16 @@ class Node:
     def maintain(self, address: OnionAddress, backoff: Backoff | None = None) -> Maintained:
         """Keeps a session with whoever holds the key of `address`, connecting again whenever it has ended."""
 
+    def renew(self, credentials: ReplicaCredentials) -> None:
+        """Has the node speak for a service under other credentials than it does, while it goes on serving.
+
+        Whoever connects from now on is shown these. Sessions that exist go on as they are, and the lanes that join them
+        later are shown the key with which they began, which stays in memory until the last of them has ended.
+
+        Raises `InvalidInputError` when the node does not serve the service, and `AuthenticationError` when diallers would
+        not take the credentials now.
+        """
+
     def events(self) -> NodeEvents:
         """What happens to the node from now on."""
 
@@ -1163,7 +1173,15 @@ class Session:
     def delegation(self) -> Delegation | None:
         """On the dialler's side, the delegation by which the peer speaks for the service that was dialled.
 
-        `None` where it holds the address's own key.
+        It has a serial and an end. `None` where the peer holds the address's own key.
+        """
+
+    def check_delegation(self) -> None:
+        """Checks that the delegation would be taken now as it was when the session began.
+
+        Its time may have ended since, and the node may have verified a higher floor in another session. Nothing happens to
+        the session either way: who wants to be with a replica that speaks for the service today drains it and connects
+        again. Raises `AuthenticationError`, whose reason is `Expired` or `BelowFloor`.
         """
 
     def stats(self) -> SessionStats:

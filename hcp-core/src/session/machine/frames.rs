@@ -76,7 +76,14 @@ impl Machine {
             // It crossed DRAIN, which tells the peer that it is not served.
             return Ok(());
         }
-        if !self.streams.has_room() {
+        let full = !self.streams.has_room();
+        #[cfg(test)]
+        let full = full || (planted(Defect::BusyHasty) && self.streams.open(false) > 1);
+        if full {
+            #[cfg(test)]
+            if planted(Defect::BusyUntold) {
+                return Ok(());
+            }
             // The application has yet to take what came on streams that are over.
             self.primary.queue(Frame::control(FrameKind::Reset, stream, &proto::Reset { code: RESET_BUSY }));
             return Ok(());

@@ -218,7 +218,7 @@ fn join() {
             let mut bytes = Vec::new();
             frame.encode(&mut bytes);
             json!({
-                "session_id": hex(id), "lane_key": hex(key), "number": number, "exporter": hex(exporter),
+                "session_id": hex(id), "hint": hex(SessionId(id).lane_hint().0), "lane_key": hex(key), "number": number, "exporter": hex(exporter),
                 "authenticated": hex(&signed), "mac": hex(mac), "frame": hex(&bytes),
             })
         })
