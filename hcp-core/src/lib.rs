@@ -51,7 +51,7 @@ pub mod owner;
 #[cfg(feature = "replica")]
 pub mod replica;
 #[cfg_attr(not(test), allow(dead_code, reason = "for the driver"))]
-mod service;
+pub mod service;
 pub mod session;
 #[cfg(any(feature = "messenger", feature = "replica"))]
 mod store;

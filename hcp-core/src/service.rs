@@ -5,9 +5,27 @@
 //! place. Deciding all that is [`machine`]'s, which has neither I/O nor a clock nor randomness of its own and is simulated
 //! with seeds (`simulation`); the numbers stand in [`tuning`].
 
+//! [`driver`] joins it with Tor, the members' links and the owner's grants; [`ReplicatedService`] is what an application holds.
+
+mod clock;
+mod driver;
 pub(crate) mod gossip;
+mod grants;
+mod links;
 pub(crate) mod machine;
+mod probe;
+mod replicated;
 pub(crate) mod roster;
 #[cfg(test)]
 mod simulation;
+mod status;
 pub(crate) mod tuning;
+
+pub use self::probe::PROBE_PROTOCOL;
+pub use self::replicated::{Gossip, LaunchError, Launched, ReplicatedService, Starter};
+pub use self::status::{
+    DescriptorStatus, LOW_HOURS, MemberStatus, ServiceCounts, ServiceEvent, ServiceProblem, ServiceStatus,
+};
+
+/// The protocol on which the members of a service tell each other how they stand; at their own addresses.
+pub const PROTOCOL: &str = "hcp/service/1";

@@ -116,6 +116,14 @@ impl Holdings {
         Ok(is_new)
     }
 
+    /// The same grants read anew, with what another process has put into the folder since.
+    ///
+    /// # Errors
+    /// [`HoldingsError`] when the folder cannot be read.
+    pub fn reopen(&self, unix_now: u64) -> Result<Self, HoldingsError> {
+        Self::open(self.folder.clone(), self.recipient.clone(), unix_now)
+    }
+
     /// Takes in a grant that was received, durably, and lets go of those whose delegations have ended.
     ///
     /// # Errors

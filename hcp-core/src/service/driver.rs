@@ -67,7 +67,7 @@ impl Driver {
             if self.carry_out(&mut tasks) {
                 return;
             }
-            self.teller.tell(&self.machine, &self.part, &self.holdings.borrow());
+            self.teller.tell(boottime(), &self.machine, &self.part, &self.holdings.borrow());
             let wait = self.machine.poll_timeout().saturating_sub(boottime());
             tokio::select! {
                 event = inputs.recv() => match event {
@@ -84,7 +84,6 @@ impl Driver {
     }
 
     fn handle(&mut self, input: Input) {
-        self.teller.note(&input, &self.machine);
         self.machine.handle(boottime(), wall(), input);
     }
 
@@ -101,8 +100,11 @@ impl Driver {
 
     fn tell_material(&mut self, view: &DirectoryView) {
         let holdings = Arc::clone(&self.holdings.borrow());
-        let holds = |period: &Period| holdings.material(*period).is_some();
-        let periods: BTreeSet<_> = view.periods.iter().map(|period| period.period).filter(holds).collect();
+        let granted = |from: Option<Period>| {
+            let next = |period: &Period| period.next().filter(|next| holdings.material(*next).is_some());
+            std::iter::successors(from.filter(|from| holdings.material(*from).is_some()), next).take(MAX_AHEAD)
+        };
+        let periods: BTreeSet<_> = view.periods.iter().flat_map(|view| granted(Some(view.period))).collect();
         self.handle(Input::Material(periods));
     }
 
@@ -179,6 +181,7 @@ impl Driver {
                         let _ = events.send(Event::Input(Input::ProbeEnded { nonce, outcome })).await;
                     }));
                 }
+                Output::Notice(notice) => self.teller.notice(notice),
                 Output::Stopped => return true,
             }
         }
@@ -257,6 +260,8 @@ pub(super) fn roster_of(manifest: &Manifest) -> Option<Roster> {
     Roster::new(members.iter().map(|member| (member.address(), role(member.is_publisher())))).ok()
 }
 
+/// Periods ahead that the machine is told of: a month on the public network.
+const MAX_AHEAD: usize = 31;
 /// The backend has deadlines of its own for each directory; this is for one that does not keep them.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(110);
 

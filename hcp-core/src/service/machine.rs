@@ -193,8 +193,29 @@ pub(crate) enum Output {
     Redial(OnionAddress),
     /// Dial the service in fresh isolation and say to whoever answers: this member probes, with this nonce.
     Probe { nonce: Nonce, target: OnionAddress, points: Vec<PointDescription> },
+    /// Something that whoever watches the service may want to know.
+    Notice(Notice),
     /// The points are gone and the last messages are out: the process may end.
     Stopped,
+}
+
+/// What happened in the service, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// A member is held for dead.
+    Died(OnionAddress),
+    /// It is heard again.
+    Returned(OnionAddress),
+    /// This node has done all that it has to do for a death.
+    TookOver {
+        member: OnionAddress,
+        /// Points that it established.
+        points: usize,
+        /// Those that it could not.
+        gave_up: usize,
+    },
+    /// A descriptor was uploaded by this node, and at least half of the directories took it.
+    Published { period: Period, listed: Vec<OnionAddress>, accepted: usize, refused: usize, failed: usize },
 }
 
 /// Where a point is to be.
@@ -226,6 +247,8 @@ pub(crate) struct Machine {
     points: Vec<Point>,
     tending: points::Tending,
     taken: Vec<Taken>,
+    /// Deaths for which something may be left to do.
+    deaths: BTreeMap<OnionAddress, succession::Death>,
     /// What this node has taken over, the oldest first, also when it has lost it since.
     claims: VecDeque<PointId>,
     view: DirectoryView,
@@ -273,6 +296,7 @@ impl Machine {
             points: Vec::new(),
             tending: points::Tending::default(),
             taken: Vec::new(),
+            deaths: BTreeMap::new(),
             claims: VecDeque::new(),
             view: DirectoryView::default(),
             material: BTreeSet::new(),

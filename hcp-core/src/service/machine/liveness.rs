@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::succession::Held;
-use super::{Machine, Output};
+use super::succession::{Death, Held};
+use super::{Machine, Notice, Output};
 use crate::identity::OnionAddress;
 use crate::network::onion::PointId;
 use crate::service::gossip::{Echo, Heartbeat, Message, Pulse, Record, SignedRecord};
@@ -276,6 +276,9 @@ impl Machine {
         if was == Life::Dead && !restarted {
             peer.flapped = Some(now);
         }
+        if was == Life::Dead {
+            self.outputs.push_back(Output::Notice(Notice::Returned(pulse.member())));
+        }
         if was != Life::Alive || restarted {
             tracing::info!(restarted, "a member is there");
             self.hasten();
@@ -398,8 +401,10 @@ impl Machine {
             died.push((*member, peer.record().is_some_and(|record| !record.points.is_empty())));
         }
         self.outputs.extend(redial.into_iter().map(Output::Redial));
-        for (_, listed) in died {
+        for (member, listed) in died {
             tracing::warn!("a member is held for dead");
+            self.outputs.push_back(Output::Notice(Notice::Died(member)));
+            self.deaths.insert(member, Death::default());
             if listed {
                 self.urge();
             }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::listing::{self, Merged};
-use super::{Machine, Output, UploadId};
+use super::{Machine, Notice, Output, UploadId};
 use crate::identity::OnionAddress;
 use crate::network::onion::{Period, PeriodView, RelayId, UploadReport};
 use crate::service::gossip::Publication;
@@ -59,6 +59,7 @@ struct Flight {
     upload: UploadId,
     since: Duration,
     publication: Publication,
+    listed: Vec<OnionAddress>,
     directories: BTreeSet<RelayId>,
     targets: BTreeSet<RelayId>,
 }
@@ -181,6 +182,7 @@ impl Machine {
         listings.retain(|(directories, _)| !directories.is_empty());
         let set = listing::set_hash(period, &merged, rotation);
         let publication = Publication { period: *period, set, rotation, at, left_out };
+        let listed = merged.iter().map(|(member, _)| *member).collect();
         let now = self.now;
         let Some(publishing) = self.publishing.get_mut(period) else { return };
         publishing.uploads.push_back(now);
@@ -188,7 +190,7 @@ impl Machine {
             publishing.uploads.pop_front();
         }
         publishing.retry = None;
-        publishing.flight = Some(Flight { upload, since: now, publication, directories, targets });
+        publishing.flight = Some(Flight { upload, since: now, publication, listed, directories, targets });
         self.outputs.push_back(Output::Upload { upload, period: *period, not_before: at, listings });
     }
 
@@ -208,6 +210,13 @@ impl Machine {
             publishing.straggling = if missed.is_empty() { 0 } else { publishing.straggling.saturating_add(1) };
             publishing.stragglers = missed;
             publishing.directories = flight.directories;
+            self.outputs.push_back(Output::Notice(Notice::Published {
+                period: flight.publication.period,
+                listed: flight.listed,
+                accepted: accepted.len(),
+                refused: report.refused.len(),
+                failed: report.failed.len(),
+            }));
             publishing.own = Some(flight.publication);
             let pause = UPLOAD * 2_u32.saturating_pow(publishing.straggling.min(8));
             publishing.retry = Some(now + pause.min(STRAGGLERS_AT_MOST).mul_f64(jitter));

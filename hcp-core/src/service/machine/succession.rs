@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Machine, NotEstablished, Output, Place, Slot};
+use super::{Machine, NotEstablished, Notice, Output, Place, Slot};
 use crate::identity::OnionAddress;
 use crate::network::onion::{PointId, PointSecrets, RelayId, Tag};
 use crate::service::gossip::{Answer, Entrust, Message, Tags};
@@ -46,10 +46,18 @@ impl Held {
     }
 }
 
+/// What this node did for a death.
+#[derive(Debug, Default)]
+pub(super) struct Death {
+    points: usize,
+    gave_up: usize,
+}
+
 /// A point that this node has taken over.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) slot: Slot,
+    owner: OnionAddress,
     id: PointId,
     relay: RelayId,
     secrets: PointSecrets,
@@ -224,7 +232,7 @@ impl Machine {
         let mut slots = Vec::new();
         for (owner, id) in mine {
             if let Some(held) = self.peers.get_mut(&owner).and_then(|peer| peer.held.remove(&id)) {
-                slots.push(self.claim(id, held));
+                slots.push(self.claim(owner, id, held));
             }
         }
         if !slots.is_empty() {
@@ -233,13 +241,31 @@ impl Machine {
             self.say_record();
         }
         slots.into_iter().for_each(|slot| self.establish_taken(slot));
+        self.settle_deaths();
     }
 
-    fn claim(&mut self, id: PointId, held: Held) -> Slot {
+    /// Tells of the deaths for which nothing is left to do.
+    fn settle_deaths(&mut self) {
+        let settled: Vec<_> = self.deaths.keys().filter(|member| !self.is_at_work_for(member)).copied().collect();
+        for member in settled {
+            if let Some(Death { points, gave_up }) = self.deaths.remove(&member) {
+                self.outputs.push_back(Output::Notice(Notice::TookOver { member, points, gave_up }));
+            }
+        }
+    }
+
+    fn is_at_work_for(&self, member: &OnionAddress) -> bool {
+        let waits = |held: &Held| held.ready.is_some();
+        self.peers.get(member).is_some_and(|peer| peer.held.values().any(waits))
+            || self.taken.iter().any(|taken| taken.owner == *member && taken.state != TakenState::Up)
+    }
+
+    fn claim(&mut self, owner: OnionAddress, id: PointId, held: Held) -> Slot {
         let slot = self.next_slot();
         self.claims.push_back(id);
         self.taken.push(Taken {
             slot,
+            owner,
             id,
             relay: held.relay,
             secrets: held.secrets.clone(),
@@ -293,7 +319,14 @@ impl Machine {
     pub(super) fn taken_established(&mut self, slot: Slot) -> bool {
         let Some(taken) = self.taken.iter_mut().find(|taken| taken.slot == slot) else { return false };
         taken.state = TakenState::Up;
+        let owner = taken.owner;
+        self.note_done(owner, |death| death.points += 1);
         true
+    }
+
+    fn note_done(&mut self, owner: OnionAddress, count: impl FnOnce(&mut Death)) {
+        self.deaths.get_mut(&owner).map(count);
+        self.hasten();
     }
 
     pub(super) fn taken_failed(&mut self, slot: Slot, why: NotEstablished) -> bool {
@@ -303,7 +336,8 @@ impl Machine {
         if why == NotEstablished::Failed && taken.tries < TAKEOVER_TRIES {
             taken.state = TakenState::Waiting(now + TAKEOVER_RETRY);
         } else {
-            self.taken.swap_remove(index);
+            let owner = self.taken.swap_remove(index).owner;
+            self.note_done(owner, |death| death.gave_up += 1);
         }
         true
     }
