@@ -22,7 +22,7 @@ use crate::identity::OnionAddress;
 use crate::identity::manifest::Manifest;
 use crate::network::OnionPart;
 use crate::network::onion::{
-    DirectoryView, EstablishError, OnionBackend, Period, PeriodMaterial, PointSecrets, RelayId, Tag, Upload, UploadReport,
+    DirectoryView, EstablishError, OnionBackend, Period, PeriodMaterial, Point, PointSecrets, RelayId, Tag, Upload, UploadReport,
 };
 use crate::node::Node;
 use crate::owner::Holdings;
@@ -227,19 +227,23 @@ impl Establishing {
         if events.send(Event::Input(Input::Established { slot, relay })).await.is_err() {
             return;
         }
+        let Point { accepted, closed, .. } = &mut point;
+        let closed = async {
+            // A backend that is gone has closed it too.
+            let _ = closed.wait_for(|closed| *closed).await;
+        };
+        tokio::pin!(closed);
         loop {
-            tokio::select! {
+            let tag = tokio::select! {
                 biased;
-                Some(tag) = point.accepted.recv() => {
-                    if events.send(Event::Input(Input::Introduced { slot, tag })).await.is_err() {
-                        return;
-                    }
-                }
-                // A backend that is gone has closed it too.
-                _ = point.closed.wait_for(|closed| *closed) => break,
+                Some(tag) = accepted.recv() => tag,
+                () = &mut closed => break,
+            };
+            if events.send(Event::Input(Input::Introduced { slot, tag })).await.is_err() {
+                return;
             }
         }
-        while let Ok(tag) = point.accepted.try_recv() {
+        while let Ok(tag) = accepted.try_recv() {
             let _ = events.send(Event::Input(Input::Introduced { slot, tag })).await;
         }
         let _ = events.send(Event::Input(Input::Closed(slot))).await;
