@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::owner::args::{ImportGrant, Owner, Request, Warden};
+
 /// An IRC server that lives at one onion address on many equal nodes.
 ///
 /// Each node: `init` makes its keys and prints its block of the cluster file. Once: `new-service` makes the key of the shared
@@ -25,6 +27,14 @@ pub(crate) enum Command {
     NewService(NewService),
     /// Serve the shared address together with the other members.
     Serve(Serve),
+    /// Ask the owner for what this node needs to serve: public keys, signed by the node.
+    Request(Request),
+    /// Take in what the owner granted this node; a running node notices.
+    ImportGrant(ImportGrant),
+    /// The owner's work: the service's identity, the manifest, grants, revocation.
+    Owner(Owner),
+    /// Hand out grants that the owner made in advance, each when its time has come.
+    Warden(Warden),
 }
 
 /// How key files are protected; there is no default.

@@ -1,7 +1,7 @@
 //! The keys of a node and of the service: making them, opening them.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use hcp_core::identity::keyfile::{KeyFile, Protection, StoredKey};
@@ -69,21 +69,29 @@ pub(crate) fn protection(keys: &KeyProtection) -> Result<Protection, Failure> {
     Ok(Protection::Passphrase(passphrase))
 }
 
-fn save<K: StoredKey>(path: &Path, key: &K, protection: &Protection) -> Result<(), Failure> {
+/// Writes a key to a new file.
+pub(crate) fn save<K: StoredKey>(path: &Path, key: &K, protection: &Protection) -> Result<(), Failure> {
     KeyFile::new(path).save(key, protection).map_err(|error| Failure::file("write the key file", path, &error))
 }
 
-fn make_private_folder(path: &PathBuf) -> Result<(), Failure> {
+/// Makes a folder that only its owner can enter, unless it is there.
+pub(crate) fn make_private_folder(path: &Path) -> Result<(), Failure> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|error| Failure::file("make the home", path, &error))
+    builder.create(path).map_err(|error| Failure::file("make the folder", path, &error))
 }
 
-fn print(text: &str) -> Result<(), Failure> {
+/// Prints what the command was asked for.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| Failure::of("write to standard output", &error))
+}
+
+/// Says what to do next, beside the output, so that the output is of use to scripts.
+pub(crate) fn hint(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stderr(), "{text}").map_err(|error| Failure::of("write to standard error", &error))
 }

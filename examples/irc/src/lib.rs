@@ -14,10 +14,12 @@ mod keys;
 mod log;
 pub mod message;
 mod names;
+mod owner;
 mod private_tor;
 mod report;
 mod serve;
 pub mod server;
+mod settings;
 mod shared_address;
 mod world;
 
@@ -37,6 +39,10 @@ pub async fn main(cli: Cli) -> ExitCode {
         cli::Command::Init(command) => keys::init(&command),
         cli::Command::NewService(command) => keys::new_service(&command),
         cli::Command::Serve(command) => serve::serve(command).await,
+        cli::Command::Request(command) => owner::request(&command),
+        cli::Command::ImportGrant(command) => owner::import_grant(&command),
+        cli::Command::Owner(command) => owner::owner(command).await,
+        cli::Command::Warden(command) => owner::warden(command).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

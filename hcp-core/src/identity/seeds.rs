@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_derivation_is_what_the_document_says() {
-        // Section 16 of docs/protocol.md, worked out with Python's hmac.
+        // Section 14 of docs/protocol.md, worked out with Python's hmac.
         let service = Identity::from_seed(&[1; 32]).address();
         let derived = ReplicaSeed::from_bytes(&[3; 32]).descriptor_signing_seed(service, 20_000, 1440, 43_200);
         assert_eq!(HEXLOWER.encode(&*derived), DERIVED);

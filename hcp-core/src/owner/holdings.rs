@@ -216,7 +216,9 @@ impl Holdings {
         if node.address() != self.recipient.node {
             return Err(RequestError::ForeignNode);
         }
+        // One period earlier, for an owner whose clock is behind.
         let (first, _) = clock.needed(unix_now, unix_now);
+        let first = first.previous().unwrap_or(first);
         // Numbers begin at the time, so that none comes again when the grants were lost with a disk.
         let number = self.rounds().map(|(_, round)| round.number.saturating_add(1)).max();
         let number = number.unwrap_or(0).max(unix_now);

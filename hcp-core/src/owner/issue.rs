@@ -39,6 +39,7 @@ pub async fn certify(
 /// Times are whole hours: a time to the second would show when the owner was at work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Horizon {
+    asked: u64,
     from: u64,
     hours: u32,
     rounds: u16,
@@ -59,7 +60,7 @@ impl Horizon {
         if !fits || u32::from(rounds) > hours || unix_now > LATEST {
             return Err(MakeError::Horizon);
         }
-        Ok(Self { from: unix_now / HOUR * HOUR, hours, rounds })
+        Ok(Self { asked: unix_now, from: unix_now / HOUR * HOUR, hours, rounds })
     }
 
     /// The first second, in Unix seconds.
@@ -121,7 +122,7 @@ impl Owner<'_> {
         requests: &[Request],
         horizon: Horizon,
     ) -> Result<Vec<Grant>, MakeError> {
-        let window = Window { hand_out: 0, rounds: horizon.rounds().collect() };
+        let window = Window::new(horizon, 0, horizon.rounds().collect());
         let plan = self.plan(book, requests, vec![window]).await?;
         let grants = requests.iter().map(|request| self.make(&plan, request, 0)).collect::<Result<_, _>>()?;
         *book = plan.book;
@@ -140,9 +141,9 @@ impl Owner<'_> {
         requests: &'s [Request],
         horizon: Horizon,
     ) -> Result<Schedule<'s>, MakeError> {
-        let windows = horizon.rounds().map(|(from, to)| Window {
-            hand_out: if from == horizon.begins() { 0 } else { from.saturating_sub(overlap(to + 1 - from)) },
-            rounds: vec![(from, to)],
+        let windows = horizon.rounds().map(|(from, to)| {
+            let hand_out = if from == horizon.begins() { 0 } else { from.saturating_sub(overlap(to + 1 - from)) };
+            Window::new(horizon, hand_out, vec![(from, to)])
         });
         let plan = self.plan(book, requests, windows.collect()).await?;
         book.clone_from(&plan.book);
@@ -158,8 +159,9 @@ impl Owner<'_> {
         if !self.certificate.is_signed_for(service) || self.certificate.owner_key() != self.key.public_key() {
             return Err(MakeError::ForeignCertificate);
         }
-        let times: Vec<(u64, u64)> = windows.iter().flat_map(|window| window.rounds.iter().copied()).collect();
-        let (begins, ends) = span(&times);
+        let rounds = windows.iter().map(|window| window.rounds.len()).sum();
+        let begins = windows.first().map_or(0, |window| window.publishing.0);
+        let ends = windows.last().map_or(begins, |window| window.publishing.1);
         if self.certificate.validity().not_after() < ends || self.certificate.validity().not_before() > ends {
             return Err(MakeError::CertificateEnds);
         }
@@ -171,7 +173,7 @@ impl Owner<'_> {
             certificates: BTreeMap::new(),
         };
         for request in requests {
-            self.check(book, request, times.len())?;
+            self.check(book, request, rounds)?;
             if plan.used.insert(request.node(), book.last_number(request.node())).is_some() {
                 return Err(MakeError::Twice(request.node()));
             }
@@ -237,11 +239,11 @@ impl Owner<'_> {
             let round = Round::new(plan.first_serial + place, plan.book.floor(), Validity::new(*from, *to)?)?;
             rounds.push(GrantedRound { number, delegation: self.key.delegate(service, key, round) });
         }
-        let periods = plan.certificates_of(node, span(&window.rounds)).map(|(period, certificate)| GrantedPeriod {
+        let periods = plan.certificates_of(node, window.publishing).map(|(period, certificate)| GrantedPeriod {
             certificate,
             revision_secret: self.revisions.of_period(service, period.number, period.length, period.offset),
         });
-        let first_period = clock.needed(span(&window.rounds).0, 0).0.number;
+        let first_period = clock.needed(window.publishing.0, window.publishing.1).0.number;
         let parts = Parts {
             node,
             certificate: self.certificate.clone(),
@@ -297,6 +299,16 @@ impl fmt::Debug for Step {
 struct Window {
     hand_out: u64,
     rounds: Vec<(u64, u64)>,
+    /// From when and to when a publisher must be able to publish with it.
+    publishing: (u64, u64),
+}
+
+impl Window {
+    fn new(horizon: Horizon, hand_out: u64, rounds: Vec<(u64, u64)>) -> Self {
+        // The hour that has begun began before there was anything to publish with; periods may be shorter than that.
+        let from = rounds.first().map_or(horizon.from, |(from, _)| *from).max(horizon.asked);
+        Self { hand_out, publishing: (from, rounds.last().map_or(from, |(_, to)| *to)), rounds }
+    }
 }
 
 /// All that was decided and signed before the first grant is made.
@@ -336,11 +348,11 @@ impl Plan {
             let mut granted = Vec::with_capacity(self.windows.len());
             for window in &self.windows {
                 serial += window.rounds.len() as u64;
-                let ends = self.certificates_of(node, span(&window.rounds)).map(|(_, certificate)| certificate.ends());
+                let ends = self.certificates_of(node, window.publishing).map(|(_, certificate)| certificate.ends());
                 granted.push(Granted {
                     serial: serial - 1,
                     handed_out: window.hand_out,
-                    speaks_until: span(&window.rounds).1,
+                    speaks_until: window.publishing.1,
                     publishes_until: ends.max().unwrap_or(0),
                 });
             }
@@ -418,12 +430,6 @@ impl MakeError {
             _ => None,
         }
     }
-}
-
-/// The first and the last second of times of which there is one at least.
-fn span(times: &[(u64, u64)]) -> (u64, u64) {
-    let from = times.iter().map(|(from, _)| *from).min().unwrap_or(0);
-    (from, times.iter().map(|(_, to)| *to).max().unwrap_or(from))
 }
 
 const HOUR: u64 = 3600;
