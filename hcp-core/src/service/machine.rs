@@ -502,6 +502,14 @@ impl Machine {
         }
     }
 
+    /// What is kept, for bounds.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> Kept {
+        let ((own, own_tags), (others, others_tags)) = (self.kept_own(), self.kept_of_others());
+        let held_of_one = self.peers.values().map(|peer| peer.held.len()).max().unwrap_or(0);
+        Kept { own, others, held_of_one, tags: own_tags + others_tags, outputs: self.outputs.len() }
+    }
+
     fn next_slot(&mut self) -> Slot {
         self.next_id += 1;
         Slot(self.next_id)
@@ -532,6 +540,17 @@ impl Machine {
             Message::Reached(member) => self.probe_told(from, member),
         }
     }
+}
+
+/// How much a machine keeps.
+#[cfg(test)]
+pub(super) struct Kept {
+    /// Points of its own, and of others.
+    pub(super) own: usize,
+    pub(super) others: usize,
+    pub(super) held_of_one: usize,
+    pub(super) tags: usize,
+    pub(super) outputs: usize,
 }
 
 impl fmt::Debug for Machine {

@@ -564,9 +564,9 @@ impl Machine {
         self.announced().len()
     }
 
-    /// How many marks and points are kept, for bounds.
+    /// What is kept, for bounds.
     #[cfg(test)]
-    pub(super) fn kept(&self) -> (usize, usize) {
+    pub(super) fn kept_own(&self) -> (usize, usize) {
         (self.points.len(), self.points.iter().map(|point| point.tags.len()).sum())
     }
 }
