@@ -265,6 +265,10 @@ impl Machine {
         if planted(Defect::LossUntold) {
             return Ok(());
         }
+        // What came before the end says why.
+        if let Some((_, error)) = self.deferred.take() {
+            return Err(error);
+        }
         self.end_connection(conn, SessionError::Lost)
     }
 

@@ -59,7 +59,8 @@ impl World {
                 }
             }
             Fault::LaneBeyond if !over => {
-                if !self.dial_beyond(session)? {
+                let dialled = self.dial_beyond(session)?;
+                if !dialled {
                     self.try_again(session, fault);
                 }
             }

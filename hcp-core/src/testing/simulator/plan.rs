@@ -123,7 +123,7 @@ impl SessionPlan {
             (true, 2) => Server::Stranger,
             (true, _) => Server::Replica(rng.random_range(0..2)),
         };
-        let crowd = (size == Size::Small && chance(rng, 200)).then(|| rng.random_range(0..2));
+        let crowd = (size == Size::Small && chance(rng, 150)).then(|| rng.random_range(0..2));
         let mut opens = [0, 1].map(|side| match crowd {
             Some(it) if it == side => Self::crowd(rng),
             _ => Self::opens(rng, size, side),
@@ -148,6 +148,10 @@ impl SessionPlan {
             close: None,
             faults: Vec::new(),
         };
+        if crowd.is_some() {
+            // Fast enough that all have come before the first is taken.
+            plan.line = Line { rate: plan.line.rate.max(500), delay: plan.line.delay / 4, ..plan.line };
+        }
         opens.iter_mut().for_each(|opens| opens.sort_by_key(|(at, _)| *at));
         plan.opens = opens;
         if chance(rng, 10) {
@@ -261,8 +265,17 @@ impl SessionPlan {
             };
             self.faults.push((at, fault));
         }
-        if self.lanes == MAX_LANES && chance(rng, 2) {
-            self.faults.push((millis(rng, 1_000..9_000), Fault::LaneBeyond));
+        if self.lanes == MAX_LANES {
+            match rng.random_range(0..4) {
+                0 | 1 => self.faults.push((millis(rng, 1_000..9_000), Fault::LaneBeyond)),
+                2 => {
+                    // Lanes that come and go, more in all than may live at once.
+                    self.lane_budget += MAX_LANES;
+                    let cuts = [0; MAX_LANES].map(|_| (millis(rng, 2_000..8_000), Fault::LaneCut));
+                    self.faults.extend(cuts);
+                }
+                _ => {}
+            }
         }
     }
 }

@@ -110,7 +110,7 @@ fn what_is_broken_on_purpose_is_noticed() {
         (Defect::LanesUnbounded, "lanes are alive"),
         (Defect::HeldUnbounded, "streams are held"),
         (Defect::BusyHasty, "for want of room by who held"),
-        (Defect::BusyUntold, "not over in time"),
+        (Defect::BusyUntold, "is incomplete after a drain"),
         (Defect::KnownUnheard, "of a session that it holds did not arrive"),
         (Defect::FormerKeyForgotten, "not shown the key of its session"),
     ];
