@@ -98,7 +98,8 @@ pub(super) fn client(directory: &Path, authorities: &[Authority], interval: Voti
     )
 }
 
-fn common(directory: &Path, authorities: &[Authority], interval: VotingInterval) -> String {
+/// What all processes of a network have alike.
+pub(super) fn common(directory: &Path, authorities: &[Authority], interval: VotingInterval) -> String {
     let directory = directory.display();
     let mut text = format!(
         "DataDirectory {directory}/data\n\
