@@ -4,7 +4,7 @@ SHELL := bash
 TUNABLES := glibc.cpu.x86_rep_movsb_threshold=10000000
 TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: help demo demo-chat test test-all lint docs bench bench-wire audit deps
+.PHONY: help demo demo-chat test test-all lint docs bench bench-wire faults soak bench-failover audit deps
 
 help:
 	@echo 'make demo      build, then show one onion address on three nodes and a chat that goes on when one dies'
@@ -15,6 +15,9 @@ help:
 	@echo 'make docs      the API documentation, in target/doc'
 	@echo 'make bench     the failover measurement alone'
 	@echo 'make bench-wire  the session beside its peers: ratios, over loopback and a private Tor network'
+	@echo 'make faults    what clients see while things go wrong with nodes, case by case; an hour'
+	@echo 'make soak      the same for half an hour, with something going wrong every 20 s'
+	@echo 'make bench-failover  how soon clients are served after a node fails, here and by what others do'
 	@echo 'make audit     known vulnerabilities in dependencies; needs the internet'
 	@echo 'make deps      install what the others need'
 
@@ -42,6 +45,24 @@ test-all: test
 	hcp-py/install-check.sh
 	hcp-ffi/swift/check.sh
 	$(TARGET)/hcp-demo failover --kills 20
+	@$(MAKE) --no-print-directory faults soak
+
+# Links are cut in network namespaces: needs root, or a kernel that lets others make them.
+faults:
+	@scripts/install-deps.sh faults
+	cargo build --workspace
+	$(TARGET)/hcp-demo faults --out $(TARGET)/faults
+
+soak:
+	@scripts/install-deps.sh faults
+	cargo build --workspace
+	$(TARGET)/hcp-demo soak --out $(TARGET)/faults
+
+# Needs PyPI.
+bench-failover:
+	@scripts/install-deps.sh faults
+	cargo build --workspace
+	scripts/bench-failover.sh docs
 
 lint:
 	@scripts/install-deps.sh build

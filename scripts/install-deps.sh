@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when all is there.
-# usage: install-deps.sh build|run|all|more    build: compile; run: the demo too; all: the tests and checks too;
-#                                               more: what only make test-all needs too
+# usage: install-deps.sh build|run|faults|all|more    build: compile; run: the demo too; faults: the fault suite and the
+#                                                      comparison too; all: the tests and checks too; more: what only
+#                                                      make test-all needs too
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,7 +26,11 @@ missing_packages() {
   [ "$1" = build ] && return
   command -v tor >/dev/null && command -v tor-gencert >/dev/null || echo tor
   [ "$1" = run ] && return
+  command -v faketime >/dev/null || echo faketime
+  command -v ip >/dev/null || echo iproute2
+  command -v unshare >/dev/null && command -v nsenter >/dev/null || echo util-linux
   python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || echo python3-venv
+  [ "$1" = faults ] && return
   command -v javac >/dev/null || echo openjdk-17-jdk-headless
   command -v mvn >/dev/null || echo maven
   command -v weechat >/dev/null || echo weechat-curses
@@ -78,7 +83,7 @@ install_cargo_deny() {
 
 main() {
   local level=${1:-} packages
-  case $level in build | run | all | more) ;; *) fail "usage: install-deps.sh build|run|all|more" ;; esac
+  case $level in build | run | faults | all | more) ;; *) fail "usage: install-deps.sh build|run|faults|all|more" ;; esac
   check_rust
   mapfile -t packages < <(missing_packages "$level")
   if [ "${#packages[@]}" -gt 0 ]; then
@@ -89,7 +94,7 @@ main() {
   if [ "$level" != build ]; then
     check_tor
   fi
-  if [ "$level" != run ]; then
+  if [ "$level" != run ] && [ "$level" != faults ]; then
     check_component fmt rustfmt
     check_component clippy clippy
   fi

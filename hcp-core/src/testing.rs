@@ -23,6 +23,6 @@ pub use self::simulator::{Report, Simulation, SimulationError};
 pub use self::socks::{SocksError, socks_connect, socks_connect_isolated};
 #[cfg(all(feature = "tor", unix))]
 pub use self::tor_network::{
-    DescriptionError, PrivateTorDescription, PrivateTorNetwork, PrivateTorNetworkBuilder, StartError, StartEvent,
-    TESTNET_VARIABLE, TorClientProcess,
+    ControlError, DescriptionError, PrivateTorDescription, PrivateTorNetwork, PrivateTorNetworkBuilder, StartError,
+    StartEvent, TESTNET_VARIABLE, TorClientProcess,
 };

@@ -1,5 +1,6 @@
 //! A service on disk: a home for each node, the shared key, the file that all nodes have alike.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -14,6 +15,27 @@ pub enum Place {
     Local(PathBuf),
     /// The private Tor network that this file describes.
     PrivateTor(PathBuf),
+}
+
+/// How a node is started when it is not as usual.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    /// A command that runs the program that follows it, under the same process id.
+    pub wrapper: Vec<OsString>,
+    /// Environment variables.
+    pub variables: Vec<(OsString, OsString)>,
+    /// What it has to sign descriptors with.
+    pub material: Material,
+}
+
+/// What a node has to sign descriptors with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Material {
+    /// What the owner gave it.
+    #[default]
+    Given,
+    /// Nothing: it is only listed.
+    Withheld,
 }
 
 /// The keys and files of a service.
@@ -73,7 +95,26 @@ impl Cluster {
     /// # Errors
     /// When its process cannot be started.
     pub fn start(&self, node: usize) -> Result<NodeProcess> {
-        let mut command = Command::new(&self.program);
+        self.start_with(node, &Launch::default())
+    }
+
+    /// Starts one node in its own way.
+    ///
+    /// # Errors
+    /// When its process cannot be started, or not so.
+    pub fn start_with(&self, node: usize, launch: &Launch) -> Result<NodeProcess> {
+        if launch.material == Material::Withheld {
+            return Err("every node of this service holds the key of the address: none can be without material".into());
+        }
+        let mut command = match launch.wrapper.split_first() {
+            None => Command::new(&self.program),
+            Some((wrapper, arguments)) => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(&self.program);
+                command
+            }
+        };
+        command.envs(launch.variables.iter().map(|(name, value)| (name, value)));
         command.arg("serve").arg("--json").arg("--until-stdin-closes");
         command.arg("--home").arg(self.home(node)).arg("--cluster").arg(self.folder.join("cluster.toml"));
         command.arg("--passphrase-file").arg(self.folder.join("passphrase"));

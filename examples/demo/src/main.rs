@@ -1,10 +1,14 @@
-//! `hcp-demo run` shows a service on many nodes end to end; `hcp-demo failover` measures it; `hcp-demo chat` shows two
-//! people who talk without any server.
+//! `hcp-demo run` shows a service on many nodes end to end; `hcp-demo failover` measures it; `hcp-demo faults` sees what clients
+//! see while things go wrong with its nodes, and `hcp-demo soak` for how long; `hcp-demo bench-failover` compares it with others;
+//! `hcp-demo chat` shows two people who talk without any server.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use hcp_demo::bench_failover::{self, Programs, Way};
+use hcp_demo::faults::{self, Case, Protocol, Rules, namespaces, soak};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What HCP does, on a private Tor network on this machine.
@@ -31,8 +35,96 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         kills: usize,
     },
+    /// Connects with stock clients and our own while things go wrong with the nodes, and checks what they see.
+    Faults(Faults),
+    /// Lets something go wrong every 20 s, while HCP's own dialler connects all the time.
+    Soak {
+        /// How long, in minutes.
+        #[arg(long, default_value_t = 30)]
+        minutes: u64,
+        /// What HCP's own client speaks with the service.
+        #[arg(long, value_enum, default_value_t = Protocol::Session)]
+        hcp: Protocol,
+        /// How many seconds nodes may take to be healthy.
+        #[arg(long, default_value_t = 60)]
+        patience: u64,
+        /// A folder for soak.json.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Measures how soon clients are served after a node fails, here and by what others do.
+    BenchFailover {
+        /// How often each fault strikes.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Clients of each kind, each time.
+        #[arg(long, default_value_t = 10)]
+        clients: usize,
+        /// How many seconds a client tries.
+        #[arg(long, default_value_t = 180)]
+        cap: u64,
+        /// Only these.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        ways: Vec<Way>,
+        /// Onionbalance's start script.
+        #[arg(long)]
+        onionbalance: Option<PathBuf>,
+        /// A folder for failover.md, failover.json and failover.svg.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Serves an address whose key others have too, until standard input ends; for bench-failover.
+    #[command(hide = true)]
+    SameKey {
+        /// The folder with the key, as C tor writes it.
+        #[arg(long)]
+        key: PathBuf,
+        /// The description of a private Tor network.
+        #[arg(long)]
+        private_tor: PathBuf,
+    },
     /// Shows two people who meet, talk, queue while one is away, and send a file through a kill.
     Chat,
+}
+
+/// The fault suite.
+#[derive(Debug, clap::Args)]
+struct Faults {
+    /// Connects of each kind of client in each case.
+    #[arg(long, default_value_t = 100)]
+    connects: usize,
+    /// Services of how many nodes.
+    #[arg(long, value_delimiter = ',', default_values_t = [3, 5])]
+    nodes: Vec<usize>,
+    /// Only these cases.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    cases: Vec<Case>,
+    /// Check success and the worst time only.
+    #[arg(long)]
+    worst: bool,
+    /// What HCP's own client speaks with the service.
+    #[arg(long, value_enum, default_value_t = Protocol::Session)]
+    hcp: Protocol,
+    /// How many seconds nodes may take to be healthy.
+    #[arg(long, default_value_t = 60)]
+    patience: u64,
+    /// A folder for faults.md and faults.json.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+impl Faults {
+    fn options(self) -> faults::Options {
+        faults::Options {
+            connects: self.connects,
+            nodes: self.nodes,
+            cases: if self.cases.is_empty() { Case::ALL.to_vec() } else { self.cases },
+            rules: if self.worst { Rules::Worst } else { Rules::All },
+            protocol: self.hcp,
+            patience: Duration::from_secs(self.patience),
+            out: self.out,
+        }
+    }
 }
 
 #[tokio::main]
@@ -41,7 +133,7 @@ async fn main() -> ExitCode {
     let end = async {
         let (named, usual) = match arguments.command {
             Command::Chat => (arguments.chat, "hcp-chat"),
-            Command::Run | Command::Failover { .. } => (arguments.irc, "hcp-irc"),
+            _ => (arguments.irc, "hcp-irc"),
         };
         let program = match named {
             Some(program) => program,
@@ -57,6 +149,25 @@ async fn main() -> ExitCode {
             }
             Command::Failover { kills } => hcp_demo::failover::run(&program, kills).await,
             Command::Chat => hcp_demo::chat::demo::run(&program).await,
+            Command::Faults(options) => {
+                let options = options.options();
+                if options.cases.iter().any(|case| case.needs_namespaces()) {
+                    namespaces::enter()?;
+                }
+                faults::run(&program, &options).await
+            }
+            Command::Soak { minutes, hcp, patience, out } => {
+                namespaces::enter()?;
+                let (lasts, patience) = (Duration::from_secs(60 * minutes), Duration::from_secs(patience));
+                soak::run(&program, &soak::Options { lasts, protocol: hcp, patience, out }).await
+            }
+            Command::BenchFailover { rounds, clients, cap, ways, onionbalance, out } => {
+                let programs = Programs { irc: program, onionbalance };
+                let ways = if ways.is_empty() { Way::value_variants().to_vec() } else { ways };
+                let cap = Duration::from_secs(cap);
+                bench_failover::run(&bench_failover::Options { programs, ways, rounds, clients, cap, out }).await
+            }
+            Command::SameKey { key, private_tor } => bench_failover::serve_same_key(&key, &private_tor).await,
         }
     };
     // The flow owns its nodes, and the folder with their keys for longer; dropping it ends the ones and removes the other.

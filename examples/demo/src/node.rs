@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -26,8 +26,36 @@ pub struct NodeState {
     pub peers: BTreeSet<u64>,
     /// How often it relaunched the shared address.
     pub relaunches: u64,
+    /// Streams of clients that it accepted, each when this program heard of it.
+    pub accepted: Vec<Instant>,
+    /// Its uploads of descriptors.
+    pub published_descriptors: Vec<Published>,
+    /// What it finished for members that it had declared dead.
+    pub takeovers: Vec<Takeover>,
     /// Its process has ended.
     pub ended: bool,
+}
+
+/// A descriptor that directories took.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// When this program heard of it.
+    pub at: Instant,
+    /// The number of the time period.
+    pub period: u64,
+    /// The members whose introduction points it lists.
+    pub listed: BTreeSet<u64>,
+}
+
+/// All that one node does for one member that it has declared dead is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Takeover {
+    /// When this program heard of it.
+    pub at: Instant,
+    /// The dead one.
+    pub member: u64,
+    /// How many of its introduction points this node took over.
+    pub points: u64,
 }
 
 /// A process of `hcp-irc serve`. Dropping it kills it, frozen or not, and waits for its end.
@@ -36,6 +64,7 @@ pub struct NodeProcess {
     /// Its index, from 0.
     pub index: usize,
     child: Child,
+    stdin: Option<ChildStdin>,
     state: watch::Receiver<NodeState>,
     _reader: JoinSet<()>,
 }
@@ -44,15 +73,21 @@ impl NodeProcess {
     pub(crate) fn start(index: usize, mut command: Command) -> Result<Self> {
         let mut child = command.spawn().map_err(|error| format!("cannot start node {}: {error}", index + 1))?;
         let stdout = child.stdout.take().ok_or("the node has no standard output")?;
+        let stdin = child.stdin.take();
         let (sender, state) = watch::channel(NodeState::default());
         let mut reader = JoinSet::new();
         reader.spawn(read_events(stdout, sender));
-        Ok(Self { index, child, state, _reader: reader })
+        Ok(Self { index, child, stdin, state, _reader: reader })
     }
 
     /// What the node has told so far.
     pub fn state(&self) -> NodeState {
         self.state.borrow().clone()
+    }
+
+    /// Looks at what the node has told so far.
+    pub fn with<T>(&self, look: impl FnOnce(&NodeState) -> T) -> T {
+        look(&self.state.borrow())
     }
 
     /// Waits until the node's state fits.
@@ -88,9 +123,52 @@ impl NodeProcess {
     /// # Errors
     /// When there is no process.
     pub async fn freeze(&self) -> Result<()> {
+        self.signal("STOP").await
+    }
+
+    /// Lets a process go on that was frozen.
+    ///
+    /// # Errors
+    /// When there is no process.
+    pub async fn thaw(&self) -> Result<()> {
+        self.signal("CONT").await
+    }
+
+    /// Asks the process to end, and waits for that.
+    ///
+    /// # Errors
+    /// When it does not end within `deadline`, or with another status than 0.
+    pub async fn terminate(mut self, deadline: Duration) -> Result<()> {
+        self.signal("TERM").await?;
+        let node = self.index + 1;
+        let status = tokio::time::timeout(deadline, self.child.wait()).await;
+        let status = status.map_err(|_| format!("node {node} does not end within {deadline:?}"))??;
+        if status.success() { Ok(()) } else { Err(format!("node {node} ended with {status}").into()) }
+    }
+
+    /// Writes a line to the process's standard input.
+    ///
+    /// # Errors
+    /// When it does not read any more.
+    pub async fn tell(&mut self, line: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().ok_or("the node has no standard input")?;
+        stdin.write_all(format!("{line}\n").as_bytes()).await?;
+        Ok(stdin.flush().await?)
+    }
+
+    /// The files that the process has mapped, as the kernel lists them.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn maps(&self) -> Result<String> {
+        let id = self.child.id().ok_or("the node has ended")?;
+        Ok(std::fs::read_to_string(format!("/proc/{id}/maps"))?)
+    }
+
+    async fn signal(&self, name: &str) -> Result<()> {
         let id = self.child.id().ok_or("the node has ended")?.to_string();
-        let status = Command::new("kill").args(["-STOP", &id]).status().await?;
-        if status.success() { Ok(()) } else { Err("cannot stop the process".into()) }
+        let status = Command::new("kill").args([&format!("-{name}"), &id]).status().await?;
+        if status.success() { Ok(()) } else { Err(format!("cannot send {name} to the process").into()) }
     }
 
     /// Resident memory in MiB.
@@ -135,6 +213,17 @@ async fn read_events(stdout: ChildStdout, state: watch::Sender<NodeState>) {
                 state.peers.remove(&number("member"));
             }
             Some("relaunch") => state.relaunches += 1,
+            Some("accepted") => state.accepted.push(Instant::now()),
+            Some("published") => state.published_descriptors.push(Published {
+                at: Instant::now(),
+                period: number("period"),
+                listed: event["listed"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect(),
+            }),
+            Some("takeover") => state.takeovers.push(Takeover {
+                at: Instant::now(),
+                member: number("member"),
+                points: number("points"),
+            }),
             _ => {}
         });
     }

@@ -29,6 +29,8 @@ pub(crate) enum Report {
     Peer { member: usize, live: bool },
     /// This node announces the shared address anew.
     Relaunch { reason: String },
+    /// A client's stream was accepted at the shared address.
+    Accepted { port: u16 },
     /// How many clients are registered here.
     Clients { count: usize },
     /// All parts run.
@@ -75,6 +77,7 @@ impl fmt::Display for Report {
             Self::Peer { member, live: true } => write!(f, "linked with member {}", member + 1),
             Self::Peer { member, live: false } => write!(f, "lost member {}", member + 1),
             Self::Relaunch { reason } => write!(f, "announcing the shared address anew: {reason}"),
+            Self::Accepted { port } => write!(f, "a client, on port {port}"),
             Self::Clients { count } => write!(f, "{count} clients"),
             Self::Ready { seconds } => write!(f, "ready, after {:.1} s", seconds.as_secs_f64()),
         }
@@ -98,6 +101,7 @@ mod tests {
                 r#"{"event":"reachable","what":"service","seconds":1.5}"#,
             ),
             (Report::Ready { seconds: Duration::from_secs(2) }, r#"{"event":"ready","seconds":2.0}"#),
+            (Report::Accepted { port: 6667 }, r#"{"event":"accepted","port":6667}"#),
             (Report::Clients { count: 3 }, r#"{"event":"clients","count":3}"#),
             (
                 Report::Bootstrap { percent: 5, message: "x".into() },

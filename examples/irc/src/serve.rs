@@ -85,7 +85,7 @@ async fn run(
     tasks.spawn(tell_reachable(reporter, began, What::Service, listener.status()));
     tasks.spawn(tell_ready(reporter, began, handle.ready(), [node.status(), listener.status()]));
     tasks.spawn(takeover.run(reporter, own, replica.peers()));
-    tasks.spawn(accept(listener, handle.clone()));
+    tasks.spawn(accept(reporter, listener, handle.clone()));
 
     let ended = server.run(stop).await;
     handle.idle().await;
@@ -157,12 +157,15 @@ fn stop_signal(until_stdin_closes: bool) -> Result<impl Future<Output = ()>, Fai
 }
 
 /// Serves clients; ends with its connections when it is aborted.
-async fn accept(mut listener: Listener, handle: Handle) {
+async fn accept(reporter: Reporter, mut listener: Listener, handle: Handle) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             incoming = listener.accept() => match incoming {
-                Some(incoming) => drop(connections.spawn(connection(handle.clone(), incoming.stream))),
+                Some(incoming) => {
+                    reporter.tell(&Report::Accepted { port: incoming.port });
+                    connections.spawn(connection(handle.clone(), incoming.stream));
+                }
                 None => return,
             },
             Some(_) = connections.join_next() => {}

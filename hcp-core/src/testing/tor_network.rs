@@ -1,24 +1,28 @@
-//! A private Tor network of the system's `tor` on loopback: three authorities, five relays, any number of clients.
+//! A private Tor network of the system's `tor` on one machine: three authorities, five relays, any number of clients.
 //!
-//! Invariants: every process binds to 127.0.0.1 only; everything ends with the process that started it, even after
+//! Invariants: every process binds to one address only, of the loopback unless told otherwise, clients to 127.0.0.1; everything ends with the process that started it, even after
 //! `kill -9`; nothing depends on the tokio runtime that happened to start it.
 
 mod client;
+mod control;
 mod description;
 mod error;
 mod launch;
 mod links;
 mod period;
 mod processes;
+mod random;
 mod torrc;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use self::client::TorClientProcess;
+pub use self::control::ControlError;
 pub use self::description::{DescriptionError, PrivateTorDescription};
 pub use self::error::StartError;
 use self::links::DelayedLinks;
@@ -57,6 +61,8 @@ impl PrivateTorNetwork {
         PrivateTorNetworkBuilder {
             tor: "tor".into(),
             tor_gencert: "tor-gencert".into(),
+            address: Ipv4Addr::LOCALHOST,
+            time_period: None,
             link_delay: Duration::ZERO,
             on_event: Arc::new(|_| {}),
         }
@@ -142,6 +148,8 @@ impl fmt::Debug for PrivateTorNetwork {
 pub struct PrivateTorNetworkBuilder {
     tor: OsString,
     tor_gencert: OsString,
+    address: Ipv4Addr,
+    time_period: Option<Duration>,
     link_delay: Duration,
     on_event: Arc<dyn Fn(StartEvent) + Send + Sync>,
 }
@@ -155,6 +163,22 @@ impl PrivateTorNetworkBuilder {
     /// The `tor-gencert` program: a path, or a name for the search path; default `tor-gencert`.
     pub fn tor_gencert(self, program: impl Into<OsString>) -> Self {
         Self { tor_gencert: program.into(), ..self }
+    }
+
+    /// The address of this machine at which authorities and relays are to be found; default 127.0.0.1.
+    ///
+    /// With another one, nodes in network namespaces of their own can use the network, and so can whoever else reaches it.
+    pub fn address(self, address: Ipv4Addr) -> Self {
+        Self { address, ..self }
+    }
+
+    /// The length of a time period of onion services; default: one of those of two to eight hours, such that the present one
+    /// ends last.
+    ///
+    /// It is 24 times the time between two votes, which are whole seconds and divide a day evenly; and whole minutes. The
+    /// shortest is 8 minutes. The shorter, the more work for all processes.
+    pub fn time_period(self, length: Duration) -> Self {
+        Self { time_period: Some(length), ..self }
     }
 
     /// How long bytes take to each relay and back from it, each way; default: no longer than the machine needs.
@@ -173,8 +197,8 @@ impl PrivateTorNetworkBuilder {
     /// Starts the network and waits until it has a consensus that clients can use.
     ///
     /// # Errors
-    /// When `tor` is missing or too old, a process fails, or there is no complete consensus after three
-    /// attempts of 40 s.
+    /// When `tor` is missing or too old, a process fails, the time period cannot be had, or there is no complete consensus
+    /// after three attempts of 40 s.
     ///
     /// # Cancel safety
     /// Dropping the future ends the network once its start is through.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::control::{self, ControlError};
 use super::description::PrivateTorDescription;
 use super::error::StartError;
 use super::launch::{POLL_INTERVAL, last_line, write};
@@ -15,6 +16,7 @@ use super::torrc;
 pub struct TorClientProcess {
     socks_addr: SocketAddr,
     log: PathBuf,
+    control: PathBuf,
     _processes: Processes,
 }
 
@@ -38,7 +40,7 @@ impl TorClientProcess {
                 return Err(StartError::Failed { program, problem: last_line(&log) });
             }
             if let Some(socks_addr) = ready(&log) {
-                return Ok(Self { socks_addr, log, _processes: processes });
+                return Ok(Self { socks_addr, log, control: folder.join(torrc::CONTROL), _processes: processes });
             }
             std::thread::sleep(POLL_INTERVAL);
         }
@@ -48,6 +50,35 @@ impl TorClientProcess {
     /// Where it accepts SOCKS5 connections; streams with different user names share no circuit.
     pub fn socks_addr(&self) -> SocketAddr {
         self.socks_addr
+    }
+
+    /// Tells it to forget what it knows of onion services, descriptors above all, and to use new circuits.
+    ///
+    /// C tor does so at most once in ten seconds, and late rather than never: [`Self::knows`] shows whether it has.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe; whether it was told is then unknown.
+    pub async fn forget(&self) -> Result<(), ControlError> {
+        control::ask(&self.control, "SIGNAL NEWNYM").await.map(drop)
+    }
+
+    /// Whether it has the descriptor of an onion address in its cache.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn knows(&self, address: &str) -> Result<bool, ControlError> {
+        let id = address.trim_end_matches(".onion");
+        match control::ask(&self.control, &format!("GETINFO hs/client/desc/id/{id}")).await {
+            Ok(_) => Ok(true),
+            Err(ControlError::Refused { code: control::NOT_FOUND }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// What it has logged so far, for the message of a test that fails.

@@ -7,6 +7,7 @@ use data_encoding::{BASE64_NOPAD, HEXUPPER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
 
 use super::period::VotingInterval;
+use super::torrc;
 use crate::error::ErrorKind;
 use crate::network::tor::{PrivateAuthority, PrivateNetwork};
 
@@ -66,6 +67,17 @@ impl PrivateTorDescription {
     /// The directory with one folder per process: its torrc, its data, its log.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The `tor` program that the network is made of.
+    pub fn tor(&self) -> &Path {
+        &self.tor
+    }
+
+    /// The lines of a torrc that let a `tor` with its data in `folder`, which must exist, use this network; it ends with this
+    /// process. Its log at the level notice is the file `log` there.
+    pub fn common_torrc(&self, folder: &Path) -> String {
+        torrc::common(folder, &self.authorities, self.voting_interval)
     }
 
     pub(super) fn parse(&self) -> Option<PrivateNetwork> {

@@ -35,6 +35,12 @@ pub enum StartError {
     /// The ports that were free a moment ago were taken, again and again.
     #[error("other programs kept taking the ports meant for the network: try again")]
     PortsTaken,
+    /// The time period that was asked for cannot be had.
+    #[error("a time period of {} s cannot be had: 24 times a whole divisor of a day of at least 20 s, and whole minutes", length.as_secs())]
+    TimePeriod {
+        /// What was asked for.
+        length: Duration,
+    },
     /// A file or directory could not be written or read.
     #[error("{} cannot be used", path.display())]
     Storage {
@@ -64,7 +70,7 @@ impl StartError {
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::TorMissing { .. } | Self::TorTooOld { .. } => ErrorKind::InvalidInput,
+            Self::TorMissing { .. } | Self::TorTooOld { .. } | Self::TimePeriod { .. } => ErrorKind::InvalidInput,
             Self::Failed { .. } => ErrorKind::Internal,
             Self::PortsTaken => ErrorKind::InUse,
             Self::Storage { .. } => ErrorKind::Storage,

@@ -12,7 +12,7 @@ use super::error::StartError;
 use super::links::DelayedLinks;
 use super::period::VotingInterval;
 use super::processes::Processes;
-use super::{PrivateTorNetwork, PrivateTorNetworkBuilder, StartEvent, torrc};
+use super::{PrivateTorNetwork, PrivateTorNetworkBuilder, StartEvent, random, torrc};
 
 /// How often files and processes are looked at while something starts.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -46,8 +46,8 @@ fn launch_once(options: &PrivateTorNetworkBuilder) -> Result<PrivateTorNetwork, 
     let mut processes = Processes::new(directory)?;
     let root = processes.directory().to_owned();
 
-    let (mut ports, mut reserved) = free_ports(2 * AUTHORITIES + RELAYS)?;
-    let mut next = || SocketAddr::from((Ipv4Addr::LOCALHOST, ports.pop().unwrap_or_default()));
+    let (mut ports, mut reserved) = free_ports(options.address, 2 * AUTHORITIES + RELAYS)?;
+    let mut next = || SocketAddr::from((options.address, ports.pop().unwrap_or_default()));
     let places: Vec<_> = (0..AUTHORITIES).map(|n| (format!("authority{n}"), next(), next())).collect();
     let relays: Vec<_> = (0..RELAYS).map(|n| (format!("relay{n}"), next())).collect();
 
@@ -68,14 +68,19 @@ fn launch_once(options: &PrivateTorNetworkBuilder) -> Result<PrivateTorNetwork, 
     (options.on_event)(StartEvent::KeysMade);
 
     std::thread::sleep(until_next_round());
-    let interval = VotingInterval::best(since_epoch());
+    let interval = match options.time_period {
+        None => VotingInterval::best(since_epoch()),
+        Some(length) => VotingInterval::of_period(length).ok_or(StartError::TimePeriod { length })?,
+    };
     let or_addresses = authorities.iter().map(|own| own.or_address).chain(relays.iter().map(|(_, address)| *address));
-    let (links, listen) = delayed(options.link_delay, &or_addresses.collect::<Vec<_>>(), &mut reserved)?;
+    let (links, listen) = delayed(options, &or_addresses.collect::<Vec<_>>(), &mut reserved)?;
     drop(reserved);
     let mut listen = listen.into_iter();
     let tor = PathBuf::from(&options.tor);
+    let random = random::state(since_epoch(), interval);
     for own in &authorities {
         let folder = root.join(&own.nickname);
+        write(&folder.join("data").join(random::FILE), &random)?;
         write(&folder.join("torrc"), &torrc::authority(&folder, &authorities, interval, own, listen.next()))?;
         processes.spawn_tor(&tor, &folder)?;
     }
@@ -97,14 +102,14 @@ fn launch_once(options: &PrivateTorNetworkBuilder) -> Result<PrivateTorNetwork, 
 /// Takes over the listeners of the relays' addresses, if bytes are to take that long to them; returns where the relays
 /// themselves are to listen.
 fn delayed(
-    one_way: Duration,
+    options: &PrivateTorNetworkBuilder,
     addresses: &[SocketAddr],
     reserved: &mut Vec<TcpListener>,
 ) -> Result<(Option<DelayedLinks>, Vec<u16>), StartError> {
-    if one_way.is_zero() {
+    if options.link_delay.is_zero() {
         return Ok((None, Vec::new()));
     }
-    let (ports, own) = free_ports(addresses.len())?;
+    let (ports, own) = free_ports(options.address, addresses.len())?;
     let (begins, rest) = std::mem::take(reserved)
         .into_iter()
         .partition::<Vec<_>, _>(|listener| listener.local_addr().is_ok_and(|address| addresses.contains(&address)));
@@ -113,10 +118,10 @@ fn delayed(
     let links = addresses
         .iter()
         .zip(&ports)
-        .map(|(address, port)| Some((begin(address)?.try_clone().ok()?, *port)))
+        .map(|(address, port)| Some((begin(address)?.try_clone().ok()?, (options.address, *port).into())))
         .collect::<Option<Vec<_>>>()
         .ok_or(StartError::PortsTaken)?;
-    let links = DelayedLinks::serve(links, one_way)
+    let links = DelayedLinks::serve(links, options.link_delay)
         .map_err(|e| StartError::Failed { program: "a delayed link".into(), problem: e.to_string() })?;
     drop(own);
     Ok((Some(links), ports))
@@ -320,8 +325,8 @@ fn run(program: &OsStr, arguments: &[&OsStr], input: &str) -> Result<String, Sta
 }
 
 /// Finds free ports, and keeps them until the listeners are dropped.
-fn free_ports(count: usize) -> Result<(Vec<u16>, Vec<TcpListener>), StartError> {
-    let reserved: Vec<_> = std::iter::repeat_with(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+fn free_ports(address: Ipv4Addr, count: usize) -> Result<(Vec<u16>, Vec<TcpListener>), StartError> {
+    let reserved: Vec<_> = std::iter::repeat_with(|| TcpListener::bind((address, 0)))
         .take(count)
         .collect::<Result<_, _>>()
         .map_err(|_| StartError::PortsTaken)?;

@@ -3,7 +3,7 @@
 //! A relay advertises a port of ours and listens on another; what comes to ours is carried there, later. So every hop of a
 //! circuit takes that long in each direction, as Tor's windows see it too.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-/// A link: where it begins, and the port of this machine where it ends.
-pub(super) type Link = (TcpListener, u16);
+/// A link: where it begins, and where it ends.
+pub(super) type Link = (TcpListener, SocketAddr);
 
 /// Links that are served on a thread of their own, until dropped.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ async fn accept((listener, to): Link, one_way: Duration) {
             continue;
         };
         tokio::spawn(async move {
-            let far = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, to))).await?;
+            let far = TcpStream::connect(to).await?;
             near.set_nodelay(true)?;
             far.set_nodelay(true)?;
             let (near_read, near_write) = near.into_split();
@@ -106,13 +106,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
+    use std::net::Ipv4Addr;
 
     use super::*;
 
     #[test]
     fn bytes_arrive_whole_and_late_in_both_directions() {
         let [begin, end] = std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-        let (address, to) = (begin.local_addr().unwrap(), end.local_addr().unwrap().port());
+        let (address, to) = (begin.local_addr().unwrap(), end.local_addr().unwrap());
         let one_way = Duration::from_millis(100);
         let links = DelayedLinks::serve(vec![(begin, to)], one_way).unwrap();
         let echo = std::thread::spawn(move || {

@@ -35,7 +35,7 @@ pub(super) fn authority(
         or_port = or_port(*or_address, listen),
         period = interval.time_period().as_secs() / 60,
         common = common(directory, authorities, interval),
-        relay = RELAY,
+        relay = format_args!("Address {}\n{RELAY}", or_address.ip()),
     )
 }
 
@@ -68,7 +68,7 @@ pub(super) fn relay(
          ExitPolicy accept *:*\n",
         or_port = or_port(or_address, listen),
         common = common(directory, authorities, interval),
-        relay = RELAY,
+        relay = format_args!("Address {}\n{RELAY}", or_address.ip()),
     )
 }
 
@@ -82,7 +82,7 @@ fn or_port(advertised: SocketAddr, listen: Option<u16>) -> String {
     }
 }
 
-/// The configuration of a client; it chooses its own SOCKS port.
+/// The configuration of a client; it chooses its own SOCKS port, and is controlled through a socket in its directory.
 ///
 /// For the ports of `LongLivedPorts`, IRC's among them, C tor meets at relays with the flag Stable only. A young network may
 /// have a single one; when that is the client's guard too, no circuit to it can be built, and the client tries for ever.
@@ -91,12 +91,15 @@ pub(super) fn client(directory: &Path, authorities: &[Authority], interval: Voti
         "{common}\
          ClientOnly 1\n\
          LongLivedPorts 1\n\
-         SocksPort 127.0.0.1:auto ExtendedErrors\n",
+         SocksPort 127.0.0.1:auto ExtendedErrors\n\
+         ControlSocket {directory}/{CONTROL}\n",
+        directory = directory.display(),
         common = common(directory, authorities, interval),
     )
 }
 
-fn common(directory: &Path, authorities: &[Authority], interval: VotingInterval) -> String {
+/// What all processes of a network have alike.
+pub(super) fn common(directory: &Path, authorities: &[Authority], interval: VotingInterval) -> String {
     let directory = directory.display();
     let mut text = format!(
         "DataDirectory {directory}/data\n\
@@ -116,6 +119,9 @@ fn common(directory: &Path, authorities: &[Authority], interval: VotingInterval)
     }
     text
 }
+
+/// The socket by which a client is controlled, in its directory, which nobody else can enter.
+pub(super) const CONTROL: &str = "control";
 
 /// The file for [`bandwidths`], beside the folders of the processes.
 pub(super) const BANDWIDTHS: &str = "bandwidths";
@@ -144,6 +150,5 @@ Schedulers Vanilla
 ";
 
 const RELAY: &str = "\
-Address 127.0.0.1
 SocksPort 0
 ";

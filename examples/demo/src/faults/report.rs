@@ -1,0 +1,145 @@
+//! What the suite found, as Markdown for people and JSON for programs.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::attempt::{Attempt, Kind};
+use super::load::SETTLED;
+use crate::percentile;
+
+/// What one case came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseReport {
+    /// How many nodes.
+    pub nodes: usize,
+    /// What went wrong.
+    pub case: &'static str,
+    /// The time period that it began in.
+    pub period: u64,
+    /// How long after its fault the takeover was complete, by round, in seconds; none where the nodes never said so.
+    pub takeovers: Vec<Option<f64>>,
+    /// How many clients each node accepted.
+    pub accepted: Vec<usize>,
+    /// Every connect.
+    pub attempts: Vec<Attempt>,
+    /// The connects that were excused for taking long: which of `attempts`.
+    pub excused: Vec<usize>,
+    /// The rules that were broken.
+    pub broken: Vec<String>,
+}
+
+/// What the suite came to.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Every case, in order.
+    pub cases: Vec<CaseReport>,
+    /// The rules for the suite as a whole that were broken.
+    pub broken: Vec<String>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// How many time periods it saw.
+    pub periods: usize,
+}
+
+impl Report {
+    /// How many rules were broken.
+    pub fn broken(&self) -> usize {
+        self.broken.len() + self.cases.iter().map(|case| case.broken.len()).sum::<usize>()
+    }
+
+    /// Tables and lists.
+    pub fn markdown(&self) -> String {
+        let mut text = String::from(HEAD);
+        for case in &self.cases {
+            for kind in Kind::ALL {
+                let _ = writeln!(text, "{}", row(case, kind));
+            }
+        }
+        let _ = writeln!(
+            text,
+            "\n{} connects in {:.0} minutes, over {} time periods.",
+            self.cases.iter().map(|case| case.attempts.len()).sum::<usize>(),
+            self.seconds / 60.0,
+            self.periods
+        );
+        text.push_str("\n### Connects of stock clients whose introduction was lost with a silent node\n\n");
+        let excused: Vec<_> =
+            self.cases.iter().flat_map(|case| case.excused.iter().map(move |index| (case, *index))).collect();
+        if excused.is_empty() {
+            text.push_str("None.\n");
+        }
+        for (case, index) in excused {
+            let Some(attempt) = case.attempts.get(index) else { continue };
+            let _ = writeln!(
+                text,
+                "- {} nodes, {}: {} begun {:.1} s after the fault, took {:.1} s",
+                case.nodes,
+                case.case,
+                attempt.kind.title(),
+                attempt.begun.as_secs_f64(),
+                attempt.took.as_secs_f64()
+            );
+        }
+        text.push_str("\n### Rules that were broken\n\n");
+        if self.broken() == 0 {
+            text.push_str("None.\n");
+        }
+        for broken in &self.broken {
+            let _ = writeln!(text, "- {broken}");
+        }
+        for case in &self.cases {
+            for broken in &case.broken {
+                let _ = writeln!(text, "- {} nodes, {}: {broken}", case.nodes, case.case);
+            }
+        }
+        text
+    }
+}
+
+fn row(case: &CaseReport, kind: Kind) -> String {
+    let of_kind: Vec<_> = case.attempts.iter().filter(|attempt| attempt.kind == kind).collect();
+    let failed = of_kind.iter().filter(|attempt| attempt.error.is_some()).count();
+    let times = |late: bool| -> String {
+        let served = of_kind.iter().filter(|attempt| attempt.error.is_none() && (attempt.begun >= SETTLED) == late);
+        let took: Vec<_> = served.map(|attempt| attempt.took).collect();
+        if took.is_empty() {
+            return "-".into();
+        }
+        [50, 95, 100].map(|percent| format!("{:.2}", percentile(&took, percent).as_secs_f64())).join(" / ")
+    };
+    let excused =
+        case.excused.iter().filter(|index| case.attempts.get(**index).is_some_and(|a| a.kind == kind)).count();
+    let takeover = case
+        .takeovers
+        .iter()
+        .flatten()
+        .copied()
+        .fold(None, |worst: Option<f64>, end| Some(worst.map_or(end, |worst| worst.max(end))));
+    format!(
+        "| {} | {} | {} | {}/{} | {} | {} | {} | {} | {} |",
+        case.nodes,
+        case.case,
+        kind.title(),
+        of_kind.len() - failed,
+        of_kind.len(),
+        times(false),
+        times(true),
+        excused,
+        takeover.map_or_else(|| "-".into(), |end| format!("{end:.1}")),
+        case.accepted.iter().map(ToString::to_string).collect::<Vec<_>>().join("/"),
+    )
+}
+
+/// In seconds, rounded for people.
+pub(super) fn rounded(duration: Option<Duration>) -> Option<f64> {
+    duration.map(|duration| (duration.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+const HEAD: &str = "\
+Seconds, as p50 / p95 / worst; half of the clients are fresh, half have the descriptor cached.
+
+| nodes | case | client | served | begun < 10 s after the fault | begun later | lost with a silent node | takeover | by node |
+|---|---|---|---|---|---|---|---|---|
+";

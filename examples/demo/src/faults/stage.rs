@@ -1,0 +1,348 @@
+//! The service that things happen to: its nodes, how they stand, and what can be done to them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hcp_core::testing::PrivateTorNetwork;
+use rand::seq::IteratorRandom as _;
+
+use super::namespaces::{ADDRESS, Namespaces};
+use crate::node::Published;
+use crate::{Cluster, Launch, NodeProcess, Place, Result, Timeline};
+
+/// Starts a private network with time periods so short that a suite sees several.
+///
+/// # Errors
+/// When it does not start.
+pub async fn start_tor(inside: bool, timeline: Timeline) -> Result<PrivateTorNetwork> {
+    timeline.say("starting a private Tor network: 3 authorities, 5 relays, nothing leaves this machine");
+    let network = PrivateTorNetwork::builder().time_period(PERIOD);
+    let network = if inside { network.address(ADDRESS) } else { network };
+    Ok(network.on_event(move |event| timeline.say(format!("  {event}"))).start().await?)
+}
+
+/// The length of a time period.
+pub const PERIOD: Duration = Duration::from_secs(12 * 60);
+
+/// The number of the time period that clients are in (rend-spec-v3, section 2.2.1, with the testing network's offset).
+pub fn period_now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(PERIOD / 2).as_secs() / PERIOD.as_secs()
+}
+
+/// The nodes of a service.
+#[derive(Debug)]
+pub struct Stage {
+    /// The service on disk.
+    pub cluster: Cluster,
+    nodes: Vec<Option<NodeProcess>>,
+    /// Nodes that were not started as usual.
+    odd: Vec<bool>,
+    frozen: Vec<bool>,
+    cut: Vec<bool>,
+    namespaces: Option<Namespaces>,
+    patience: Duration,
+    /// Clients that nodes accepted which have ended since.
+    accepted: Vec<(Instant, usize)>,
+}
+
+impl Stage {
+    /// Makes a service; no node runs yet.
+    ///
+    /// # Errors
+    /// When the program refuses.
+    pub async fn make(
+        program: &Path,
+        folder: &Path,
+        tor: &PrivateTorNetwork,
+        nodes: usize,
+        namespaces: Option<Namespaces>,
+        patience: Duration,
+    ) -> Result<Self> {
+        let place = Place::PrivateTor(tor.description_file().to_owned());
+        let cluster = Cluster::create(program, folder, place, nodes, 200).await?;
+        Ok(Self {
+            cluster,
+            nodes: std::iter::repeat_with(|| None).take(nodes).collect(),
+            odd: vec![false; nodes],
+            frozen: vec![false; nodes],
+            cut: vec![false; nodes],
+            namespaces,
+            patience,
+            accepted: Vec::new(),
+        })
+    }
+
+    /// Ends all nodes; gives back the namespaces.
+    pub fn leave(mut self) -> Option<Namespaces> {
+        self.namespaces.take()
+    }
+
+    /// How many nodes there are.
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Brings everything back to how it should be; returns when all nodes say so.
+    ///
+    /// # Errors
+    /// When they do not in time; they run all the same.
+    pub async fn heal(&mut self) -> Result<()> {
+        for node in 0..self.size() {
+            self.undo(node).await?;
+            if self.odd[node] {
+                self.stop(node).await?;
+            }
+            if self.nodes[node].as_ref().is_none_or(|process| process.with(|state| state.ended)) {
+                self.start(node, Launch::default())?;
+            }
+        }
+        self.wait_healthy().await
+    }
+
+    /// Waits until all nodes run, see each other, and are listed.
+    ///
+    /// # Errors
+    /// When that takes too long, with what is missing.
+    pub async fn wait_healthy(&self) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let Some(problem) = self.problem() else { return Ok(()) };
+            if started.elapsed() > self.patience {
+                return Err(format!("not healthy within {:?}: {problem}", self.patience).into());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// What keeps the service from being healthy.
+    fn problem(&self) -> Option<String> {
+        for (index, node) in self.nodes.iter().enumerate() {
+            let name = index + 1;
+            let Some(process) = node else { return Some(format!("node {name} does not run")) };
+            let state = process.state();
+            if state.ended {
+                return Some(format!("node {name} has ended; see log.txt in its home"));
+            }
+            if state.ready.is_none() {
+                return Some(format!("node {name} is not ready"));
+            }
+            if state.peers.len() + 1 < self.size() {
+                return Some(format!("node {name} sees {} peers", state.peers.len()));
+            }
+        }
+        let latest = self.latest_descriptors();
+        if !latest.contains_key(&period_now()) {
+            return Some("no node has published for this time period".into());
+        }
+        let short = latest.into_iter().find(|(_, published)| published.listed.len() < self.size());
+        short.map(|(_, published)| format!("the last descriptor lists {} nodes", published.listed.len()))
+    }
+
+    /// What was published last for each period that counts: this one and any after it.
+    fn latest_descriptors(&self) -> BTreeMap<u64, Published> {
+        let mut latest: BTreeMap<u64, Published> = BTreeMap::new();
+        for process in self.nodes.iter().flatten() {
+            process.with(|state| {
+                for published in state.published_descriptors.iter().filter(|published| published.period >= period_now())
+                {
+                    let newest = latest.entry(published.period).or_insert_with(|| published.clone());
+                    if newest.at < published.at {
+                        *newest = published.clone();
+                    }
+                }
+            });
+        }
+        latest
+    }
+
+    /// Starts a node that does not run; one that is started in its own way is put right by [`Self::heal`].
+    ///
+    /// # Errors
+    /// When its process cannot be started.
+    pub fn start(&mut self, node: usize, mut launch: Launch) -> Result<()> {
+        self.forget(node);
+        self.odd[node] = launch.material != crate::Material::Given || !launch.variables.is_empty();
+        if let Some(namespaces) = &self.namespaces {
+            launch.wrapper = namespaces.wrapper(node)?;
+        }
+        // Hooks of builds for tests; others have none.
+        launch.variables.push(("HCP_FAULT".into(), "stdin".into()));
+        self.nodes[node] = Some(self.cluster.start_with(node, &launch)?);
+        Ok(())
+    }
+
+    /// Stops a node, if it runs, and starts it in another way.
+    ///
+    /// # Errors
+    /// When it does not stop or start.
+    pub async fn restart(&mut self, node: usize, launch: Launch) -> Result<()> {
+        self.stop(node).await?;
+        self.start(node, launch)
+    }
+
+    /// Kills a node.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn kill(&mut self, node: usize) -> Result<()> {
+        self.forget(node);
+        self.nodes[node].take().ok_or("the node does not run")?.kill().await
+    }
+
+    /// Asks a node to end, and waits for that.
+    ///
+    /// # Errors
+    /// When it does not end in time, or says that something went wrong.
+    pub async fn stop(&mut self, node: usize) -> Result<()> {
+        self.forget(node);
+        match self.nodes[node].take() {
+            Some(process) => process.terminate(STOP).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Stops a node where it is.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn freeze(&mut self, node: usize) -> Result<()> {
+        self.frozen[node] = true;
+        self.process(node)?.freeze().await
+    }
+
+    /// Lets a frozen node go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn thaw(&mut self, node: usize) -> Result<()> {
+        self.frozen[node] = false;
+        self.process(node)?.thaw().await
+    }
+
+    /// Cuts the link of a node.
+    ///
+    /// # Errors
+    /// When the nodes have no namespaces.
+    pub async fn cut(&mut self, node: usize) -> Result<()> {
+        self.namespaces.as_ref().ok_or("links can be cut in namespaces only")?.cut(node).await?;
+        self.cut[node] = true;
+        Ok(())
+    }
+
+    /// Thaws a node and puts its link back.
+    ///
+    /// # Errors
+    /// When that is refused.
+    pub async fn undo(&mut self, node: usize) -> Result<()> {
+        self.mend(node).await?;
+        if std::mem::take(&mut self.frozen[node])
+            && let Some(process) = &self.nodes[node]
+        {
+            process.thaw().await?;
+        }
+        Ok(())
+    }
+
+    async fn mend(&mut self, node: usize) -> Result<()> {
+        if let (true, Some(namespaces)) = (std::mem::take(&mut self.cut[node]), &self.namespaces) {
+            namespaces.mend(node).await?;
+        }
+        Ok(())
+    }
+
+    /// Uses a hook of a node.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn tell(&mut self, node: usize, line: &str) -> Result<()> {
+        // What was done to it ends with it.
+        self.odd[node] = true;
+        self.nodes[node].as_mut().ok_or("the node does not run")?.tell(line).await
+    }
+
+    /// The process of a node.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn process(&self, node: usize) -> Result<&NodeProcess> {
+        self.nodes[node].as_ref().ok_or_else(|| "the node does not run".into())
+    }
+
+    /// A node at random, none of `not`.
+    pub fn any(&self, not: &[usize]) -> usize {
+        (0..self.size()).filter(|node| !not.contains(node)).choose(&mut rand::rng()).unwrap_or(0)
+    }
+
+    /// The node whose descriptor clients find.
+    pub fn publisher(&self) -> usize {
+        let last = |process: &NodeProcess| {
+            process.with(|state| {
+                state.published_descriptors.iter().map(|published| published.at).max().or(state.published)
+            })
+        };
+        let published = self.nodes.iter().enumerate().map(|(node, process)| (process.as_ref().and_then(last), node));
+        published.max().map_or(0, |(_, node)| node)
+    }
+
+    /// How long after `fault` everything had been done for the nodes `dead` that the others have to do; none while it has not.
+    pub fn takeover(&self, dead: &[usize], fault: Instant) -> Option<Duration> {
+        let mut end = fault;
+        let living =
+            || self.nodes.iter().enumerate().filter(|(node, _)| !dead.contains(node)).filter_map(|(_, p)| p.as_ref());
+        for member in dead.iter().map(|node| *node as u64) {
+            for process in living() {
+                let done = |takeover: &&crate::node::Takeover| takeover.member == member && takeover.at >= fault;
+                end = end.max(process.with(|state| state.takeovers.iter().find(done).map(|takeover| takeover.at))?);
+            }
+            for period in self.latest_descriptors().into_keys() {
+                let without = |published: &&Published| {
+                    published.period == period && published.at >= fault && !published.listed.contains(&member)
+                };
+                let first = |process: &NodeProcess| {
+                    process.with(|state| state.published_descriptors.iter().find(without).map(|published| published.at))
+                };
+                end = end.max(living().filter_map(first).min()?);
+            }
+        }
+        Some(end - fault)
+    }
+
+    /// Waits for the takeover, for as long as it may take and a little more.
+    pub async fn wait_takeover(&self, dead: &[usize], fault: Instant) -> Option<Duration> {
+        loop {
+            let end = self.takeover(dead, fault);
+            if end.is_some() || fault.elapsed() > 2 * super::judge::TAKEOVER {
+                return end;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Which nodes accepted clients since `since`, and when.
+    pub fn accepted(&self, since: Instant) -> Vec<(Instant, usize)> {
+        let mut accepted = self.accepted.clone();
+        for node in 0..self.size() {
+            accepted.extend(self.accepted_by(node));
+        }
+        accepted.retain(|(at, _)| *at >= since);
+        accepted
+    }
+
+    fn accepted_by(&self, node: usize) -> Vec<(Instant, usize)> {
+        let Some(process) = &self.nodes[node] else { return Vec::new() };
+        process.with(|state| state.accepted.iter().map(|at| (*at, node)).collect())
+    }
+
+    /// Keeps what a node has told that is about to end.
+    fn forget(&mut self, node: usize) {
+        self.odd[node] = false;
+        self.frozen[node] = false;
+        let accepted = self.accepted_by(node);
+        self.accepted.extend(accepted);
+    }
+}
+
+const STOP: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(100);
