@@ -1,12 +1,19 @@
-//! A service on disk: a home for each node, the shared key, the file that all nodes have alike.
+//! A service on disk: the owner's folder, a home for each node, what they gave each other.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use hcp_core::identity::OnionAddress;
+use hcp_core::testing::PrivateTorDescription;
 use tokio::process::Command;
 
 use crate::{NodeProcess, Result};
+
+/// For how long nodes can serve, in hours: longer than any test.
+const HOURS: &str = "6";
+/// Enough for that with the shortest time periods of a private network.
+const PERIODS: &str = "100";
 
 /// Where nodes listen.
 #[derive(Clone, Debug)]
@@ -57,26 +64,59 @@ impl Cluster {
     pub async fn create(program: &Path, folder: &Path, place: Place, nodes: usize, history: usize) -> Result<Self> {
         let passphrase = folder.join("passphrase");
         std::fs::write(&passphrase, format!("{:032x}\n", rand::random::<u128>()))?;
+        let period = match &place {
+            Place::Local(_) => None,
+            Place::PrivateTor(file) => Some(PrivateTorDescription::load(file)?.time_period_minutes().to_string()),
+        };
         let cluster =
             Self { program: program.to_owned(), folder: folder.to_owned(), place, address: String::new(), nodes };
-        let key = folder.join("service.key");
-        let shown =
-            cluster.run(&["new-service", "--out", &text(&key), "--passphrase-file", &text(&passphrase)]).await?;
+        let period: Vec<&str> = period.iter().flat_map(|minutes| ["--period-minutes", minutes.as_str()]).collect();
+        let sealed = text(&passphrase);
+        let keys = ["--passphrase-file", sealed.as_str()];
+        let owner = text(&folder.join("owner"));
+
+        let new = ["owner", "new", "--dir", &owner].iter().chain(&keys).chain(&period).copied().collect::<Vec<_>>();
+        let shown = cluster.run(&new).await?;
         let address = shown.split_whitespace().find(|word| word.ends_with(".onion"));
-        let address = address.ok_or("new-service printed no address")?.to_owned();
+        let address = address.ok_or("owner new printed no address")?.to_owned();
+        cluster.run(&[&["owner", "key", "--dir", &owner], &keys[..]].concat()).await?;
+
+        // In the order of their addresses, in which nodes tell of each other.
+        let mut members = Vec::new();
+        for i in 0..nodes {
+            let home = folder.join(format!("new{i}"));
+            let member = cluster.run(&[&["init", "--home", &text(&home)], &keys[..]].concat()).await?;
+            let block = member[member.find("[[member]]").ok_or("init printed no member")?..].to_owned();
+            let address = block.split('"').nth(1).ok_or("init printed no address")?.parse::<OnionAddress>()?;
+            members.push((address, block, home));
+        }
+        members.sort_by_key(|(address, ..)| *address);
         let mut shared = format!(
             "name = \"irc.hcp.example\"\nnetwork = \"HCP\"\nmotd = \"One address, {nodes} nodes.\"\nhistory = {history}\n\n"
         );
-        for i in 0..nodes {
-            let home = text(&cluster.home(i));
-            let member = cluster.run(&["init", "--home", &home, "--passphrase-file", &text(&passphrase)]).await?;
-            let block = member.find("[[member]]").ok_or("init printed no member")?;
-            shared.push_str(&member[block..]);
-            shared.push('\n');
-            // In this first version every node holds the key of the shared address.
-            std::fs::copy(&key, cluster.home(i).join("service.key"))?;
+        for (i, (_, block, home)) in members.iter().enumerate() {
+            shared.push_str(&format!("{block}name = \"node{}\"\n\n", i + 1));
+            std::fs::rename(home, cluster.home(i))?;
         }
-        std::fs::write(folder.join("cluster.toml"), shared)?;
+        let file = text(&folder.join("cluster.toml"));
+        std::fs::write(&file, shared)?;
+        cluster.run(&[&["owner", "manifest", "--dir", &owner], &keys[..], &[&file]].concat()).await?;
+
+        let mut requests = Vec::new();
+        for i in 0..nodes {
+            let (home, out) = (text(&cluster.home(i)), text(&folder.join(format!("node{}.request", i + 1))));
+            let request = ["request", "--home", &home, "--service", &address, "--periods", PERIODS, "--out", &out];
+            cluster.run(&[&request[..], &keys[..], &period[..]].concat()).await?;
+            requests.push(out);
+        }
+        let grants = folder.join("granted");
+        let grant = ["owner", "grant", "--dir", &owner, "--hours", HOURS, "--out", &text(&grants)];
+        let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
+        cluster.run(&[&grant[..], &keys[..], &requests[..]].concat()).await?;
+        for i in 0..nodes {
+            let (home, grant) = (text(&cluster.home(i)), text(&grants.join(format!("node{}.grant", i + 1))));
+            cluster.run(&[&["import-grant", "--home", &home], &keys[..], &[&grant]].concat()).await?;
+        }
         Ok(Self { address, ..cluster })
     }
 
@@ -116,7 +156,7 @@ impl Cluster {
         };
         command.envs(launch.variables.iter().map(|(name, value)| (name, value)));
         command.arg("serve").arg("--json").arg("--until-stdin-closes");
-        command.arg("--home").arg(self.home(node)).arg("--cluster").arg(self.folder.join("cluster.toml"));
+        command.arg("--home").arg(self.home(node));
         command.arg("--passphrase-file").arg(self.folder.join("passphrase"));
         match &self.place {
             Place::Local(folder) => command.arg("--network").arg(format!("local:{}", folder.display())),

@@ -10,7 +10,6 @@ use hcp_core::replica::{Member, NodeId};
 use serde::Deserialize;
 
 use crate::failure::Failure;
-use crate::server::ServerConfig;
 use crate::settings::{self, Settings};
 
 /// Nodes of one service: every node links with every other.
@@ -108,21 +107,6 @@ impl Cluster {
         let roles = file.member.into_iter().map(role).collect();
         Ok(Self { settings, members, roles, lowest_software })
     }
-
-    /// The server's configuration, for the service at `address`.
-    pub(crate) fn server(&self, address: &OnionAddress) -> ServerConfig {
-        let settings = &self.settings;
-        ServerConfig {
-            name: settings.name.clone(),
-            network: settings.network.clone(),
-            motd: settings.motd.lines().map(str::to_owned).collect(),
-            history: settings.history,
-            ctcp: settings.ctcp,
-            real_names: settings.real_names,
-            msgid_key: ServerConfig::derive_msgid_key(&address.to_string(), &settings.name),
-            max_clients: settings.max_clients,
-        }
-    }
 }
 
 fn publishes_by_default() -> bool {
@@ -150,7 +134,7 @@ mod tests {
     fn reads_a_complete_file_and_fills_in_defaults() {
         let text = format!("name = \"irc.example\"\nnetwork = \"HCP\"\nmotd = \"a\\nb\"\n{}{}", member(), member());
         let cluster = Cluster::parse(&text).expect("is valid");
-        let server = cluster.server(&Identity::generate().address());
+        let server = cluster.settings.server(&Identity::generate().address());
         assert_eq!((cluster.members.len(), server.history, server.motd.len()), (2, 200, 2));
         assert!(!server.ctcp && !server.real_names);
     }

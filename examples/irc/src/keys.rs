@@ -1,22 +1,20 @@
-//! The keys of a node and of the service: making them, opening them.
+//! The keys of a node: making them, opening them.
 
 use std::io::Write;
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use hcp_core::identity::keyfile::{KeyFile, Protection, StoredKey};
-use hcp_core::identity::{Identity, LogKey, Passphrase, ctor};
+use hcp_core::identity::{Identity, LogKey, Passphrase};
 use zeroize::Zeroizing;
 
-use crate::cli::{Init, KeyProtection, NewService};
+use crate::cli::{Init, KeyProtection};
 use crate::failure::Failure;
 
 /// The file of a node's address key in its home.
 pub(crate) const NODE_KEY: &str = "node.key";
 /// The file of a node's log key in its home.
 pub(crate) const LOG_KEY: &str = "log.key";
-/// The file of the service's key, unless the command line names another.
-pub(crate) const SERVICE_KEY: &str = "service.key";
 
 /// `hcp-irc init`.
 pub(crate) fn init(command: &Init) -> Result<(), Failure> {
@@ -36,21 +34,6 @@ pub(crate) fn init(command: &Init) -> Result<(), Failure> {
     save(&log_path, &log, &protection)?;
     let key = HEXLOWER.encode(&log.public_key());
     print(&format!("[[member]]\naddress = \"{}\"\nlog_key = \"{key}\"\n", node.address()))
-}
-
-/// `hcp-irc new-service`.
-pub(crate) fn new_service(command: &NewService) -> Result<(), Failure> {
-    let protection = protection(&command.keys)?;
-    let service = match &command.import {
-        Some(path) => {
-            let content = std::fs::read(path).map(Zeroizing::new);
-            let content = content.map_err(|error| Failure::file("read C tor's key file", path, &error))?;
-            ctor::decode_secret_key(&content).map_err(|error| Failure::file("import", path, &error))?
-        }
-        None => Identity::generate(),
-    };
-    save(&command.out, &service, &protection)?;
-    print(&format!("{}\n", service.address()))
 }
 
 /// Reads a key.

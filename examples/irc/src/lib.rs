@@ -20,7 +20,6 @@ mod report;
 mod serve;
 pub mod server;
 mod settings;
-mod shared_address;
 mod world;
 
 use std::io::Write;
@@ -37,7 +36,6 @@ pub async fn main(cli: Cli) -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let ended = match cli.command {
         cli::Command::Init(command) => keys::init(&command),
-        cli::Command::NewService(command) => keys::new_service(&command),
         cli::Command::Serve(command) => serve::serve(command).await,
         cli::Command::Request(command) => owner::request(&command),
         cli::Command::ImportGrant(command) => owner::import_grant(&command),

@@ -1,6 +1,9 @@
 //! What all nodes of a service have alike of the IRC server: part of the cluster file, and what a manifest carries.
 
+use hcp_core::identity::OnionAddress;
 use serde::{Deserialize, Serialize};
+
+use crate::server::ServerConfig;
 
 /// Messages that a channel keeps for those who join.
 const HISTORY: usize = 200;
@@ -56,6 +59,20 @@ impl Settings {
         let text = std::str::from_utf8(shared).map_err(|_| "it is not UTF-8".to_owned())?;
         let settings: Self = toml::from_str(text).map_err(|error| error.message().replace('\n', " "))?;
         settings.checked()
+    }
+
+    /// The server's configuration, for the service at `address`.
+    pub(crate) fn server(&self, address: &OnionAddress) -> ServerConfig {
+        ServerConfig {
+            name: self.name.clone(),
+            network: self.network.clone(),
+            motd: self.motd.lines().map(str::to_owned).collect(),
+            history: self.history,
+            ctcp: self.ctcp,
+            real_names: self.real_names,
+            msgid_key: ServerConfig::derive_msgid_key(&address.to_string(), &self.name),
+            max_clients: self.max_clients,
+        }
     }
 
     /// What a manifest carries.

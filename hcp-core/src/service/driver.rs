@@ -22,7 +22,8 @@ use crate::identity::OnionAddress;
 use crate::identity::manifest::Manifest;
 use crate::network::OnionPart;
 use crate::network::onion::{
-    DirectoryView, EstablishError, OnionBackend, Period, PeriodMaterial, Point, PointSecrets, RelayId, Tag, Upload, UploadReport,
+    DirectoryView, EstablishError, OnionBackend, Period, PeriodMaterial, Point, PointSecrets, RelayId, Tag, Upload,
+    UploadReport,
 };
 use crate::node::Node;
 use crate::owner::Holdings;
@@ -90,8 +91,7 @@ impl Driver {
     /// Takes in what the consensus says.
     fn look(&mut self, view: &DirectoryView) {
         self.handle(Input::View(view.clone()));
-        let gone: Vec<RelayId> =
-            self.machine.relays().filter(|relay| !self.part.backend.is_listed(*relay)).collect();
+        let gone: Vec<RelayId> = self.machine.relays().filter(|relay| !self.part.backend.is_listed(*relay)).collect();
         for relay in gone {
             self.handle(Input::RelayGone(relay));
         }
@@ -268,4 +268,3 @@ pub(super) fn roster_of(manifest: &Manifest) -> Option<Roster> {
 const MAX_AHEAD: usize = 31;
 /// The backend has deadlines of its own for each directory; this is for one that does not keep them.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(110);
-

@@ -31,7 +31,9 @@ pub(super) async fn keep(
         let before = Arc::clone(&held.borrow());
         match tokio::task::spawn_blocking(move || before.reopen(unix_now())).await {
             Ok(Ok(now)) => drop(held.send_replace(Arc::new(now))),
-            Ok(Err(error)) => tracing::error!(%error, "the owner's grants cannot be read; those read before still count"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the owner's grants cannot be read; those read before still count")
+            }
             // The runtime is shutting down.
             Err(_) => return,
         }

@@ -37,7 +37,11 @@ struct Current {
 }
 
 impl Links {
-    pub(super) fn new(service: OnionAddress, events: mpsc::Sender<Event>, roster: watch::Receiver<Roster>) -> Arc<Self> {
+    pub(super) fn new(
+        service: OnionAddress,
+        events: mpsc::Sender<Event>,
+        roster: watch::Receiver<Roster>,
+    ) -> Arc<Self> {
         Arc::new(Self { service, events, roster, current: Mutex::default() })
     }
 

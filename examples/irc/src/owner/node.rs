@@ -66,8 +66,13 @@ pub(crate) fn import_grant(command: &ImportGrant) -> Result<(), Failure> {
     print(&text)
 }
 
+/// What the node in `home` holds now.
+pub(crate) fn open_holdings(home: &Path, protection: &Protection) -> Result<Holdings, Failure> {
+    open(home, protection, now())
+}
+
 /// What the node in `home` holds.
-pub(crate) fn open(home: &Path, protection: &Protection, now: u64) -> Result<Holdings, Failure> {
+fn open(home: &Path, protection: &Protection, now: u64) -> Result<Holdings, Failure> {
     let node: Identity = keys::load(&home.join(keys::NODE_KEY), "node's key (does `init` come first?)", protection)?;
     let seed = keys::load(&home.join(SEED), "node's seed (does `request` come first?)", protection)?;
     let recipient = Recipient::new(service_of(home, None)?, node.address(), seed);

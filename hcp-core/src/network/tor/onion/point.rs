@@ -52,10 +52,8 @@ async fn within_deadline(
 ) -> Result<Point, EstablishError> {
     let place = Arc::clone(&service.points).try_acquire_owned().map_err(|_| EstablishError::Failed)?;
     let netdir = service.directory.netdir(Timeliness::Timely).map_err(|_| EstablishError::Failed)?;
-    let log = service
-        .logs
-        .open(secrets.id(), seen, introductions_in_a_life(netdir.params()))
-        .ok_or(EstablishError::Spent)?;
+    let log =
+        service.logs.open(secrets.id(), seen, introductions_in_a_life(netdir.params())).ok_or(EstablishError::Spent)?;
     let target = view::relay(&netdir, relay).ok_or(EstablishError::NotListed)?;
     let limits_rate = target.protovers().supports_named_subver(HSINTRO_RATELIM);
     let tunnel = service.pool().get_or_launch_svc_intro(&netdir, target).await.map_err(|error| failed(&error))?;
@@ -81,10 +79,7 @@ async fn within_deadline(
     }
     // From here on, introductions may come; whoever gives up closes the circuit.
     let up = Up { tunnel: Arc::new(tunnel), open, _place: place };
-    up.tunnel
-        .start_conversation(Some(request), handler, TargetHop::LastHop)
-        .await
-        .map_err(|error| failed(&error))?;
+    up.tunnel.start_conversation(Some(request), handler, TargetHop::LastHop).await.map_err(|error| failed(&error))?;
     answered.await.map_err(|_| EstablishError::Failed)?;
 
     let (closed, watched) = watch::channel(false);
@@ -117,8 +112,7 @@ async fn request(
     }
     let binding = tunnel.binding_key(TargetHop::LastHop).await.map_err(|error| failed(&error))?;
     let binding = binding.ok_or(EstablishError::Failed)?;
-    let body =
-        details.sign_and_encode(keys.session_id.as_ref(), binding.hs_mac()).map_err(|error| failed(&error))?;
+    let body = details.sign_and_encode(keys.session_id.as_ref(), binding.hs_mac()).map_err(|error| failed(&error))?;
     Ok(AnyRelayMsg::Unrecognized(Unrecognized::new(RelayCmd::ESTABLISH_INTRO, body)))
 }
 
@@ -288,7 +282,10 @@ mod tests {
         assert!(circuit.introduce(1));
         assert_eq!(circuit.marks.try_recv(), Ok(tag(&[1; 100])));
         assert!(!circuit.receive(IntroEstablished::new().into()), "twice");
-        assert!(!circuit.receive(AnyRelayMsg::Unrecognized(Unrecognized::new(RelayCmd::ESTABLISH_INTRO, vec![]))), "something else");
+        assert!(
+            !circuit.receive(AnyRelayMsg::Unrecognized(Unrecognized::new(RelayCmd::ESTABLISH_INTRO, vec![]))),
+            "something else"
+        );
     }
 
     #[test]
