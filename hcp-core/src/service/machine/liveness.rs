@@ -65,6 +65,8 @@ pub(super) struct Peer {
     pub(super) held: BTreeMap<PointId, Held>,
     /// How sure it is that its points do not answer.
     pub(super) doubt: f64,
+    /// A probe, this node's or a peer's, has arrived there in this run of it.
+    pub(super) reached: bool,
     pub(super) left_out: Option<Duration>,
     pub(super) told: Duration,
 }
@@ -94,6 +96,7 @@ impl Peer {
             redialled: now,
             held: BTreeMap::new(),
             doubt: 0.0,
+            reached: false,
             left_out: None,
             told: Duration::ZERO,
         }
@@ -133,6 +136,7 @@ impl Peer {
         self.acked = None;
         self.flapped = None;
         self.doubt = 0.0;
+        self.reached = false;
         self.left_out = None;
         if self.record().is_none_or(|record| record.incarnation == incarnation) {
             return false;

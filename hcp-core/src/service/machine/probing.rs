@@ -16,7 +16,7 @@ use rand::RngExt;
 use super::{Aim, Machine, Output, ProbeOutcome};
 use crate::identity::OnionAddress;
 use crate::service::gossip::{Message, Nonce};
-use crate::service::tuning::{DOUBT_AFTER, FAILED_PROBE, LEFT_OUT, MAX_DOUBT, MAX_LEFT_OUT, PROBE, PROBING};
+use crate::service::tuning::{DOUBT_AFTER, EAGER_PROBE, FAILED_PROBE, LEFT_OUT, MAX_DOUBT, MAX_LEFT_OUT, PROBE, PROBING};
 
 /// This node's own probes.
 #[derive(Debug, Default)]
@@ -45,10 +45,13 @@ impl Machine {
         if now < self.probing.next || self.stopping.is_some() || !self.gathered {
             return;
         }
-        self.probing.next = now + PROBE.mul_f64(self.rng.random_range(0.75..1.25));
         let listed = |peer: &super::Peer| {
             peer.is_alive() && peer.record().is_some_and(|record| !record.points.is_empty() && !record.stopping)
         };
+        // Who has just begun wants to know soon whether it is reached, and nobody can see to that alone.
+        let unknown = self.is_published() && self.peers.values().any(|peer| listed(peer) && !peer.reached);
+        let pause = if unknown { EAGER_PROBE } else { PROBE };
+        self.probing.next = now + pause.mul_f64(self.rng.random_range(0.75..1.25));
         let peers: Vec<_> = self.peers.iter().filter(|(_, peer)| listed(peer)).map(|(member, _)| *member).collect();
         let next = peers.iter().find(|member| Some(**member) > self.probing.last).or(peers.first()).copied();
         let Some(target) = next else { return };
@@ -72,6 +75,7 @@ impl Machine {
         self.missed_elsewhere(Some(at), pending.listed);
         if let Some(peer) = self.peers.get_mut(&at) {
             peer.doubt = 0.0;
+            peer.reached = true;
         }
         let linked: Vec<_> =
             self.peers.iter().filter(|(_, peer)| peer.is_linked()).map(|(member, _)| *member).collect();
@@ -110,7 +114,7 @@ impl Machine {
         let now = self.now;
         let Some(teller) = self.peers.get_mut(&by) else { return };
         // No more often than it may probe, so that a flood is nothing.
-        if now.saturating_sub(teller.told) < PROBE / 3 {
+        if now.saturating_sub(teller.told) < EAGER_PROBE / 2 {
             return;
         }
         teller.told = now;
@@ -120,6 +124,7 @@ impl Machine {
             && let Some(peer) = self.peers.get_mut(&member)
         {
             peer.doubt = 0.0;
+            peer.reached = true;
         }
     }
 
