@@ -16,7 +16,9 @@ use rand::RngExt;
 use super::{Aim, Machine, Output, ProbeOutcome};
 use crate::identity::OnionAddress;
 use crate::service::gossip::{Message, Nonce};
-use crate::service::tuning::{DOUBT_AFTER, EAGER_PROBE, FAILED_PROBE, LEFT_OUT, MAX_DOUBT, MAX_LEFT_OUT, PROBE, PROBING};
+use crate::service::tuning::{
+    DOUBT_AFTER, EAGER_PROBE, FAILED_PROBE, LEFT_OUT, MAX_DOUBT, MAX_LEFT_OUT, PROBE, PROBING,
+};
 
 /// This node's own probes.
 #[derive(Debug, Default)]

@@ -126,11 +126,19 @@ impl Network for DialOnly {
         self.tor.dial(address, port)
     }
 
-    fn dial_isolated(&self, address: OnionAddress, port: u16) -> BoxFuture<'_, std::result::Result<BoxedTransport, DialError>> {
+    fn dial_isolated(
+        &self,
+        address: OnionAddress,
+        port: u16,
+    ) -> BoxFuture<'_, std::result::Result<BoxedTransport, DialError>> {
         self.tor.dial_isolated(address, port)
     }
 
-    fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, std::result::Result<Listener, ListenError>> {
+    fn listen<'a>(
+        &'a self,
+        identity: &'a Identity,
+        ports: &'a [u16],
+    ) -> BoxFuture<'a, std::result::Result<Listener, ListenError>> {
         self.own.listen(identity, ports)
     }
 }
