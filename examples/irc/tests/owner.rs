@@ -126,6 +126,7 @@ fn an_owner_grants_renews_revokes_and_withdraws() {
     for node in NODES {
         let imported = stage.import(node);
         assert!(imported.starts_with("Imported.") && imported.contains("speaks for the service 2"), "{imported}");
+        assert!(imported.contains("Manifest 1: irc.test on 3 nodes"), "{imported}");
         assert_eq!(stage.serial(node), Some(1));
         assert!(stage.import(node).contains("holds the grant already"));
         let holdings = stage.holdings(node);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use hcp_core::identity::keyfile::Protection;
+use hcp_core::identity::manifest::Manifest;
 use hcp_core::identity::{Identity, OnionAddress, ReplicaSeed};
 use hcp_core::owner::{Holdings, Import, Recipient};
 
@@ -11,6 +12,7 @@ use super::folder::{read_grant, write};
 use super::time::{left_if, now};
 use crate::failure::Failure;
 use crate::keys::{self, print};
+use crate::settings::Settings;
 
 /// The file of a node's seed in its home.
 pub(crate) const SEED: &str = "replica.key";
@@ -57,6 +59,13 @@ pub(crate) fn import_grant(command: &ImportGrant) -> Result<(), Failure> {
         Import::Held => "This node holds the grant already.\n".to_owned(),
         _ => "Imported.\n".to_owned(),
     };
+    if let Some(contents) = holdings.manifest().map(Manifest::contents) {
+        let settings = Settings::from_shared(contents.shared_configuration());
+        let settings =
+            settings.map_err(|error| Failure::new(format!("cannot use the manifest's settings: {error}")))?;
+        let (version, members) = (contents.version(), contents.members().len());
+        text.push_str(&format!("  Manifest {version}: {} on {members} nodes\n", settings.name));
+    }
     let left = holdings.left(now);
     text.push_str(&format!("  It speaks for the service {}\n", left_if(left.speaks_until, now)));
     text.push_str(&format!("  It publishes the descriptor {}\n", left_if(left.publishes_until, now)));

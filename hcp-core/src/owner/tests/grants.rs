@@ -116,10 +116,10 @@ async fn a_grant_is_for_one_node_one_service_and_its_time() {
 
 #[tokio::test]
 async fn what_an_owner_must_not_sign_is_refused_when_it_has() {
-    let mut service = Service::new(3);
+    let service = Service::new(3);
     let other = Service::of_seed(5, 3);
     let requests = service.requests(1);
-    let mut make = async |node: usize| {
+    let make = async |node: usize| {
         let mut book = service.book.clone();
         let Service { signer, key, certificate, revisions, manifest, .. } = &service;
         let owner = Owner { signer, key, certificate, revisions, manifest };

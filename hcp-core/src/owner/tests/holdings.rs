@@ -89,7 +89,7 @@ async fn at_any_time_a_warden_has_handed_out_what_a_node_needs_and_not_much_more
     let own: Vec<_> = steps.iter().filter(|(_, whose, _)| *whose == service.nodes[0].address()).collect();
     let mut now = NOW;
     while now < NOW + 7 * DAY {
-        let due = own.iter().filter(|(hand_out, ..)| *hand_out <= now).last().expect("the first at once");
+        let due = own.iter().rfind(|(hand_out, ..)| *hand_out <= now).expect("the first at once");
         holdings.import(&due.2, now).expect("taken or held");
         let (credentials, left) = (holdings.credentials(now), holdings.left(now));
         assert!(credentials.is_some() && left.publishes_until.is_some(), "{} h", (now - NOW) / HOUR);
