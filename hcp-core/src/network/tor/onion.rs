@@ -105,8 +105,7 @@ impl OnionService {
         if options.introduction_rate.is_some_and(|rate| rate.per_second == 0 || rate.burst < rate.per_second) {
             return Err(ListenError::Launch("the rate of introductions makes no sense".into()));
         }
-        let directory: Arc<dyn NetDirProvider> =
-            network.client.dirmgr().map_err(|e| ListenError::Launch(e.into()))?;
+        let directory: Arc<dyn NetDirProvider> = network.client.dirmgr().map_err(|e| ListenError::Launch(e.into()))?;
         let pool = network.client.hs_circ_pool().map_err(|e| ListenError::Launch(e.into()))?;
 
         let (incoming, accepted) = mpsc::channel(ACCEPT_QUEUE);

@@ -33,7 +33,11 @@ pub(crate) enum CertificateError {
 }
 
 /// Fails for material that this service's descriptors cannot be signed with at `now`, in Unix seconds.
-pub(crate) fn check_material(service: OnionAddress, material: &PeriodMaterial, now: u64) -> Result<(), CertificateError> {
+pub(crate) fn check_material(
+    service: OnionAddress,
+    material: &PeriodMaterial,
+    now: u64,
+) -> Result<(), CertificateError> {
     let identity = HsIdKey::try_from(HsId::from(*service.public_key())).map_err(|_| CertificateError::Different)?;
     Signer::new(&identity, material, UNIX_EPOCH + Duration::from_secs(now)).map(|_| ())
 }
@@ -47,10 +51,13 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    pub(super) fn new(identity: &HsIdKey, material: &PeriodMaterial, now: SystemTime) -> Result<Self, CertificateError> {
+    pub(super) fn new(
+        identity: &HsIdKey,
+        material: &PeriodMaterial,
+        now: SystemTime,
+    ) -> Result<Self, CertificateError> {
         let period = view::arti_period(material.period).ok_or(CertificateError::Period)?;
-        let (blinded, subcredential) =
-            identity.compute_blinded_key(period).map_err(|_| CertificateError::Different)?;
+        let (blinded, subcredential) = identity.compute_blinded_key(period).map_err(|_| CertificateError::Different)?;
         let key = ed25519::Keypair::from_bytes(&material.signing_seed);
         let certificate = rebuild(&material.certificate, blinded.as_ref(), &key.verifying_key())?;
         if expiration(&material.certificate).is_none_or(|expiration| expiration <= now) {

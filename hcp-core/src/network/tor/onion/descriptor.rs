@@ -234,9 +234,9 @@ mod tests {
         all.push(PointDescription { relay: RelayId([0xff; 32]), ..point(4) });
         all.push(PointDescription { id: PointId([2; 32]), ..point(5) });
         assert!(ed25519::PublicKey::from_bytes(&[2; 32]).is_err(), "2 is not on the curve");
-        let twisted = (2_u8..).map(|n| [n; 32]).find(|key| {
-            convert_curve25519_to_ed25519_public(&curve25519::PublicKey::from(*key), 0).is_none()
-        });
+        let twisted = (2_u8..)
+            .map(|n| [n; 32])
+            .find(|key| convert_curve25519_to_ed25519_public(&curve25519::PublicKey::from(*key), 0).is_none());
         all.push(PointDescription { ntor: twisted.unwrap(), ..point(6) });
         let listed = list(&all, reach);
         assert_eq!(listed.len(), 3);

@@ -12,8 +12,8 @@ use tor_cell::relaycell::msg::{AnyRelayMsg, Introduce2, Unrecognized};
 use tor_cell::relaycell::{RelayCmd, RelayMsg as _};
 use tor_circmgr::ServiceOnionServiceIntroTunnel;
 use tor_linkspec::CircTarget as _;
+use tor_netdir::Timeliness;
 use tor_netdir::params::NetParameters;
-use tor_netdir::{NetDirProvider as _, Timeliness};
 use tor_proto::{MetaCellDisposition, MsgHandler, TargetHop};
 use tor_protover::named::HSINTRO_RATELIM;
 use tracing::debug;
@@ -52,10 +52,8 @@ async fn within_deadline(
 ) -> Result<Point, EstablishError> {
     let place = Arc::clone(&service.points).try_acquire_owned().map_err(|_| EstablishError::Failed)?;
     let netdir = service.directory.netdir(Timeliness::Timely).map_err(|_| EstablishError::Failed)?;
-    let log = service
-        .logs
-        .open(secrets.id(), seen, introductions_in_a_life(netdir.params()))
-        .ok_or(EstablishError::Spent)?;
+    let log =
+        service.logs.open(secrets.id(), seen, introductions_in_a_life(netdir.params())).ok_or(EstablishError::Spent)?;
     let target = view::relay(&netdir, relay).ok_or(EstablishError::NotListed)?;
     let limits_rate = target.protovers().supports_named_subver(HSINTRO_RATELIM);
     let tunnel = service.pool().get_or_launch_svc_intro(&netdir, target).await.map_err(|error| failed(&error))?;
@@ -81,10 +79,7 @@ async fn within_deadline(
     }
     // From here on, introductions may come; whoever gives up closes the circuit.
     let up = Up { tunnel: Arc::new(tunnel), open, _place: place };
-    up.tunnel
-        .start_conversation(Some(request), handler, TargetHop::LastHop)
-        .await
-        .map_err(|error| failed(&error))?;
+    up.tunnel.start_conversation(Some(request), handler, TargetHop::LastHop).await.map_err(|error| failed(&error))?;
     answered.await.map_err(|_| EstablishError::Failed)?;
 
     let (closed, watched) = watch::channel(false);
@@ -117,8 +112,7 @@ async fn request(
     }
     let binding = tunnel.binding_key(TargetHop::LastHop).await.map_err(|error| failed(&error))?;
     let binding = binding.ok_or(EstablishError::Failed)?;
-    let body =
-        details.sign_and_encode(keys.session_id.as_ref(), binding.hs_mac()).map_err(|error| failed(&error))?;
+    let body = details.sign_and_encode(keys.session_id.as_ref(), binding.hs_mac()).map_err(|error| failed(&error))?;
     Ok(AnyRelayMsg::Unrecognized(Unrecognized::new(RelayCmd::ESTABLISH_INTRO, body)))
 }
 
@@ -228,7 +222,7 @@ const MAX_INTRODUCTIONS: usize = 32_768;
 
 #[cfg(test)]
 mod tests {
-    use tor_cell::relaycell::msg::{Body as _, IntroEstablished};
+    use tor_cell::relaycell::msg::{Body, IntroEstablished};
 
     use super::super::replay::Logs;
     use super::*;
@@ -274,7 +268,8 @@ mod tests {
             cell.extend([1; 32]);
             cell.push(0);
             cell.extend([content; 100]);
-            let cell = Introduce2::decode_from_reader(&mut tor_bytes::Reader::from_slice(&cell)).unwrap();
+            let mut reader = tor_bytes::Reader::from_slice(&cell);
+            let cell = <Introduce2 as Body>::decode_from_reader(&mut reader).unwrap();
             self.receive(cell.into())
         }
     }
@@ -288,7 +283,10 @@ mod tests {
         assert!(circuit.introduce(1));
         assert_eq!(circuit.marks.try_recv(), Ok(tag(&[1; 100])));
         assert!(!circuit.receive(IntroEstablished::new().into()), "twice");
-        assert!(!circuit.receive(AnyRelayMsg::Unrecognized(Unrecognized::new(RelayCmd::ESTABLISH_INTRO, vec![]))), "something else");
+        assert!(
+            !circuit.receive(AnyRelayMsg::Unrecognized(Unrecognized::new(RelayCmd::ESTABLISH_INTRO, vec![]))),
+            "something else"
+        );
     }
 
     #[test]

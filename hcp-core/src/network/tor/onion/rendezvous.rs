@@ -124,9 +124,7 @@ impl Context {
         let relay = tunnel.last_hop()?;
         // What Arti negotiates only with a feature that is off here: congestion control, and with it counter Galois onions.
         let negotiated = Protocols::new();
-        tunnel
-            .extend_virtual(RelayProtocol::HsV3, HandshakeRole::Responder, keys, params, &negotiated)
-            .await?;
+        tunnel.extend_virtual(RelayProtocol::HsV3, HandshakeRole::Responder, keys, params, &negotiated).await?;
         let client = tunnel.last_hop()?;
         let streams = tunnel.allow_stream_requests(&[RelayCmd::BEGIN], client, Filter).await?.boxed();
         tunnel.send_raw_msg(Rendezvous1::new(place.cookie, reply).into(), relay).await?;
@@ -190,22 +188,15 @@ pub(super) fn open(
     encrypted: &[u8],
 ) -> Result<Opened, OpenError> {
     let Keys { ntor, session_id_public, .. } = keys;
-    let (keys, reply, payload) = hs_ntor::server_receive_intro(
-        &mut rand::rng(),
-        ntor,
-        session_id_public,
-        subcredentials,
-        header,
-        encrypted,
-    )
-    .map_err(|_| OpenError::Handshake)?;
+    let (keys, reply, payload) =
+        hs_ntor::server_receive_intro(&mut rand::rng(), ntor, session_id_public, subcredentials, header, encrypted)
+            .map_err(|_| OpenError::Handshake)?;
     Ok(Opened { keys, reply, place: place(&payload)? })
 }
 
 /// Reads what was encrypted; padding follows it.
 pub(super) fn place(payload: &[u8]) -> Result<Place, OpenError> {
-    let payload: IntroduceHandshakePayload =
-        Reader::from_slice(payload).extract().map_err(|_| OpenError::Payload)?;
+    let payload: IntroduceHandshakePayload = Reader::from_slice(payload).extract().map_err(|_| OpenError::Payload)?;
     let onion_key = match payload.onion_key() {
         OnionKey::NtorOnionKey(key) => *key,
         _ => return Err(OpenError::OnionKey),

@@ -96,11 +96,8 @@ async fn nodes_share_an_address_and_one_takes_over_the_points_of_another() {
 async fn what_was_introduced_is_answered_once_also_by_a_successor() {
     let testnet = testnet().await;
     let identity = Identity::generate();
-    let (mut a, mut b, (client, _home)) = tokio::join!(
-        Node::launch("a", testnet, &identity),
-        Node::launch("b", testnet, &identity),
-        joined(testnet),
-    );
+    let (mut a, mut b, (client, _home)) =
+        tokio::join!(Node::launch("a", testnet, &identity), Node::launch("b", testnet, &identity), joined(testnet),);
     a.establish(1, &HashSet::new()).await;
     let (secrets, mut point) = a.points.remove(0);
 
@@ -137,8 +134,7 @@ async fn what_was_introduced_is_answered_once_also_by_a_successor() {
 async fn a_directory_refuses_what_is_not_newer_and_the_upload_says_so() {
     let testnet = testnet().await;
     let identity = Identity::generate();
-    let (mut a, mut b) =
-        tokio::join!(Node::launch("a", testnet, &identity), Node::launch("b", testnet, &identity));
+    let (mut a, mut b) = tokio::join!(Node::launch("a", testnet, &identity), Node::launch("b", testnet, &identity));
     a.establish(1, &HashSet::new()).await;
     b.establish(1, &HashSet::new()).await;
     // A's clock is half a minute ahead.
@@ -196,14 +192,18 @@ async fn a_service_ends_with_its_listener_or_its_backend_and_leaves_nothing() {
     node.establish(1, &HashSet::new()).await;
     let (secrets, mut point) = node.points.remove(0);
     let relay = point.description.relay;
-    let unknown = node.service.establish(RelayId([1; 32]), PointSecrets::from_bytes(&[3; 64]), vec![], Box::new(|| true)).await;
+    let unknown =
+        node.service.establish(RelayId([1; 32]), PointSecrets::from_bytes(&[3; 64]), vec![], Box::new(|| true)).await;
     assert!(matches!(unknown, Err(EstablishError::NotListed)));
     assert!(node.service.is_listed(relay) && !node.service.is_listed(RelayId([1; 32])));
 
     // The listener goes.
     node.echo.shutdown().await;
     within(10, point.closed.wait_for(|closed| *closed)).await.unwrap();
-    assert!(matches!(node.service.establish(relay, secrets, vec![], Box::new(|| true)).await, Err(EstablishError::Failed)));
+    assert!(matches!(
+        node.service.establish(relay, secrets, vec![], Box::new(|| true)).await,
+        Err(EstablishError::Failed)
+    ));
     let (listener, second, _status) =
         OnionService::launch(&node.network, identity.address(), &[PORT], OnionOptions::default()).unwrap();
 
@@ -258,7 +258,8 @@ impl Node {
             secrets.fill_with(rand::random);
             let secrets = PointSecrets::from_bytes(&secrets);
             let start = Instant::now();
-            let point = within(60, self.service.establish(relay, secrets.clone(), vec![], Box::new(|| true))).await.unwrap();
+            let point =
+                within(60, self.service.establish(relay, secrets.clone(), vec![], Box::new(|| true))).await.unwrap();
             println!("a point took {:.2} s", start.elapsed().as_secs_f64());
             self.points.push((secrets, point));
         }
@@ -341,7 +342,7 @@ async fn introduce(client: &TorNetwork, relay: RelayId, introduction: Introduce1
 
     impl MsgHandler for Acknowledged {
         fn handle_msg(&mut self, message: AnyRelayMsg) -> tor_proto::Result<MetaCellDisposition> {
-            let taken = matches!(message, AnyRelayMsg::IntroduceAck(ack) if ack.is_success());
+            let taken = matches!(message, AnyRelayMsg::IntroduceAck(ack) if ack.success());
             let _ = self.0.take().unwrap().send(taken);
             Ok(MetaCellDisposition::ConversationFinished)
         }

@@ -10,7 +10,7 @@ use tor_dirclient::request::HsDescUploadRequest;
 use tor_dirclient::{Error as DirectoryError, RequestError};
 use tor_hscrypto::RevisionCounter;
 use tor_linkspec::{CircTarget as _, OwnedCircTarget};
-use tor_netdir::{NetDir, NetDirProvider as _, Timeliness};
+use tor_netdir::{NetDir, Timeliness};
 use tracing::{debug, warn};
 
 use super::certificate::Signer;
@@ -33,9 +33,8 @@ pub(super) async fn upload(service: &Arc<Shared>, upload: &Upload) -> UploadRepo
         }
     }
     let Some(publisher) = publisher else { return report };
-    let mut outcomes = stream::iter(tasks)
-        .map(|(directory, text)| publisher.send(directory, text))
-        .buffer_unordered(MAX_UPLOADS);
+    let mut outcomes =
+        stream::iter(tasks).map(|(directory, text)| publisher.send(directory, text)).buffer_unordered(MAX_UPLOADS);
     while let Some((directory, outcome)) = outcomes.next().await {
         match outcome {
             Outcome::Accepted => report.accepted.push(directory),

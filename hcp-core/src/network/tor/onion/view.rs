@@ -105,11 +105,7 @@ pub(super) fn arti_period(period: Period) -> Option<TimePeriod> {
 }
 
 pub(super) fn own_period(period: &TimePeriod) -> Period {
-    Period {
-        number: period.interval_num(),
-        length: period.length().as_minutes(),
-        offset: period.epoch_offset_in_sec(),
-    }
+    Period { number: period.interval_num(), length: period.length().as_minutes(), offset: period.epoch_offset_in_sec() }
 }
 
 /// How often the consensus is looked at when nothing says that it changed.
