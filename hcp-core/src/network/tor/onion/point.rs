@@ -12,8 +12,8 @@ use tor_cell::relaycell::msg::{AnyRelayMsg, Introduce2, Unrecognized};
 use tor_cell::relaycell::{RelayCmd, RelayMsg as _};
 use tor_circmgr::ServiceOnionServiceIntroTunnel;
 use tor_linkspec::CircTarget as _;
+use tor_netdir::Timeliness;
 use tor_netdir::params::NetParameters;
-use tor_netdir::{NetDirProvider as _, Timeliness};
 use tor_proto::{MetaCellDisposition, MsgHandler, TargetHop};
 use tor_protover::named::HSINTRO_RATELIM;
 use tracing::debug;
@@ -222,7 +222,7 @@ const MAX_INTRODUCTIONS: usize = 32_768;
 
 #[cfg(test)]
 mod tests {
-    use tor_cell::relaycell::msg::{Body as _, IntroEstablished};
+    use tor_cell::relaycell::msg::{Body, IntroEstablished};
 
     use super::super::replay::Logs;
     use super::*;
@@ -268,7 +268,8 @@ mod tests {
             cell.extend([1; 32]);
             cell.push(0);
             cell.extend([content; 100]);
-            let cell = Introduce2::decode_from_reader(&mut tor_bytes::Reader::from_slice(&cell)).unwrap();
+            let mut reader = tor_bytes::Reader::from_slice(&cell);
+            let cell = <Introduce2 as Body>::decode_from_reader(&mut reader).unwrap();
             self.receive(cell.into())
         }
     }

@@ -96,7 +96,7 @@ async fn nodes_share_an_address_and_one_takes_over_the_points_of_another() {
 async fn what_was_introduced_is_answered_once_also_by_a_successor() {
     let testnet = testnet().await;
     let identity = Identity::generate();
-    let (mut a, mut b, (client, _home)) =
+    let (mut a, b, (client, _home)) =
         tokio::join!(Node::launch("a", testnet, &identity), Node::launch("b", testnet, &identity), joined(testnet),);
     a.establish(1, &HashSet::new()).await;
     let (secrets, mut point) = a.points.remove(0);
@@ -342,8 +342,8 @@ async fn introduce(client: &TorNetwork, relay: RelayId, introduction: Introduce1
 
     impl MsgHandler for Acknowledged {
         fn handle_msg(&mut self, message: AnyRelayMsg) -> tor_proto::Result<MetaCellDisposition> {
-            let taken = matches!(message, AnyRelayMsg::IntroduceAck(ack) if ack.is_success());
-            let _ = self.0.take().unwrap().send(taken);
+            let AnyRelayMsg::IntroduceAck(answer) = message else { panic!("the relay answers something else") };
+            let _ = self.0.take().unwrap().send(answer.success().is_ok());
             Ok(MetaCellDisposition::ConversationFinished)
         }
     }

@@ -10,7 +10,7 @@ use tor_dirclient::request::HsDescUploadRequest;
 use tor_dirclient::{Error as DirectoryError, RequestError};
 use tor_hscrypto::RevisionCounter;
 use tor_linkspec::{CircTarget as _, OwnedCircTarget};
-use tor_netdir::{NetDir, NetDirProvider as _, Timeliness};
+use tor_netdir::{NetDir, Timeliness};
 use tracing::{debug, warn};
 
 use super::certificate::Signer;
