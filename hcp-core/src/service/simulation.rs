@@ -35,7 +35,7 @@ use self::faults::Fault;
 use self::links::Pair;
 use self::points::{Directory, Registration, SlotSim};
 use super::gossip::{Message, Nonce, Sign};
-use super::machine::{Config, Input, Machine, Output, Slot, UploadId};
+use super::machine::{Config, Input, Machine, Notice, Output, Slot, UploadId};
 use super::roster::{Role, Roster};
 use crate::identity::{Identity, OnionAddress};
 use crate::network::onion::{DirectoryView, Period, PeriodView, PointDescription, PointId, RelayId, Tag, UploadReport};
@@ -476,6 +476,12 @@ impl World {
                 self.close_link(node, to);
             }
             Output::Probe { nonce, target, points } => self.probe(node, nonce, target, &points),
+            Output::Notice(notice) => self.counts.note(match notice {
+                Notice::Died(_) => "deaths told",
+                Notice::Returned(_) => "returns told",
+                Notice::TookOver { .. } => "takeovers told",
+                Notice::Published { .. } => "publications told",
+            }),
             Output::Stopped => {
                 self.counts.note("clean stops");
                 let comes_back = std::mem::take(&mut self.nodes[node].comes_back);
