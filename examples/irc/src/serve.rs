@@ -214,11 +214,13 @@ async fn accept(reporter: Reporter, mut listener: Listener, handle: Handle) {
                     reporter.tell(&Report::Accepted { port: incoming.port });
                     connections.spawn(connection(handle.clone(), incoming.stream));
                 }
-                None => return,
+                None => break,
             },
             Some(_) = connections.join_next() => {}
         }
     }
+    // Who is served is served until the server itself ends.
+    while connections.join_next().await.is_some() {}
 }
 
 /// Serves a client that came by a session.
