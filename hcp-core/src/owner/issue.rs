@@ -3,18 +3,21 @@
 //! All that the service's identity has to sign for an errand goes to the signer in one batch. The book changes only when
 //! everything has been made.
 
+mod error;
+mod horizon;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
-use thiserror::Error;
-
+pub use self::error::MakeError;
+pub use self::horizon::Horizon;
+use self::horizon::overlap;
 use super::book::{Book, Granted};
 use super::grant::{Grant, GrantedPeriod, GrantedRound, Parts};
 use super::period::PeriodCertificate;
 use super::request::Request;
 use super::signer::{ServiceSigner, SignError, SignRequest, signed};
-use crate::error::ErrorKind;
-use crate::identity::delegation::{IssueError, OwnerCertificate, OwnerKey, PublicKey, Round, Validity};
+use crate::identity::delegation::{OwnerCertificate, OwnerKey, PublicKey, Round, Validity};
 use crate::identity::manifest::Manifest;
 use crate::identity::{OnionAddress, RevisionSeed};
 use crate::network::Period;
@@ -32,60 +35,6 @@ pub async fn certify(
     let message = OwnerCertificate::to_sign(service, owner_key, validity);
     let signature = signed(signer, vec![SignRequest::Identity(message)]).await?.pop().ok_or(SignError::Wrong)?;
     OwnerCertificate::signed(service, owner_key, validity, signature).ok_or(SignError::Wrong)
-}
-
-/// For how long grants are made, and how often a node changes its session key in that time.
-///
-/// Times are whole hours: a time to the second would show when the owner was at work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Horizon {
-    asked: u64,
-    from: u64,
-    hours: u32,
-    rounds: u16,
-}
-
-impl Horizon {
-    /// The longest, in hours: a year.
-    pub const MAX_HOURS: u32 = 366 * 24;
-
-    /// Begins with the hour that `unix_now` is in and ends `hours` full hours after the next hour has begun; its delegations
-    /// are in `rounds` that follow each other.
-    ///
-    /// # Errors
-    /// [`MakeError::Horizon`] when there are no hours or no rounds, more than [`MAX_HOURS`](Self::MAX_HOURS), more rounds than
-    /// hours, or more than a request has session keys.
-    pub fn new(unix_now: u64, hours: u32, rounds: u16) -> Result<Self, MakeError> {
-        let fits = (1..=Self::MAX_HOURS).contains(&hours) && (1..=Request::MAX_SESSION_KEYS).contains(&rounds);
-        if !fits || u32::from(rounds) > hours || unix_now > LATEST {
-            return Err(MakeError::Horizon);
-        }
-        Ok(Self { asked: unix_now, from: unix_now / HOUR * HOUR, hours, rounds })
-    }
-
-    /// The first second, in Unix seconds.
-    pub fn begins(&self) -> u64 {
-        self.from
-    }
-
-    /// The last second, in Unix seconds.
-    pub fn ends(&self) -> u64 {
-        self.from + (u64::from(self.hours) + 1) * HOUR - 1
-    }
-
-    /// The times of the rounds. Each but the last goes on into the next for a while, for nodes that are late.
-    fn rounds(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
-        let (from, ends, count) = (self.from, self.ends(), u64::from(self.rounds));
-        let hours = u64::from(self.hours) + 1;
-        let start = move |n: u64| from + hours * n / count * HOUR;
-        (0..count).map(move |n| (start(n), (start(n + 1) + overlap(start(n + 1) - start(n)) - 1).min(ends)))
-    }
-}
-
-/// How long a delegation goes on when the next has begun, and how long before it begins a warden hands it out: a quarter of
-/// its time, and not more than six hours.
-fn overlap(round: u64) -> u64 {
-    (round / 4).min(6 * HOUR)
 }
 
 /// Makes grants from requests.
@@ -361,77 +310,3 @@ impl Plan {
         Ok(())
     }
 }
-
-/// Why no grants were made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum MakeError {
-    /// No hours or rounds, or too many.
-    #[error("a horizon has 1 to 8784 hours and 1 to 1200 rounds, and no more rounds than hours")]
-    Horizon,
-    /// The signer, the manifest, the book and the requests are not all of one service.
-    #[error("the signer, the manifest, the book and the requests are not all of one service")]
-    ForeignService,
-    /// The owner certificate is not for this owner key, or not of this service.
-    #[error("the owner certificate is not what the service's identity signed for this owner key")]
-    ForeignCertificate,
-    /// The owner certificate ends before the horizon does.
-    #[error("the owner certificate ends before the grants would; certify the owner key anew")]
-    CertificateEnds,
-    /// A node's request is for a network with other time periods.
-    #[error("a node's request is for another length of time periods than the service's network has")]
-    OtherClock(OnionAddress),
-    /// Two requests are of one node.
-    #[error("two requests are of one node; give the newer one")]
-    Twice(OnionAddress),
-    /// The owner has revoked the node.
-    #[error("the node is revoked and gets no grants")]
-    Revoked(OnionAddress),
-    /// The manifest does not name the node.
-    #[error("the manifest does not name the node as a member")]
-    NotAMember(OnionAddress),
-    /// The request has not as many unused session keys as there are rounds.
-    #[error("the request has too few session keys that were not used before; ask the node for a new request")]
-    SessionKeysUsedUp(OnionAddress),
-    /// The node is to publish in a time period that its request has no key for.
-    #[error("the request has no key for a time period in which the node must publish; ask it for a new one with more")]
-    PeriodsMissing(OnionAddress),
-    /// The book would grow beyond its limits.
-    #[error("the book holds as many nodes or grants as it can; let some end, or make fewer in advance")]
-    TooMuch,
-    /// The signer did not sign.
-    #[error(transparent)]
-    Sign(#[from] SignError),
-    /// A delegation cannot be.
-    #[error(transparent)]
-    Issue(#[from] IssueError),
-}
-
-impl MakeError {
-    /// What a caller can do about it.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Sign(error) => error.kind(),
-            Self::Issue(error) => error.kind(),
-            Self::TooMuch => ErrorKind::LimitExceeded,
-            _ => ErrorKind::InvalidInput,
-        }
-    }
-
-    /// The node whose request is at fault, if it is one's.
-    pub fn node(&self) -> Option<OnionAddress> {
-        match self {
-            Self::OtherClock(node)
-            | Self::Twice(node)
-            | Self::Revoked(node)
-            | Self::NotAMember(node)
-            | Self::SessionKeysUsedUp(node)
-            | Self::PeriodsMissing(node) => Some(*node),
-            _ => None,
-        }
-    }
-}
-
-const HOUR: u64 = 3600;
-/// Behind every time that a clock may show, and far from where numbers end.
-const LATEST: u64 = 1 << 40;
