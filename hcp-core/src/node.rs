@@ -161,7 +161,7 @@ impl Node {
         let gate = self.gate(address);
         let dialled = async {
             let _turn = gate.lock().await;
-            self.dial(address, Dialler::Identity(self.inner.identity.clone()), true).await
+            self.dial(address, Dialler::Identity(self.inner.identity.clone()), true, Path::Usual).await
         };
         tokio::select! {
             biased;
@@ -179,7 +179,13 @@ impl Node {
     /// # Cancel safety
     /// Dropping the future abandons the attempt.
     pub async fn connect_anonymously(&self, address: OnionAddress) -> Result<Session, ConnectError> {
-        self.dial(address, Dialler::Anonymous, false).await
+        self.dial(address, Dialler::Anonymous, false, Path::Usual).await
+    }
+
+    /// As [`Self::connect_anonymously`], sharing nothing with other dials: at a service on many nodes chance decides anew which
+    /// of them answers.
+    pub(crate) async fn connect_apart(&self, address: OnionAddress) -> Result<Session, ConnectError> {
+        self.dial(address, Dialler::Anonymous, false, Path::Apart).await
     }
 
     /// Opens a new session as somebody else, such as an identity made for this one peer. The peer can open no streams in it,
@@ -193,7 +199,7 @@ impl Node {
     /// # Cancel safety
     /// Dropping the future abandons the attempt.
     pub async fn connect_as(&self, address: OnionAddress, identity: &Identity) -> Result<Session, ConnectError> {
-        self.dial(address, Dialler::Identity(identity.clone()), false).await
+        self.dial(address, Dialler::Identity(identity.clone()), false, Path::Usual).await
     }
 
     /// Keeps a session with whoever holds the key of `address` until the returned handle is dropped: connects, and connects
@@ -249,8 +255,14 @@ impl Node {
         gate
     }
 
-    async fn dial(&self, address: OnionAddress, me: Dialler, shared: bool) -> Result<Session, ConnectError> {
-        match self.try_dial(address, me, shared).await {
+    async fn dial(
+        &self,
+        address: OnionAddress,
+        me: Dialler,
+        shared: bool,
+        path: Path,
+    ) -> Result<Session, ConnectError> {
+        match self.try_dial(address, me, shared, path).await {
             Ok(session) => Ok(session),
             Err(error) => {
                 count(&self.inner.telling.counts.dials_failed);
@@ -261,12 +273,21 @@ impl Node {
         }
     }
 
-    async fn try_dial(&self, address: OnionAddress, me: Dialler, shared: bool) -> Result<Session, ConnectError> {
+    async fn try_dial(
+        &self,
+        address: OnionAddress,
+        me: Dialler,
+        shared: bool,
+        path: Path,
+    ) -> Result<Session, ConnectError> {
         let inner = &self.inner;
         // Somebody who is not this node serves nothing that could tell who it is.
         let router = if shared { Arc::clone(&inner.router) } else { Arc::default() };
         let sessions = shared.then(|| Arc::clone(&inner.sessions));
-        let transport = inner.network.dial(address, HCP_PORT).await?;
+        let transport = match path {
+            Path::Usual => inner.network.dial(address, HCP_PORT).await?,
+            Path::Apart => inner.network.dial_isolated(address, HCP_PORT).await?,
+        };
         let dial = Dial {
             target: address,
             me,
@@ -295,6 +316,15 @@ impl Node {
         dialled.spawn(drive);
         Ok(session)
     }
+}
+
+/// How a peer is dialled.
+#[derive(Clone, Copy, Debug)]
+enum Path {
+    /// As the network does it by itself: it may keep a way that it found before.
+    Usual,
+    /// In isolation from all that was dialled before.
+    Apart,
 }
 
 /// Describes a node before it is bound.

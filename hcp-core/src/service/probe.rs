@@ -26,7 +26,7 @@ pub const PROBE_PROTOCOL: &str = "hcp/probe/1";
 /// Makes a probe and says what came of it.
 pub(super) async fn probe(node: Node, service: OnionAddress, me: OnionAddress, nonce: Nonce) -> ProbeOutcome {
     let asked = async {
-        let session = node.connect_anonymously(service).await.ok()?;
+        let session = node.connect_apart(service).await.ok()?;
         let mut stream = session.open_with(PROBE_PROTOCOL, Priority::Control).await.ok()?;
         let message = [&me.public_key()[..], &nonce].concat();
         stream.send(message).await.ok()?;
