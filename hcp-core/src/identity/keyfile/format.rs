@@ -29,6 +29,7 @@ pub enum Purpose {
     Owner = 4,
     Session = 5,
     Replica = 6,
+    Discovery = 8,
 }
 
 impl Purpose {
@@ -36,6 +37,7 @@ impl Purpose {
     const fn secret_len(self) -> usize {
         match self {
             Self::Replica => ReplicaCredentials::STORED_LEN,
+            Self::Discovery => X25519_LEN,
             _ => KEY_PAIR_LEN,
         }
     }
@@ -183,6 +185,8 @@ const NONCE_LEN: usize = 12;
 const SEALED_PREFIX_LEN: usize = PREFIX_LEN + COST_LEN + SALT_LEN + NONCE_LEN;
 /// An expanded secret key, or two keys of 32 bytes.
 const KEY_PAIR_LEN: usize = 64;
+/// An X25519 secret.
+const X25519_LEN: usize = 32;
 const KEY_LEN: usize = 32;
 const TAG_LEN: usize = 16;
 const CHECKSUM_LEN: usize = 32;
