@@ -200,8 +200,12 @@ pub(crate) trait OnionBackend: Send + Sync + 'static {
     fn is_listed(&self, relay: RelayId) -> bool;
 
     /// Establishes a point; within a deadline of the backend's. Introductions whose mark is in `seen` are not answered.
-    fn establish(&self, relay: RelayId, secrets: PointSecrets, seen: Vec<Tag>)
-    -> BoxFuture<'static, Result<Point, EstablishError>>;
+    fn establish(
+        &self,
+        relay: RelayId,
+        secrets: PointSecrets,
+        seen: Vec<Tag>,
+    ) -> BoxFuture<'static, Result<Point, EstablishError>>;
 
     /// Uploads; within a deadline of the backend's. A revision is later than that of every earlier upload of this process.
     fn upload(&self, upload: Upload) -> BoxFuture<'static, UploadReport>;
