@@ -13,8 +13,8 @@ use hcp_core::session::{Peer, Priority, SessionError};
 
 use super::harness::{COUNT, ECHO, Lanes, Route, WHO, count, echo, echoes, eventually, memory, send_numbered, who};
 
-struct Owner {
-    service: Identity,
+pub(crate) struct Owner {
+    pub(crate) service: Identity,
     key: OwnerKey,
     certificate: OwnerCertificate,
 }
@@ -26,21 +26,24 @@ fn today() -> Validity {
 }
 
 impl Owner {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (service, key) = (Identity::generate(), OwnerKey::generate());
         let certificate = OwnerCertificate::issue(&service, key.public_key(), today());
         Self { service, key, certificate }
     }
 
-    fn credentials(&self, serial: u64, lowest: u64) -> ReplicaCredentials {
+    pub(crate) fn credentials(&self, serial: u64, lowest: u64) -> ReplicaCredentials {
+        self.credentials_for(Round::new(serial, lowest, today()).unwrap())
+    }
+
+    pub(crate) fn credentials_for(&self, round: Round) -> ReplicaCredentials {
         let session_key = SessionKey::generate();
-        let round = Round::new(serial, lowest, today()).unwrap();
         let delegation = self.key.delegate(self.service.address(), session_key.public_key(), round);
         ReplicaCredentials::new(self.service.address(), self.certificate.clone(), delegation, session_key).unwrap()
     }
 
     /// A node that serves the service, each on a network of its own, as replicas are at places of their own.
-    async fn replica(&self, network: &Arc<dyn Network>, credentials: ReplicaCredentials) -> Node {
+    pub(crate) async fn replica(&self, network: &Arc<dyn Network>, credentials: ReplicaCredentials) -> Node {
         let listener = network.listen(&self.service, &[HCP_PORT]).await.unwrap();
         let service = Service::new(listener, credentials).protocol(ECHO, Access::Anyone, echo).protocol(
             COUNT,
