@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hcp_core::error::ErrorKind;
-use hcp_core::identity::{Identity, OnionAddress};
+use hcp_core::identity::{DiscoveryKey, Identity, OnionAddress};
 use hcp_core::network::tor::{BootstrapError, SameKeyService, TorNetwork, TorNetworkBuilder};
 use hcp_core::network::{DialError, DialPhase, HCP_PORT, ListenError, Listener, ListenerStatus, Network};
 use hcp_core::testing::{
@@ -102,6 +102,68 @@ async fn a_try_to_connect_ends_at_its_deadline() {
     let network = within(60, builder(&home, testnet().await).connect_deadline(deadline).bootstrap()).await.unwrap();
     let error = within(10, network.dial(Identity::generate().address(), HCP_PORT)).await.err().unwrap();
     assert!(matches!(error, DialError::TimedOut { phase: DialPhase::Connect }), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restricted_address_is_found_by_its_clients_alone() {
+    let testnet = testnet().await;
+    let (identity, key) = (Identity::generate(), DiscoveryKey::generate());
+    let address = identity.address();
+    let near = home();
+    let keyed = builder(&near, testnet).discovery_key(address, key.clone()).bootstrap();
+    let known = [(address, key.clone())];
+    let ((server, far), client, tor, (stranger, _b)) =
+        tokio::join!(joined(testnet), within(60, keyed), testnet.start_client_with(&known), joined(testnet));
+    let (client, tor) = (client.unwrap(), tor.unwrap());
+    let clients = [DiscoveryKey::generate().public_key(), key.public_key()];
+    let listener = server.listen_restricted(&identity, &[HCP_PORT], &clients).await.unwrap();
+    let _echo = echo("hidden", reachable(listener).await);
+
+    let stream = within(200, client.dial(address, HCP_PORT)).await.unwrap();
+    assert_eq!(converse(stream).await, format!("hidden {HCP_PORT}"));
+    let stream = socks_connect(tor.socks_addr(), &address.to_string(), HCP_PORT).await;
+    assert_eq!(converse(stream.unwrap_or_else(|e| panic!("{e}: {}", tor.log()))).await, format!("hidden {HCP_PORT}"));
+
+    stranger.set_discovery_key(address, &DiscoveryKey::generate());
+    let wrong = within(60, stranger.dial(address, HCP_PORT)).await.err().unwrap();
+    stranger.remove_discovery_key(address);
+    let none = within(60, stranger.dial_isolated(address, HCP_PORT)).await.err().unwrap();
+    for refused in [wrong, none] {
+        assert!(matches!(refused, DialError::Restricted), "{refused:?}");
+        assert_eq!(refused.kind(), ErrorKind::Authentication);
+    }
+    // A key that comes later counts at once.
+    stranger.set_discovery_key(address, &key);
+    let stream = within(200, stranger.isolated().dial(address, HCP_PORT)).await.unwrap();
+    assert_eq!(converse(stream).await, format!("hidden {HCP_PORT}"));
+    for home in [&near, &far] {
+        assert_not_on_disk(home.path(), &[key.secret_bytes().as_slice()]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dials_to_one_address_share_a_circuit_and_isolated_ones_do_not_wait_for_it() {
+    let testnet = testnet().await;
+    let ((server, _a), (client, _b)) = tokio::join!(joined(testnet), joined(testnet));
+    let identity = Identity::generate();
+    let _echo = echo("server", reachable(server.listen(&identity, &[HCP_PORT]).await.unwrap()).await);
+    let mut times = Vec::new();
+    for _ in 0..3 {
+        let start = Instant::now();
+        let stream = within(200, client.dial(identity.address(), HCP_PORT)).await.unwrap();
+        times.push(start.elapsed());
+        assert_eq!(converse(stream).await, format!("server {HCP_PORT}"));
+    }
+    // The descriptor and the circuit of the first are there for the others: what is left is one round trip.
+    println!(
+        "first {:.3} s, then {:.3} s, {:.3} s",
+        times[0].as_secs_f64(),
+        times[1].as_secs_f64(),
+        times[2].as_secs_f64()
+    );
+    assert!(times[1..].iter().all(|time| *time < times[0]), "{times:?}");
+    let stream = within(200, client.dial_isolated(identity.address(), HCP_PORT)).await.unwrap();
+    assert_eq!(converse(stream).await, format!("server {HCP_PORT}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -350,7 +412,10 @@ async fn fresh_client(testnet: &PrivateTorNetwork, address: &OnionAddress) -> St
 }
 
 fn assert_no_key_on_disk(folder: &Path, identity: &Identity) {
-    let secret = identity.expanded_secret_key();
+    assert_not_on_disk(folder, &[&identity.expanded_secret_key()[..32], b"PRIVATE KEY"]);
+}
+
+fn assert_not_on_disk(folder: &Path, needles: &[&[u8]]) {
     let mut files = 0;
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -362,8 +427,8 @@ fn assert_no_key_on_disk(folder: &Path, identity: &Identity) {
             }
             files += 1;
             let bytes = std::fs::read(&path).unwrap();
-            for needle in [&secret[..32], b"PRIVATE KEY"] {
-                assert!(!bytes.windows(needle.len()).any(|w| w == needle), "a key in {}", path.display());
+            for needle in needles {
+                assert!(!bytes.windows(needle.len()).any(|w| w == *needle), "a key in {}", path.display());
             }
             assert!(!path.to_string_lossy().contains("keystore"), "{}", path.display());
         }

@@ -3,6 +3,7 @@
 //! Invariants: a service has a key store of its own, in memory, that ends with it; streams that were handed out
 //! outlive the service; its status tells of the launch that runs, never of an earlier one.
 
+use std::str::FromStr as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -11,18 +12,20 @@ use arti_client::{ErrorKind as ArtiErrorKind, HasKind as _};
 use futures::{Stream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
-use tor_hscrypto::pk::HsIdKeypair;
-use tor_hsservice::config::OnionServiceConfigBuilder;
+use tor_hscrypto::pk::{HsClientDescEncKey, HsIdKeypair};
+use tor_hsservice::config::restricted_discovery::HsClientNickname;
+use tor_hsservice::config::{OnionServiceConfig, OnionServiceConfigBuilder};
 use tor_hsservice::status::{OnionServiceStatus, Problem, State};
 use tor_hsservice::{HsIdKeypairSpecifier, HsNickname, OnionService, RunningOnionService};
 use tor_keymgr::{ArtiEphemeralKeystore, KeyMgr, KeyMgrBuilder, KeystoreSelector};
+use tor_llcrypto::pk::curve25519;
 use tor_llcrypto::pk::ed25519::ExpandedKeypair;
 
 use super::circuits::{MAX_STREAMS_PER_CIRCUIT, answer};
 use super::served::Front;
 use super::{AbortOnDrop, Inner};
-use crate::identity::Identity;
-use crate::network::{ACCEPT_QUEUE, Incoming, ListenError, Listener, ListenerStatus, check_ports};
+use crate::identity::{DiscoveryPublicKey, Identity};
+use crate::network::{ACCEPT_QUEUE, Incoming, ListenError, Listener, ListenerStatus, check_clients, check_ports};
 
 type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -30,7 +33,7 @@ type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) struct Service {
     network: Arc<Inner>,
     address: [u8; 32],
-    nickname: HsNickname,
+    config: OnionServiceConfig,
     keys: Arc<KeyMgr>,
     status: watch::Sender<ListenerStatus>,
     run: Mutex<Run>,
@@ -56,13 +59,15 @@ struct Launch {
 }
 
 impl Service {
-    /// Launches a service; the listener owns it.
+    /// Launches a service; the listener owns it. With `clients`, only who has the key of one of them can find it.
     pub(super) async fn launch(
         network: &Arc<Inner>,
         identity: &Identity,
         ports: &[u16],
+        clients: Option<&[DiscoveryPublicKey]>,
     ) -> Result<(Listener, Arc<Self>), ListenError> {
         check_ports(ports)?;
+        clients.map_or(Ok(()), check_clients)?;
         let failed = |e: BoxedError| ListenError::Launch(e);
         let address = *identity.address().public_key();
         // Names a folder that the next start removes; it must not tell the address.
@@ -70,6 +75,7 @@ impl Service {
             HsNickname::new("service".to_owned() + &data_encoding::HEXLOWER.encode(&rand::random::<[u8; 8]>()))
                 .map_err(|e| failed(e.into()))?;
         let keys = keys(&nickname, identity).map_err(failed)?;
+        let config = config(nickname, clients).map_err(failed)?;
 
         let (incoming, accepted) = mpsc::channel(ACCEPT_QUEUE);
         if !network.served.claim(address, Front { ports: ports.into(), incoming: incoming.downgrade() }) {
@@ -79,7 +85,7 @@ impl Service {
         let service = Arc::new(Self {
             network: Arc::clone(network),
             address,
-            nickname,
+            config,
             keys,
             status,
             run: Mutex::new(Run::Down(incoming)),
@@ -163,13 +169,8 @@ impl Service {
 
     fn arti_launch(self: &Arc<Self>) -> Result<Launch, StartError> {
         let client = &self.network.client;
-        let config = OnionServiceConfigBuilder::default()
-            .nickname(self.nickname.clone())
-            .max_concurrent_streams_per_circuit(MAX_STREAMS_PER_CIRCUIT)
-            .build()
-            .map_err(StartError::new)?;
         let (service, requests) = OnionService::builder()
-            .config(config)
+            .config(self.config.clone())
             .keymgr(Arc::clone(&self.keys))
             .state_dir(self.network.services.clone())
             .build()
@@ -233,6 +234,22 @@ impl StartError {
     fn is_in_use(&self) -> bool {
         self.1 == Some(ArtiErrorKind::LocalResourceAlreadyInUse)
     }
+}
+
+fn config(nickname: HsNickname, clients: Option<&[DiscoveryPublicKey]>) -> Result<OnionServiceConfig, BoxedError> {
+    let mut config = OnionServiceConfigBuilder::default();
+    config.nickname(nickname).max_concurrent_streams_per_circuit(MAX_STREAMS_PER_CIRCUIT);
+    if let Some(clients) = clients {
+        let restricted = config.restricted_discovery();
+        restricted.enabled(true);
+        for (number, client) in clients.iter().enumerate() {
+            let key = HsClientDescEncKey::from(curve25519::PublicKey::from(*client.as_bytes()));
+            // Seen by nobody; Arti wants them to differ.
+            let name = HsClientNickname::from_str(&format!("client{number}"))?;
+            restricted.static_keys().access().push((name, key));
+        }
+    }
+    Ok(config.build()?)
 }
 
 /// Makes a key store in memory that holds the identity's key.

@@ -42,7 +42,7 @@ impl SameKeyService {
         identity: &Identity,
         ports: &[u16],
     ) -> Result<(Listener, Self), ListenError> {
-        let (listener, service) = Service::launch(&network.inner, identity, ports).await?;
+        let (listener, service) = Service::launch(&network.inner, identity, ports, None).await?;
         Ok((listener, Self { service: Arc::downgrade(&service), turn: Semaphore::new(1) }))
     }
 
