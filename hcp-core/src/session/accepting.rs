@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, Taken};
 use super::hello::{self, Join, Proved};
 use super::limits::MAX_BEFORE_PROOF;
 use super::tls::{self, ServerKey};
@@ -163,7 +163,7 @@ impl Accepting {
         input: &mut &[u8],
     ) -> Result<Option<(Frame, bool)>, SessionError> {
         while !input.is_empty() {
-            let alive = connection.read(now, input)?;
+            let alive = connection.read(now, input)? != Taken::End;
             if tls::has_chosen(connection.tls()) && !tls::speaks_hcp(connection.tls()) {
                 return Err(SessionError::NotHcp);
             }

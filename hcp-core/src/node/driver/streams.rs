@@ -151,7 +151,7 @@ impl Driver {
                         attached.end(End::Finished);
                     }
                 }
-                Event::Credit { stream, bytes } => {
+                Event::Credit { stream, bytes } | Event::Refunded { stream, bytes } => {
                     if let Some(attached) = self.streams.get_mut(&stream) {
                         attached.refund(bytes);
                         // The machine holds the sum below the largest window.
