@@ -79,7 +79,7 @@ fn what_messages_did_not_need_is_given_back_so_that_both_sides_agree() {
         let mut pair = Pair::new();
         let (id, mut credit) = pair.a.open(pair.now, "x", priority).unwrap();
         let mut refunded = 0;
-        for _ in 0..3_000 {
+        for _ in 0..2_000 {
             let length = match random.random_range(0..20) {
                 0 => random.random_range(0..200_000),
                 _ => random.random_range(1_000..2_500),
@@ -90,6 +90,7 @@ fn what_messages_did_not_need_is_given_back_so_that_both_sides_agree() {
             // Too much would be an error on the other side, too little would add up to more than a receiver collects.
             pair.settle();
             pair.take_at_b();
+            pair.settle();
             for event in pair.a_events.drain(..) {
                 match event {
                     Event::Credit { bytes, .. } => credit += bytes,
@@ -100,7 +101,7 @@ fn what_messages_did_not_need_is_given_back_so_that_both_sides_agree() {
                     _ => {}
                 }
             }
-            assert!(credit <= STREAM_WINDOW && credit >= LEAST_WINDOW - 64 * 1_024, "seed {seed}: {credit}");
+            assert!(credit <= STREAM_WINDOW && credit >= LEAST_WINDOW, "seed {seed}: {credit}");
         }
         assert!(refunded > STREAM_WINDOW / 4, "{refunded}");
     }
