@@ -253,7 +253,7 @@ impl Node {
             floors: inner.floors.clone(),
             unix_now: dial::unix_now(),
         };
-        let machine = Machine::dial(dial, tokio::time::Instant::now())?;
+        let machine = Box::new(Machine::dial(dial, tokio::time::Instant::now())?);
         let Established { machine, pipe, peer, id } =
             dial::establish(machine, transport, address, sessions.as_ref()).await?;
         let environment = Environment {

@@ -65,7 +65,7 @@ async fn serve(acceptor: Arc<Acceptor>, environment: Environment, transport: Box
         }
     };
     match accepted {
-        Accepted::Session(machine) => serve_session(*machine, pipe, environment, pending).await,
+        Accepted::Session(machine) => serve_session(machine, pipe, environment, pending).await,
         Accepted::Lane(request) => {
             let Lanes::Accepted(table) = &environment.lanes else { return };
             if let Err(Offer { request, pipe }) = table.offer(Offer { request: Box::new(request), pipe }) {
@@ -77,7 +77,7 @@ async fn serve(acceptor: Arc<Acceptor>, environment: Environment, transport: Box
     }
 }
 
-async fn serve_session(mut machine: Machine, pipe: Pipe, environment: Environment, pending: Arc<Pending>) {
+async fn serve_session(mut machine: Box<Machine>, pipe: Pipe, environment: Environment, pending: Arc<Pending>) {
     // Only what has established both is handed out as a session.
     let (Some(Event::Established(peer)), Some(id)) = (machine.poll_event(), machine.session_id()) else {
         return tracing::error!("an accepted session is not established");

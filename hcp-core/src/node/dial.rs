@@ -14,7 +14,7 @@ use crate::session::{Event, Machine, PRIMARY, Peer, SessionError, SessionId};
 
 /// An established session that nobody drives yet.
 pub(super) struct Established {
-    pub(super) machine: Machine,
+    pub(super) machine: Box<Machine>,
     pub(super) pipe: Pipe,
     pub(super) peer: Peer,
     pub(super) id: SessionId,
@@ -22,7 +22,7 @@ pub(super) struct Established {
 
 /// Runs the dialler's handshake, within the machine's deadline. `held` are the sessions of which the acceptor is told.
 pub(super) async fn establish(
-    mut machine: Machine,
+    mut machine: Box<Machine>,
     transport: BoxedTransport,
     target: OnionAddress,
     held: Option<&Arc<Sessions>>,

@@ -41,7 +41,10 @@ fn spare_frames(length: usize) -> usize {
 #[derive(Debug)]
 enum Outgoing {
     /// What is left of a message, and how many frames more are paid for.
-    Message { rest: Bytes, paid: usize },
+    Message {
+        rest: Bytes,
+        paid: usize,
+    },
     Fin,
 }
 

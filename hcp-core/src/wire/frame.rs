@@ -303,7 +303,22 @@ struct Partial {
 impl Decoder {
     /// Takes bytes off `input` up to the end of the next frame, which it gives; or all of them, when none is whole. An
     /// optional frame is given as soon as its header is there.
+    #[inline]
     pub(crate) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Received<'a>>, FrameError> {
+        if self.held == 0 && self.skip == 0 && self.partial.is_none() {
+            // What there is most of: DATA that is there whole.
+            if let Some((head, rest)) = input.split_first_chunk()
+                && let Some(header) = Header::of_data(head)
+                && let Some((payload, rest)) = rest.split_at_checked(header.length)
+            {
+                *input = rest;
+                return Ok(Some(Received { header, payload: Cow::Borrowed(payload) }));
+            }
+        }
+        self.next_of_any(input)
+    }
+
+    fn next_of_any<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Received<'a>>, FrameError> {
         if let Some(Partial { header, mut payload }) = self.partial.take() {
             let (more, rest) = input.split_at(input.len().min(header.length - payload.len()));
             payload.extend_from_slice(more);
@@ -380,15 +395,17 @@ fn head_len(bytes: &[u8]) -> usize {
 }
 
 impl Header {
+    /// That of DATA with at most 65,535 bytes, if it is one and good.
+    #[inline]
+    fn of_data(head: &[u8; HEADER_LEN]) -> Option<Self> {
+        let [DATA, flags @ 0..=3, s0, s1, s2, s3, 0, 0, l0, l1] = *head else { return None };
+        let stream = u32::from_be_bytes([s0, s1, s2, s3]);
+        let length = u16::from_be_bytes([l0, l1]).into();
+        (stream != 0).then_some(Self { kind: FrameKind::Data, flags, stream, length, place: 0 })
+    }
+
     /// Parses a header and, of BULK, the place behind it if it is there.
     fn parse(mut head: &[u8]) -> Result<Self, FrameError> {
-        if let [DATA, flags @ 0..=3, s0, s1, s2, s3, 0, 0, l0, l1] = *head {
-            // What there is most of, and nothing is wrong with unless it names no stream.
-            let (stream, length) = (u32::from_be_bytes([s0, s1, s2, s3]), u16::from_be_bytes([l0, l1]).into());
-            if stream != 0 {
-                return Ok(Self { kind: FrameKind::Data, flags, stream, length, place: 0 });
-            }
-        }
         let byte = head.get_u8();
         let kind = FrameKind::from_byte(byte).ok_or(FrameError::UnknownKind(byte))?;
         let flags = head.get_u8();

@@ -143,6 +143,7 @@ impl Driver {
                 Event::Opened { stream, protocol, priority, credit } => self.serve(stream, &protocol, priority, credit),
                 Event::Message { stream, message } => {
                     if let Some(inbox) = self.streams.get(&stream).and_then(|attached| attached.inbox.as_ref()) {
+                        self.delivered += message.len();
                         inbox.push(message);
                     }
                 }

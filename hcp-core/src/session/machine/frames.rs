@@ -160,7 +160,11 @@ impl Machine {
     }
 
     fn known_streams(&self) -> KnownStreams {
-        KnownStreams { odd_is_ours: self.is_dialler, next_own: self.next_stream, highest_peer: self.highest_peer_stream }
+        KnownStreams {
+            odd_is_ours: self.is_dialler,
+            next_own: self.next_stream,
+            highest_peer: self.highest_peer_stream,
+        }
     }
 }
 
