@@ -9,8 +9,10 @@ mod padding;
 mod proto;
 
 pub use self::frame::FrameError;
-pub(crate) use self::frame::{Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, HEADER_LEN, PLACE_LEN};
-pub(crate) use self::padding::{FIRST_FLIGHT, MAX_BATCH, ZEROS, class, padme};
+pub(crate) use self::frame::{
+    Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, HEADER_LEN, Head, PLACE_LEN, Received, owned,
+};
+pub(crate) use self::padding::{FIRST_FLIGHT, MAX_BATCH, RECORD, ZEROS, class, padme};
 #[cfg(feature = "messenger")]
 pub(crate) use self::proto::file as file_proto;
 #[cfg(feature = "messenger")]

@@ -72,7 +72,7 @@ impl Path {
 
 /// An established session that nobody drives yet.
 pub(super) struct Established {
-    pub(super) machine: Machine,
+    pub(super) machine: Box<Machine>,
     pub(super) pipe: Pipe,
     pub(super) peer: Peer,
     pub(super) id: SessionId,
@@ -94,7 +94,7 @@ pub(super) async fn reach(
             // What was kept from before may lead to where it failed.
             network.dial_isolated(dial.target, HCP_PORT).await?
         };
-        let machine = Machine::dial(Dial { unix_now: unix_now(), ..dial.clone() }, Instant::now())?;
+        let machine = Box::new(Machine::dial(Dial { unix_now: unix_now(), ..dial.clone() }, Instant::now())?);
         let last = redials == path.redials();
         let patience = if redials == 0 && !last { PATIENCE } else { HANDSHAKE_TIMEOUT };
         let handshake = timeout(patience, establish(machine, transport, dial.target, held));
@@ -120,7 +120,7 @@ fn is_worth_another(error: &SessionError, redials: u32) -> bool {
 
 /// Runs the dialler's handshake, within the machine's deadline. `held` are the sessions of which the acceptor is told.
 pub(super) async fn establish(
-    mut machine: Machine,
+    mut machine: Box<Machine>,
     transport: BoxedTransport,
     target: OnionAddress,
     held: Option<&Arc<Sessions>>,

@@ -10,7 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, Taken};
 use super::hello::{self, Join, LaneHint, Proved};
 use super::limits::MAX_BEFORE_PROOF;
 #[cfg(test)]
@@ -239,7 +239,7 @@ impl Accepting {
         input: &mut &[u8],
     ) -> Result<Option<(Frame, bool)>, SessionError> {
         while !input.is_empty() {
-            let alive = connection.read(now, input)?;
+            let alive = connection.read(now, input)? != Taken::End;
             if !self.greeted && tls::has_chosen(connection.tls()) {
                 self.greet(connection)?;
             }
