@@ -162,11 +162,12 @@ pub(crate) struct Accepting {
 
 impl Accepting {
     /// Begins with the transport's first byte.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn new(acceptor: &Arc<Acceptor>, now: Instant) -> Result<Self, SessionError> {
         Self::begin(acceptor, None, Arc::clone(&acceptor.config), now)
     }
 
-    /// Begins as [`Self::new`] does, at an address whose sessions may have been accepted under other keys before.
+    /// Begins with the transport's first byte, at an address whose sessions may have been accepted under other keys before.
     pub(crate) fn knowing(
         acceptor: &Arc<Acceptor>,
         former: Arc<dyn Formerly>,
