@@ -15,8 +15,8 @@
 
 mod certificate;
 mod descriptor;
-#[cfg(any(test, feature = "testing"))]
-pub(crate) mod fuzz;
+#[cfg(test)]
+mod fuzz;
 mod point;
 mod queue;
 mod rendezvous;
