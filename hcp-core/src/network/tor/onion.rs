@@ -15,8 +15,8 @@
 
 mod certificate;
 mod descriptor;
-#[cfg(any(test, feature = "testing"))]
-pub(crate) mod fuzz;
+#[cfg(test)]
+mod fuzz;
 mod point;
 mod queue;
 mod rendezvous;
@@ -40,6 +40,7 @@ use tor_hscrypto::pk::{HsId, HsIdKey};
 use tor_netdir::NetDirProvider;
 use tor_rtcompat::PreferredRuntime;
 
+#[allow(unused_imports, reason = "for whoever imports material")]
 pub(crate) use self::certificate::{CertificateError, check_material};
 use self::descriptor::{Clients, Revisions};
 use self::queue::Queue;
