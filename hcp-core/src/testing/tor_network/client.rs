@@ -1,7 +1,7 @@
 //! A C tor client of a private network.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -30,8 +30,8 @@ impl TorClientProcess {
     ) -> Result<Self, StartError> {
         let directory = tempfile::Builder::new()
             .prefix("client-")
-            // C tor makes a control socket only where nobody else can go.
-            .permissions(std::fs::Permissions::from_mode(0o700))
+            // Tor makes no control socket where others could reach it.
+            .permissions(Permissions::from_mode(0o700))
             .tempdir_in(&description.directory)
             .map_err(|source| StartError::Storage { path: description.directory.clone(), source })?;
         let mut processes = Processes::new(directory)?;
