@@ -104,12 +104,14 @@ pub async fn run(program: &Path, stay: bool) -> Result<()> {
     timeline.say(format!("the ghost of the dead connection has left ({} after the kill)", seconds(killed.elapsed())));
     bob.wait("his nickname", SOON, |bob| bob.nick == "bob").await?;
     timeline.say("bob has his nickname back");
-    let node = start_node(&cluster, of_bob, timeline).await?;
+    let mut node = cluster.start(of_bob)?;
+    node.wait("the Tor bootstrap", START, |node| node.bootstrap >= 100).await?;
     nodes.push(node);
     for node in &mut nodes {
         node.wait("links with both others", SOON, |node| node.peers.len() == NODES - 1).await?;
     }
-    timeline.say(format!("node {} is back and has caught up", of_bob + 1));
+    timeline
+        .say(format!("node {} is back and has caught up; within a minute the descriptor lists it again", of_bob + 1));
     count(&alice, &bob, timeline)?;
     if stay {
         timeline.say("the service stays up. Connect an IRC client of your own through Tor:");

@@ -51,9 +51,13 @@ impl Machine {
             peer.is_alive() && peer.record().is_some_and(|record| !record.points.is_empty() && !record.stopping)
         };
         // Who has just begun wants to know soon whether it is reached, and nobody can see to that alone.
-        let unknown = self.is_published() && self.peers.values().any(|peer| listed(peer) && !peer.reached);
+        let unknown = !self.is_published() || self.peers.values().any(|peer| listed(peer) && !peer.reached);
         let pause = if unknown { EAGER_PROBE } else { PROBE };
         self.probing.next = now + pause.mul_f64(self.rng.random_range(0.75..1.25));
+        if !self.is_published() {
+            // Nobody could be found yet.
+            return;
+        }
         let peers: Vec<_> = self.peers.iter().filter(|(_, peer)| listed(peer)).map(|(member, _)| *member).collect();
         // One after the other, from a place that is nobody else's: otherwise all would probe the same one at a time.
         let first = self.rng.random_range(0..peers.len().max(1));
