@@ -14,7 +14,6 @@ mod discovery;
 mod host;
 pub(crate) mod onion;
 mod private;
-mod same_key;
 mod served;
 
 use std::fmt;
@@ -38,7 +37,6 @@ use self::discovery::DiscoveryKeys;
 use self::host::Service;
 use self::onion::{OnionOptions, OnionService};
 pub use self::private::{PrivateAuthority, PrivateNetwork};
-pub use self::same_key::SameKeyService;
 use self::served::Served;
 use super::{BoxedTransport, DialError, Hosting, ListenError, Listener, Network};
 use crate::identity::{DiscoveryKey, DiscoveryPublicKey, Identity, OnionAddress};
@@ -108,7 +106,7 @@ impl Network for TorNetwork {
     }
 
     fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>> {
-        async move { Ok(Service::launch(&self.inner, identity, ports, None).await?.0) }.boxed()
+        Service::launch(&self.inner, identity, ports, None).boxed()
     }
 
     fn listen_restricted<'a>(
@@ -117,7 +115,7 @@ impl Network for TorNetwork {
         ports: &'a [u16],
         clients: &'a [DiscoveryPublicKey],
     ) -> BoxFuture<'a, Result<Listener, ListenError>> {
-        async move { Ok(Service::launch(&self.inner, identity, ports, Some(clients)).await?.0) }.boxed()
+        Service::launch(&self.inner, identity, ports, Some(clients)).boxed()
     }
 
     fn host<'a>(&'a self, service: OnionAddress, ports: &'a [u16]) -> BoxFuture<'a, Result<Hosting, ListenError>> {
