@@ -22,6 +22,8 @@ mod status;
 pub(crate) mod tuning;
 
 pub use self::probe::PROBE_PROTOCOL;
+#[cfg(feature = "testing")]
+pub use self::replicated::Misbehaviour;
 pub use self::replicated::{Gossip, LaunchError, Launched, ReplicatedService, Starter};
 pub use self::status::{
     DescriptorStatus, LOW_HOURS, MemberStatus, ServiceCounts, ServiceEvent, ServiceProblem, ServiceStatus,

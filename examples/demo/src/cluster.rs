@@ -1,8 +1,10 @@
 //! A service on disk: the owner's folder, a home for each node, what they gave each other.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hcp_core::identity::OnionAddress;
 use hcp_core::testing::PrivateTorDescription;
@@ -54,6 +56,8 @@ pub struct Cluster {
     /// The one address of the service.
     pub address: String,
     nodes: usize,
+    /// Nodes that have nothing to sign descriptors with.
+    bare: Arc<Mutex<BTreeSet<usize>>>,
 }
 
 impl Cluster {
@@ -68,8 +72,14 @@ impl Cluster {
             Place::Local(_) => None,
             Place::PrivateTor(file) => Some(PrivateTorDescription::load(file)?.time_period_minutes().to_string()),
         };
-        let cluster =
-            Self { program: program.to_owned(), folder: folder.to_owned(), place, address: String::new(), nodes };
+        let cluster = Self {
+            program: program.to_owned(),
+            folder: folder.to_owned(),
+            place,
+            address: String::new(),
+            nodes,
+            bare: Arc::default(),
+        };
         let period: Vec<&str> = period.iter().flat_map(|minutes| ["--period-minutes", minutes.as_str()]).collect();
         let sealed = text(&passphrase);
         let keys = ["--passphrase-file", sealed.as_str()];
@@ -143,9 +153,7 @@ impl Cluster {
     /// # Errors
     /// When its process cannot be started, or not so.
     pub fn start_with(&self, node: usize, launch: &Launch) -> Result<NodeProcess> {
-        if launch.material == Material::Withheld {
-            return Err("every node of this service holds the key of the address: none can be without material".into());
-        }
+        self.supply(node, launch.material)?;
         let mut command = match launch.wrapper.split_first() {
             None => Command::new(&self.program),
             Some((wrapper, arguments)) => {
@@ -165,6 +173,47 @@ impl Cluster {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.home(node).join("log.txt"))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::from(log)).kill_on_drop(true);
         NodeProcess::start(node, command)
+    }
+
+    /// Sees to it that a node that does not run has what it shall have to sign descriptors with. Blocks.
+    fn supply(&self, node: usize, material: Material) -> Result<()> {
+        let mut bare = self.bare.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_bare = bare.contains(&node);
+        if is_bare == (material == Material::Withheld) {
+            return Ok(());
+        }
+        let file = self.folder.join("cluster.toml");
+        let block = format!("name = \"node{}\"\n", node + 1);
+        let listed = format!("{block}publisher = false\n");
+        let text_now = std::fs::read_to_string(&file)?;
+        let changed = if is_bare { text_now.replace(&listed, &block) } else { text_now.replace(&block, &listed) };
+        std::fs::write(&file, changed)?;
+        // What it was granted before would do as well.
+        for entry in std::fs::read_dir(self.home(node).join("grants"))? {
+            std::fs::remove_file(entry?.path())?;
+        }
+        let (owner, sealed) = (text(&self.folder.join("owner")), text(&self.folder.join("passphrase")));
+        let keys = ["--passphrase-file", sealed.as_str()];
+        let out = text(&self.folder.join("granted"));
+        let request = text(&self.folder.join(format!("node{}.request", node + 1)));
+        let granted = format!("{out}/node{}.grant", node + 1);
+        self.run_now(&[&["owner", "manifest", "--dir", &owner], &keys[..], &[&text(&file)]].concat())?;
+        let grant = ["owner", "grant", "--dir", &owner, "--hours", HOURS, "--out", &out];
+        self.run_now(&[&grant[..], &keys[..], &[&request]].concat())?;
+        let home = text(&self.home(node));
+        self.run_now(&[&["import-grant", "--home", &home], &keys[..], &[&granted]].concat())?;
+        if !bare.remove(&node) {
+            bare.insert(node);
+        }
+        Ok(())
+    }
+
+    fn run_now(&self, arguments: &[&str]) -> Result<()> {
+        let output = std::process::Command::new(&self.program).args(arguments).stdin(Stdio::null()).output()?;
+        if !output.status.success() {
+            return Err(format!("hcp-irc {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr).trim()).into());
+        }
+        Ok(())
     }
 
     /// Loses what a node that does not run has stored of the log, as if its disk had been replaced. Its keys stay.

@@ -1,11 +1,12 @@
 //! `hcp-irc serve`: keys, grants, network, log, server and listeners put together, until something says stop.
 
 mod bytes;
+mod misbehave;
 mod network;
 mod tell;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Read;
+use std::io::BufRead as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +38,10 @@ use crate::settings::Settings;
 pub(crate) const IRC_PORT: u16 = 6667;
 /// The bytes of an IRC connection as messages of a stream, at the service's address: for clients that check the delegation.
 pub(crate) const IRC_PROTOCOL: &str = "hcp/irc/1";
+/// Lines from standard input that wait to be looked at.
+const ORDERS: usize = 16;
+/// The longest of them, in bytes.
+const MAX_ORDER: usize = 64;
 /// How long leaving in order may take; a supervisor is kept waiting no longer.
 const LEAVING: Duration = Duration::from_secs(12);
 
@@ -45,7 +50,8 @@ pub(crate) async fn serve(command: Serve) -> Result<(), Failure> {
     let began = Instant::now();
     let reporter = Reporter(if command.json { Form::Json } else { Form::Text });
     // Ends are noticed from the first moment on.
-    let stop = stop_signal(command.until_stdin_closes)?;
+    let (orders, ordered) = tokio::sync::mpsc::channel(ORDERS);
+    let stop = stop_signal(command.until_stdin_closes, orders)?;
     tokio::pin!(stop);
     let _lock = lock(&command.home)?;
     let home = open_home(&command).await?;
@@ -53,7 +59,7 @@ pub(crate) async fn serve(command: Serve) -> Result<(), Failure> {
         joined = network::join(&command, reporter) => joined?,
         () = &mut stop => return Ok(()),
     };
-    let node = run(began, reporter, &command, home, &joined, stop).await;
+    let node = run(began, reporter, &command, home, &joined, stop, ordered).await;
     joined.leave().await;
     node
 }
@@ -76,6 +82,7 @@ async fn run(
     home: Home,
     joined: &Joined,
     stop: impl Future<Output = ()>,
+    ordered: tokio::sync::mpsc::Receiver<String>,
 ) -> Result<(), Failure> {
     let Home { node, log, holdings, service, settings, members } = home;
     let database = command.home.join("log.db");
@@ -112,7 +119,10 @@ async fn run(
 
     // New clients go to the others first; those who are here are served until then.
     let stop = async {
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            () = misbehave::obey(&shared, ordered) => {}
+        }
         if timeout(LEAVING, shared.shutdown()).await.is_err() {
             tracing::warn!("the others did not take over in time; leaving all the same");
         }
@@ -181,15 +191,31 @@ fn lock(home: &Path) -> Result<File, Failure> {
 }
 
 /// Resolves on SIGTERM, SIGINT and, if asked for, the end of standard input.
-fn stop_signal(until_stdin_closes: bool) -> Result<impl Future<Output = ()>, Failure> {
+fn stop_signal(
+    until_stdin_closes: bool,
+    orders: tokio::sync::mpsc::Sender<String>,
+) -> Result<impl Future<Output = ()>, Failure> {
     let handle = |kind| signal(kind).map_err(|error| Failure::of("handle signals", &error));
     let (mut terminate, mut interrupt) = (handle(SignalKind::terminate())?, handle(SignalKind::interrupt())?);
     let (closed, stdin_closed) = oneshot::channel::<()>();
     if until_stdin_closes {
         // A thread of its own: one of the runtime's would keep it from ending.
         std::thread::spawn(move || {
-            let mut ignored = [0; 256];
-            while std::io::stdin().read(&mut ignored).is_ok_and(|len| len > 0) {}
+            let (mut stdin, mut line) = (std::io::stdin().lock(), Vec::new());
+            while let Ok(bytes @ [_, ..]) = stdin.fill_buf() {
+                let taken = bytes.len();
+                for byte in bytes {
+                    if *byte != b'\n' {
+                        // What is longer is no order.
+                        line.truncate(MAX_ORDER);
+                        line.push(*byte);
+                    } else if let Ok(order) = String::from_utf8(std::mem::take(&mut line)) {
+                        // Nobody waits for a node to do what it is told here.
+                        let _ = orders.try_send(order);
+                    }
+                }
+                stdin.consume(taken);
+            }
             drop(closed);
         });
     } else {

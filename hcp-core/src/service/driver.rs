@@ -16,6 +16,8 @@ use super::clock::{boottime, wall};
 use super::links::Links;
 use super::machine::{Input, Machine, NotEstablished, Output, Place, ProbeOutcome, Slot, UploadId};
 use super::probe::probe;
+#[cfg(feature = "testing")]
+use super::replicated::Misbehaviour;
 use super::roster::{Role, Roster};
 use super::status::Teller;
 use crate::identity::OnionAddress;
@@ -32,6 +34,9 @@ use crate::owner::Holdings;
 pub(super) enum Event {
     /// Something for the machine.
     Input(Input),
+    /// Behave badly, for tests of the others.
+    #[cfg(feature = "testing")]
+    Misbehave(Misbehaviour),
     /// Leave in order.
     Shutdown,
 }
@@ -73,6 +78,12 @@ impl Driver {
             tokio::select! {
                 event = inputs.recv() => match event {
                     Some(Event::Input(input)) => self.handle(input),
+                    #[cfg(feature = "testing")]
+                    Some(Event::Misbehave(what)) => match what {
+                        Misbehaviour::Mute => self.links.mute(true),
+                        Misbehaviour::Unmute => self.links.mute(false),
+                        Misbehaviour::AnnounceGarbage => self.machine.announce_garbage(),
+                    },
                     // The sender in `self` keeps the channel open.
                     Some(Event::Shutdown) | None => self.handle(Input::Shutdown),
                 },

@@ -28,6 +28,9 @@ pub(super) struct Links {
     roster: watch::Receiver<Roster>,
     /// The one that counts for each member; a later one takes the place of an earlier one.
     current: Mutex<HashMap<OnionAddress, Current>>,
+    /// Streams stay open, and nothing is said or heard on them.
+    #[cfg(feature = "testing")]
+    mute: Arc<std::sync::atomic::AtomicBool>,
 }
 
 struct Current {
@@ -42,11 +45,37 @@ impl Links {
         events: mpsc::Sender<Event>,
         roster: watch::Receiver<Roster>,
     ) -> Arc<Self> {
-        Arc::new(Self { service, events, roster, current: Mutex::default() })
+        Arc::new(Self {
+            service,
+            events,
+            roster,
+            current: Mutex::default(),
+            #[cfg(feature = "testing")]
+            mute: Arc::default(),
+        })
+    }
+
+    /// Begins or ends saying and hearing nothing.
+    #[cfg(feature = "testing")]
+    pub(super) fn mute(&self, mute: bool) {
+        self.mute.store(mute, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    #[cfg(feature = "testing")]
+    fn is_mute(&self) -> bool {
+        self.mute.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    #[cfg(not(feature = "testing"))]
+    fn is_mute(&self) -> bool {
+        false
     }
 
     /// Queues a message for a member; closes the link when it does not keep up.
     pub(super) fn send(&self, member: OnionAddress, message: &Message) {
+        if self.is_mute() {
+            return;
+        }
         let mut current = self.current();
         if let Some(link) = current.get(&member)
             && link.outgoing.try_send(message.encode()).is_err()
@@ -78,7 +107,7 @@ impl Links {
                 let sender = stream.sender();
                 tokio::select! {
                     () = write(sender, queue) => {}
-                    () = read(stream, member, links.service, roster, events) => {}
+                    () = read(&links, stream, member, roster, events) => {}
                 }
             }
         });
@@ -145,9 +174,9 @@ async fn write(mut sender: StreamSender, mut queue: mpsc::Receiver<Bytes>) {
 }
 
 async fn read(
+    links: &Links,
     mut stream: Stream,
     member: OnionAddress,
-    service: OnionAddress,
     roster: watch::Receiver<Roster>,
     events: mpsc::Sender<Event>,
 ) {
@@ -156,7 +185,10 @@ async fn read(
         if let Some(until) = pace.count(Instant::now()) {
             sleep_until(until).await;
         }
-        let decoded = Message::decode(&bytes, service, &roster.borrow());
+        if links.is_mute() {
+            continue;
+        }
+        let decoded = Message::decode(&bytes, links.service, &roster.borrow());
         match decoded {
             Ok(message) => {
                 if events.send(Event::Input(Input::Message(member, message))).await.is_err() {

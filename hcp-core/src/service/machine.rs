@@ -53,6 +53,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
+#[cfg(feature = "testing")]
+use rand::RngExt as _;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -270,6 +272,9 @@ pub(crate) struct Machine {
     stopping: Option<Stopping>,
     outputs: VecDeque<Output>,
     next_id: u64,
+    /// Points that nobody has, announced in the place of this node's own: what a hostile member would do.
+    #[cfg(feature = "testing")]
+    garbage: Vec<PointSecrets>,
 }
 
 /// How far a clean stop has come.
@@ -318,6 +323,8 @@ impl Machine {
             stopping: None,
             outputs: VecDeque::new(),
             next_id: 0,
+            #[cfg(feature = "testing")]
+            garbage: Vec::new(),
         };
         machine.meet_members();
         machine
@@ -476,6 +483,8 @@ impl Machine {
         }
         record.version = version + 1;
         let proofs: Vec<_> = points.iter().filter_map(|point| point.proof()).collect();
+        #[cfg(feature = "testing")]
+        let proofs = self.lie(&mut record, proofs);
         let signed = SignedRecord::sign(self.service, self.me, record, &proofs, &self.sign);
         for (member, peer) in &self.peers {
             if peer.is_linked() {
@@ -483,6 +492,28 @@ impl Machine {
             }
         }
         self.record = Some(signed);
+    }
+
+    /// From now on this node announces points that nobody has.
+    #[cfg(feature = "testing")]
+    pub(crate) fn announce_garbage(&mut self) {
+        self.garbage = (0..MAX_POINTS).map(|_| PointSecrets::from_bytes(&self.rng.random())).collect();
+        self.record = None;
+        self.hasten();
+    }
+
+    #[cfg(feature = "testing")]
+    fn lie(&self, record: &mut Record, proofs: Vec<[u8; 64]>) -> Vec<[u8; 64]> {
+        if self.garbage.is_empty() {
+            return proofs;
+        }
+        let lies =
+            record.points.iter().zip(&self.garbage).map(|(point, secrets)| (secrets.describe(point.relay), secrets));
+        let (points, proofs) = lies
+            .map(|(point, secrets)| (point, super::gossip::prove_point(self.service, self.me, &point, secrets)))
+            .unzip();
+        record.points = points;
+        proofs
     }
 
     /// The periods that others may expect this node to publish for.

@@ -134,6 +134,15 @@ impl ReplicatedService {
         }
     }
 
+    /// Makes this node behave badly, to see what the others make of it.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    #[cfg(feature = "testing")]
+    pub async fn misbehave(&self, what: Misbehaviour) {
+        let _ = self.events.send(Event::Misbehave(what)).await;
+    }
+
     /// Leaves in order: the others publish without this node before its introduction points go. Takes some seconds; at most
     /// 16.
     ///
@@ -144,6 +153,19 @@ impl ReplicatedService {
             let _ = self.driving.join_next().await;
         }
     }
+}
+
+/// How a node of a service behaves badly; for tests.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Misbehaviour {
+    /// It says and hears nothing on its streams with the other members, and serves clients as before: they hold it for dead.
+    Mute,
+    /// It talks again.
+    Unmute,
+    /// It announces introduction points that nobody has in the place of its own.
+    AnnounceGarbage,
 }
 
 impl Starter {
