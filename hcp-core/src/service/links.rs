@@ -114,7 +114,7 @@ impl Links {
         if let Some(earlier) = self.current().insert(member, Current { id, outgoing, task }) {
             earlier.task.abort();
         }
-        let up = self.events.send(Event::Input(Input::LinkUp(member))).await;
+        let up = self.events.send(Event::from(Input::LinkUp(member))).await;
         if up.is_ok() && registered.send(()).is_ok() {
             let _ = own.join_next().await;
         }
@@ -127,7 +127,7 @@ impl Links {
             !newer
         };
         if was_current {
-            let _ = self.events.send(Event::Input(Input::LinkDown(member))).await;
+            let _ = self.events.send(Event::from(Input::LinkDown(member))).await;
         }
     }
 
@@ -150,7 +150,7 @@ impl Links {
                 failed => {
                     let error = failed.map_or_else(|_| "no answer in time".to_owned(), |r| r.err().unwrap_or_default());
                     tracing::debug!(error, "a member of the service cannot be linked with");
-                    if self.events.send(Event::Input(Input::DialFailed(member))).await.is_err() {
+                    if self.events.send(Event::from(Input::DialFailed(member))).await.is_err() {
                         return;
                     }
                 }
@@ -191,7 +191,7 @@ async fn read(
         let decoded = Message::decode(&bytes, links.service, &roster.borrow());
         match decoded {
             Ok(message) => {
-                if events.send(Event::Input(Input::Message(member, message))).await.is_err() {
+                if events.send(Event::from(Input::Message(member, message))).await.is_err() {
                     return;
                 }
             }

@@ -62,7 +62,7 @@ use self::liveness::Peer;
 use self::points::Point;
 use self::probing::Probing;
 use self::publishing::Publishing;
-pub(crate) use self::status::{PeerStatus, PeriodStatus, Problem, Status};
+pub(crate) use self::status::{Problem, Status};
 use self::succession::Taken;
 use super::gossip::{Message, Nonce, Pulse, Record, Sign, SignedRecord};
 use super::roster::{Role, Roster};

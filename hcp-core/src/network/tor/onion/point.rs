@@ -65,7 +65,6 @@ async fn within_deadline(
             Err(error) => return Err(failed(&error)),
         }
     };
-    drop(target);
     drop(netdir);
 
     let keys = Arc::new(Keys::new(secrets));
