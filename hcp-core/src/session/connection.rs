@@ -206,6 +206,7 @@ impl Connection {
     }
 
     /// Frames that wait to be sent before all streams'.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn queued(&self) -> usize {
         self.control.len()
     }

@@ -442,6 +442,7 @@ impl Machine {
     }
 
     /// Who is at the other end, once established.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn peer(&self) -> Option<Peer> {
         self.established.as_ref().map(|established| established.peer)
     }

@@ -200,6 +200,7 @@ impl Streams {
     }
 
     /// Whether a CREDIT has to go.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn has_credit(&self) -> bool {
         let has_credit = |id: &StreamId| self.all.get(id).is_some_and(|stream| stream.credit_due() && !stream.over);
         self.crediting.iter().any(has_credit)
@@ -220,6 +221,7 @@ impl Streams {
     }
 
     /// Whether a frame waits that may go by this connection.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn may_send(&self, by: ConnId, lanes: bool) -> bool {
         (0..CLASSES).any(|class| self.next_of(class, by, lanes).is_some())
     }

@@ -196,6 +196,7 @@ impl Head {
     }
 
     /// Appends the frame of this payload to `out`.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn encode(&self, payload: &[u8], out: &mut Vec<u8>) {
         out.reserve(self.length + payload.len());
         out.extend_from_slice(self.as_ref());
@@ -229,6 +230,7 @@ impl Frame {
     }
 
     /// Appends the frame to `out`.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         self.head().encode(&self.payload, out);
     }

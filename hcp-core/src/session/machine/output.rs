@@ -63,6 +63,7 @@ impl Machine {
     }
 
     /// Whether [`Self::poll_output`] would give something.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn has_output(&self, conn: ConnId) -> bool {
         if let State::Dialling { first, .. } = &self.state {
             return conn == PRIMARY && !first.is_empty();
