@@ -33,7 +33,7 @@ use self::clients::Clients;
 use self::faults::Fault;
 use self::links::Pair;
 use self::points::{Directory, Registration, SlotSim};
-use super::gossip::{Message, Nonce, Sign};
+use super::gossip::{Message, Sign};
 use super::machine::{Config, Input, Machine, Notice, Output, Slot, UploadId};
 use super::roster::{Role, Roster};
 use crate::identity::{Identity, OnionAddress};
@@ -159,11 +159,14 @@ struct Node {
     skew: i64,
     ticks: Duration,
     slots: BTreeMap<Slot, SlotSim>,
-    uploads: BTreeMap<UploadId, (Period, u64, Vec<(Vec<RelayId>, Vec<PointDescription>)>)>,
+    uploads: BTreeMap<UploadId, Flight>,
     revision: u64,
     uploaded: Vec<(Duration, Period)>,
     backoff: BTreeMap<usize, Duration>,
 }
+
+/// An upload under way: its period, its revision, and what goes to which directories.
+type Flight = (Period, u64, Vec<(Vec<RelayId>, Vec<PointDescription>)>);
 
 struct World {
     rng: StdRng,
@@ -182,7 +185,6 @@ struct World {
     periods: Vec<Period>,
     ring: u8,
     clients: Clients,
-    probes: HashMap<Nonce, usize>,
     /// When something last began to be wrong or was healed, and whether something is wrong.
     disturbed: Duration,
     healed: Duration,
@@ -248,7 +250,6 @@ impl World {
             periods: [0, 1].map(|next| Period { number: 7 + next, length: 1_440, offset: 43_200 }).to_vec(),
             ring: 0,
             clients: Clients::default(),
-            probes: HashMap::new(),
             disturbed: START,
             healed: START,
             broken: false,
