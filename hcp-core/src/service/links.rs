@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -114,20 +115,10 @@ impl Links {
         if let Some(earlier) = self.current().insert(member, Current { id, outgoing, task }) {
             earlier.task.abort();
         }
+        let _registered = Registered { links: Arc::clone(self), member, id };
         let up = self.events.send(Event::Input(Input::LinkUp(member))).await;
         if up.is_ok() && registered.send(()).is_ok() {
             let _ = own.join_next().await;
-        }
-        let was_current = {
-            let mut current = self.current();
-            let newer = current.get(&member).is_some_and(|link| link.id != id);
-            if !newer {
-                current.remove(&member);
-            }
-            !newer
-        };
-        if was_current {
-            let _ = self.events.send(Event::Input(Input::LinkDown(member))).await;
         }
     }
 
@@ -162,6 +153,34 @@ impl Links {
 
     fn current(&self) -> MutexGuard<'_, HashMap<OnionAddress, Current>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A link that has its entry. Dropping it tells that the link is down, unless another one has taken its place: whoever runs a
+/// link is aborted when the session ends.
+struct Registered {
+    links: Arc<Links>,
+    member: OnionAddress,
+    id: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        {
+            let mut current = self.links.current();
+            if current.get(&self.member).is_some_and(|link| link.id != self.id) {
+                return;
+            }
+            current.remove(&self.member);
+        }
+        let down = Event::Input(Input::LinkDown(self.member));
+        if let Err(TrySendError::Full(down)) = self.links.events.try_send(down)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // The driver is behind; it must hear of this all the same.
+            let events = self.links.events.clone();
+            drop(runtime.spawn(async move { drop(events.send(down).await) }));
+        }
     }
 }
 
