@@ -257,6 +257,10 @@ const HEALTHY: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Identity;
+    use crate::network::{MemoryNetwork, Network};
+    use crate::node::{Access, Session};
+    use crate::service::roster::Role;
 
     #[test]
     fn a_burst_is_read_at_once_and_a_flood_at_the_steady_rate() {
@@ -266,5 +270,39 @@ mod tests {
         let last = (0..500).filter_map(|_| pace.count(start)).last().unwrap();
         assert_eq!(last, start + EACH * 500);
         assert!(pace.count(last + BURST).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_session_is_the_end_of_its_link_and_a_later_link_takes_the_place_of_an_earlier_one() {
+        let network: Arc<dyn Network> = Arc::new(MemoryNetwork::new());
+        let (service, other) = (Identity::from_seed(&[1; 32]).address(), Identity::from_seed(&[2; 32]));
+        let member = other.address();
+        let roster = Roster::new([(member, Role::Listed)]).unwrap();
+        let (events, mut told) = mpsc::channel(16);
+        let (_sender, watched) = watch::channel(roster);
+        let links = Links::new(service, events, watched);
+        let serve = move |stream: Stream, _: Session| {
+            let links = Arc::clone(&links);
+            async move { links.run(member, stream).await }
+        };
+        let node = Node::builder(Identity::from_seed(&[3; 32]), Arc::clone(&network))
+            .protocol(PROTOCOL, Access::Identified, serve)
+            .bind()
+            .await
+            .unwrap();
+        let dialler = Node::builder(other, network).bind().await.unwrap();
+        let session = dialler.connect(node.address()).await.unwrap();
+        let mut next = async || match timeout(Duration::from_secs(60), told.recv()).await.unwrap().unwrap() {
+            Event::Input(Input::LinkUp(up)) => (up, true),
+            Event::Input(Input::LinkDown(down)) => (down, false),
+            _ => panic!("only links come and go"),
+        };
+        let mut first = session.open(PROTOCOL).await.unwrap();
+        assert_eq!(next().await, (member, true));
+        let _second = session.open(PROTOCOL).await.unwrap();
+        assert_eq!(next().await, (member, true), "the first one's end is nothing to tell");
+        assert!(first.recv().await.is_err(), "it was closed");
+        session.shutdown().await;
+        assert_eq!(next().await, (member, false));
     }
 }
