@@ -8,6 +8,7 @@ mod channel;
 mod dial;
 mod driver;
 mod event;
+mod failure;
 mod ledger;
 mod pipe;
 mod reconnect;
@@ -29,10 +30,12 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 
 use self::channel::SEND_BUDGET;
-use self::dial::Established;
+pub use self::dial::DialAs;
+use self::dial::{Established, Path};
 use self::driver::{Environment, Lanes};
 pub use self::event::{DialledBy, EVENT_QUEUE, NodeEvent, NodeEvents, NodeStats};
 use self::event::{Telling, count};
+use self::failure::Failure;
 use self::ledger::Ledger;
 pub use self::ledger::NODE_MEMORY;
 pub use self::reconnect::{Backoff, BackoffError, HEALTHY_SESSION, MAX_BACKOFF, MIN_BACKOFF, Maintained};
@@ -45,9 +48,9 @@ use self::sessions::{LaneHost, LaneTable, Sessions};
 pub use self::stream::{RecvError, SendError, Stream, StreamSender};
 use crate::error::ErrorKind;
 use crate::identity::delegation::{ReplicaCredentials, SerialFloors};
-use crate::identity::{Identity, OnionAddress};
+use crate::identity::{DiscoveryPublicKey, Identity, OnionAddress};
 use crate::network::{DialError, HCP_PORT, ListenError, Listener, ListenerStatus, Network};
-use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES, Machine, SessionError};
+use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES, SessionError};
 
 /// Accepted connections whose dialler has not proved itself yet, for each listener; at 100 KiB each. One more displaces the
 /// oldest that has said nothing, so that strangers who say nothing lock nobody out, or else any of them.
@@ -117,6 +120,7 @@ impl Node {
             memory: NODE_MEMORY,
             send_budget: SEND_BUDGET,
             max_sessions: MAX_SESSIONS,
+            clients: None,
             duplicate: None,
         }
     }
@@ -147,7 +151,8 @@ impl Node {
     /// The session with whoever holds the key of `address`, or speaks for it: the one that exists, whoever dialled it, or a
     /// new one, to which this node proves who it is. It is shared by all who connect to the address.
     ///
-    /// A session whose peer has vanished is found dead by the keepalive, and given out until then.
+    /// A session whose peer has vanished is found dead by the keepalive, and given out until then. Where it was with a replica of
+    /// a service, the next is with another one, if one answers within a few dials.
     ///
     /// # Errors
     /// [`ConnectError`] says in which phase it failed.
@@ -161,7 +166,8 @@ impl Node {
         let gate = self.gate(address);
         let dialled = async {
             let _turn = gate.lock().await;
-            self.dial(address, Dialler::Identity(self.inner.identity.clone()), true, Path::Usual).await
+            let path = self.inner.sessions.failure(address).into();
+            self.dial(address, Dialler::Identity(self.inner.identity.clone()), true, path).await
         };
         tokio::select! {
             biased;
@@ -202,13 +208,29 @@ impl Node {
         self.dial(address, Dialler::Identity(identity.clone()), false, Path::Usual).await
     }
 
-    /// Keeps a session with whoever holds the key of `address` until the returned handle is dropped: connects, and connects
-    /// again whenever the session has ended.
+    /// Keeps a session with whoever holds the key of `address`, or speaks for it, until the returned handle is dropped:
+    /// connects, and connects again whenever the session has ended.
     pub fn maintain(&self, address: OnionAddress, backoff: Backoff) -> Maintained {
+        self.maintain_as(address, DialAs::Node, backoff)
+    }
+
+    /// Keeps a session as [`Self::maintain`] does, and dials as somebody: towards a service best [`DialAs::Anonymous`].
+    ///
+    /// That sessions follow each other at once tells the peer that they are probably of the same dialler.
+    pub fn maintain_as(&self, address: OnionAddress, me: DialAs, backoff: Backoff) -> Maintained {
         let node = self.clone();
-        let dial = move || {
-            let node = node.clone();
-            async move { node.connect(address).await }
+        let dial = move |failure: Option<Failure>| {
+            let (node, me) = (node.clone(), me.clone());
+            async move {
+                match me {
+                    // What has failed is known to all who connect as the node.
+                    DialAs::Node => node.connect(address).await,
+                    DialAs::Anonymous => node.dial(address, Dialler::Anonymous, false, failure.into()).await,
+                    DialAs::Identity(identity) => {
+                        node.dial(address, Dialler::Identity(identity), false, failure.into()).await
+                    }
+                }
+            }
         };
         Maintained::start(dial, backoff, rand::random::<f64>)
     }
@@ -284,10 +306,6 @@ impl Node {
         // Somebody who is not this node serves nothing that could tell who it is.
         let router = if shared { Arc::clone(&inner.router) } else { Arc::default() };
         let sessions = shared.then(|| Arc::clone(&inner.sessions));
-        let transport = match path {
-            Path::Usual => inner.network.dial(address, HCP_PORT).await?,
-            Path::Apart => inner.network.dial_isolated(address, HCP_PORT).await?,
-        };
         let dial = Dial {
             target: address,
             me,
@@ -297,9 +315,8 @@ impl Node {
             floors: inner.floors.clone(),
             unix_now: dial::unix_now(),
         };
-        let machine = Machine::dial(dial, tokio::time::Instant::now())?;
         let Established { machine, pipe, peer, id } =
-            dial::establish(machine, transport, address, sessions.as_ref()).await?;
+            dial::reach(inner.network.as_ref(), dial, sessions.as_ref(), path).await?;
         let environment = Environment {
             router,
             sessions,
@@ -318,15 +335,6 @@ impl Node {
     }
 }
 
-/// How a peer is dialled.
-#[derive(Clone, Copy, Debug)]
-enum Path {
-    /// As the network does it by itself: it may keep a way that it found before.
-    Usual,
-    /// In isolation from all that was dialled before.
-    Apart,
-}
-
 /// Describes a node before it is bound.
 #[derive(Debug)]
 pub struct NodeBuilder {
@@ -340,6 +348,7 @@ pub struct NodeBuilder {
     memory: usize,
     send_budget: usize,
     max_sessions: usize,
+    clients: Option<Vec<DiscoveryPublicKey>>,
     duplicate: Option<String>,
 }
 
@@ -377,6 +386,15 @@ impl NodeBuilder {
         self
     }
 
+    /// Hides the node's own address from everybody who has the key of none of these clients: who knows the address learns
+    /// neither how to reach it nor whether it is up. 1 to [`MAX_DISCOVERY_CLIENTS`](crate::network::MAX_DISCOVERY_CLIENTS)
+    /// clients, on a network that can do so. By default everybody finds it.
+    #[must_use]
+    pub fn restricted_to(mut self, clients: impl IntoIterator<Item = DiscoveryPublicKey>) -> Self {
+        self.clients = Some(clients.into_iter().collect());
+        self
+    }
+
     /// Serves a service's address as well; each as often as it is called.
     #[must_use]
     pub fn service(mut self, service: Service) -> Self {
@@ -403,7 +421,10 @@ impl NodeBuilder {
         if self.lanes > MAX_LANES {
             return Err(BindError::Lanes);
         }
-        let listener = self.network.listen(&self.identity, &[HCP_PORT]).await?;
+        let listener = match &self.clients {
+            None => self.network.listen(&self.identity, &[HCP_PORT]).await?,
+            Some(clients) => self.network.listen_restricted(&self.identity, &[HCP_PORT], clients).await?,
+        };
         let status = listener.status();
         let (telling, ledger) = (Arc::<Telling>::default(), Ledger::new(self.memory));
         let table = Arc::<LaneTable>::default();

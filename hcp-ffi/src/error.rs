@@ -181,6 +181,7 @@ macro_rules! from_core {
 
 from_core!(
     hcp_core::identity::AddressError,
+    hcp_core::identity::DiscoveryKeyError,
     hcp_core::identity::EmptyPassphrase,
     hcp_core::identity::ExpandedKeyError,
     hcp_core::identity::SignatureError,

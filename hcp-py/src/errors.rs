@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use hcp_core::error::ErrorKind;
 use hcp_core::identity::delegation::{DelegationError, IssueError};
 use hcp_core::identity::keyfile::{CostError, LoadKeyError, SaveKeyError};
-use hcp_core::identity::{AddressError, EmptyPassphrase, ExpandedKeyError, SignatureError, ctor};
+use hcp_core::identity::{AddressError, DiscoveryKeyError, EmptyPassphrase, ExpandedKeyError, SignatureError, ctor};
 use hcp_core::messenger::{
     ContactError, EventsError, GoOnlineError, IdError, MessageError, ProfileError, TransferError,
 };
@@ -133,6 +133,7 @@ from_core!(
     DelegationError,
     DescriptionError,
     DialError,
+    DiscoveryKeyError,
     EmptyPassphrase,
     EventsError,
     ExpandedKeyError,

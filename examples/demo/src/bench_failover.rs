@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::contender::PERIOD;
 pub use self::contender::{Contender, Fault, Fleet, Programs, Way};
 pub use self::plot::{Line, Panel, draw};
 pub use self::same_key::serve as serve_same_key;
@@ -90,9 +91,6 @@ pub async fn run(options: &Options) -> Result<()> {
     crate::timeline::print(&table);
     Ok(())
 }
-
-/// Onionbalance's code has 20 s between two votes for test networks, whatever the consensus says.
-const PERIOD: Duration = Duration::from_secs(24 * 20);
 
 async fn strike(
     contender: &mut Contender,

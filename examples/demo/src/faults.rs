@@ -56,7 +56,7 @@ pub struct Options {
 pub async fn run(program: &Path, options: &Options) -> Result<()> {
     let timeline = Timeline::default();
     let started = Instant::now();
-    let first_period = period_now();
+    let first_period = period_now(PERIOD);
     let inside = options.cases.iter().any(|case| case.needs_namespaces());
     let most = options.nodes.iter().copied().max().ok_or("no number of nodes is given")?;
     let mut namespaces = if inside { Some(Namespaces::make(most).await?) } else { None };
@@ -67,7 +67,8 @@ pub async fn run(program: &Path, options: &Options) -> Result<()> {
     let mut learned = false;
     for nodes in &options.nodes {
         let folder = tempfile::tempdir()?;
-        let mut stage = Stage::make(program, folder.path(), &tor, *nodes, namespaces.take(), options.patience).await?;
+        let mut stage =
+            Stage::make(program, folder.path(), (&tor, PERIOD), *nodes, namespaces.take(), options.patience).await?;
         let mut healthy = None;
         for case in &options.cases {
             let mut run = Run { stage: &mut stage, clients: &clients, timeline, options, learned: &mut learned };
@@ -77,7 +78,7 @@ pub async fn run(program: &Path, options: &Options) -> Result<()> {
             }
             report.cases.push(found);
             report.seconds = started.elapsed().as_secs_f64();
-            report.periods = usize::try_from(period_now() - first_period)? + 1;
+            report.periods = usize::try_from(period_now(PERIOD) - first_period)? + 1;
             write(&report, options.out.as_deref())?;
         }
         namespaces = stage.leave();
@@ -118,7 +119,7 @@ impl Run<'_> {
         let mut found = CaseReport {
             nodes,
             case: case.title(),
-            period: period_now(),
+            period: period_now(PERIOD),
             takeovers: Vec::new(),
             accepted: Vec::new(),
             attempts: Vec::new(),

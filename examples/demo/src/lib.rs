@@ -17,4 +17,4 @@ pub use self::timeline::{Timeline, complain, percentile, seconds};
 pub use self::user::{Dial, Heard, User, UserState, dial_local, dial_socks, dial_socks_isolated};
 
 /// What goes wrong here is told to a person.
-pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;

@@ -7,9 +7,9 @@ use super::delegation::{
     verify,
 };
 use super::manifest::Manifest;
-use super::{Identity, OnionAddress, Passphrase, ReplicaSeed, ctor, keyfile};
+use super::{DiscoveryKey, DiscoveryPublicKey, Identity, OnionAddress, Passphrase, ReplicaSeed, ctor, keyfile};
 
-/// As text and as a public key.
+/// As text and as a public key, of an address and for discovery.
 pub(crate) fn address(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(address) = text.parse::<OnionAddress>()
@@ -22,6 +22,17 @@ pub(crate) fn address(data: &[u8]) {
         && let Ok(address) = OnionAddress::from_public_key(key)
     {
         assert_eq!(address.to_string().parse(), Ok(address));
+    }
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(key) = text.parse::<DiscoveryPublicKey>()
+    {
+        assert!(key.to_string().eq_ignore_ascii_case(text));
+        assert_eq!(key.to_string().parse(), Ok(key));
+    }
+    if let Ok(key) = data.try_into()
+        && let Ok(key) = DiscoveryPublicKey::from_bytes(key)
+    {
+        assert_eq!(key.to_string().parse(), Ok(key));
     }
 }
 
@@ -38,6 +49,7 @@ pub(crate) fn key_file(data: &[u8]) {
     keyfile::fuzz::decode::<Identity>(data, &PASSPHRASE);
     keyfile::fuzz::decode::<OwnerKey>(data, &PASSPHRASE);
     keyfile::fuzz::decode::<SessionKey>(data, &PASSPHRASE);
+    keyfile::fuzz::decode::<DiscoveryKey>(data, &PASSPHRASE);
     keyfile::fuzz::decode::<ReplicaCredentials>(data, &PASSPHRASE);
     keyfile::fuzz::decode::<ReplicaSeed>(data, &PASSPHRASE);
 }

@@ -1,6 +1,6 @@
 //! Addresses inside one process: for tests, under real or paused time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     ACCEPT_QUEUE, BoxedTransport, DialError, Hosting, Incoming, ListenError, Listener, ListenerStatus, Network,
-    check_ports,
+    check_clients, check_ports,
 };
-use crate::identity::{Identity, OnionAddress};
+use crate::identity::{DiscoveryKey, DiscoveryPublicKey, Identity, OnionAddress};
 
 /// Bytes that one direction of a connection holds.
 const PIPE: usize = 64 * 1024;
@@ -26,18 +26,38 @@ struct Server {
     id: u64,
     shared: bool,
     incoming: mpsc::Sender<Incoming>,
+    /// Whoever else dials it is refused; nobody is where this is empty.
+    clients: Arc<[DiscoveryPublicKey]>,
+}
+
+/// How an address and port are served.
+#[derive(Clone, Copy)]
+enum Serving<'a> {
+    /// By one, for these clients or, where there are none, for everybody.
+    Alone(&'a [DiscoveryPublicKey]),
+    /// By several that share it.
+    Together,
 }
 
 /// A network inside this process. Cheap to clone; clones are the same network.
 #[derive(Clone, Default)]
 pub struct MemoryNetwork {
     services: Arc<Mutex<Services>>,
+    /// Of this handle alone.
+    keys: BTreeMap<OnionAddress, DiscoveryPublicKey>,
 }
 
 impl MemoryNetwork {
     /// A network without services.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same network for somebody who dials `address` with a discovery key.
+    #[must_use]
+    pub fn with_discovery_key(mut self, address: OnionAddress, key: &DiscoveryKey) -> Self {
+        self.keys.insert(address, key.public_key());
+        self
     }
 
     fn services(&self) -> MutexGuard<'_, Services> {
@@ -57,6 +77,10 @@ impl Network for MemoryNetwork {
             let server =
                 self.services().get(&(address, port)).and_then(|servers| servers.choose(&mut rand::rng()).cloned());
             let server = server.ok_or(DialError::NotFound)?;
+            let listed = self.keys.get(&address).is_some_and(|key| server.clients.contains(key));
+            if !server.clients.is_empty() && !listed {
+                return Err(DialError::Restricted);
+            }
             let (near, far) = tokio::io::duplex(PIPE);
             let incoming = Incoming { port, stream: Box::new(far) };
             server.incoming.send(incoming).await.map_err(|_| DialError::NotFound)?;
@@ -66,27 +90,41 @@ impl Network for MemoryNetwork {
     }
 
     fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>> {
-        let listener = self.listen_now(identity.address(), ports, false);
+        let listener = self.listen_now(identity.address(), ports, Serving::Alone(&[]));
+        async move { listener }.boxed()
+    }
+
+    fn listen_restricted<'a>(
+        &'a self,
+        identity: &'a Identity,
+        ports: &'a [u16],
+        clients: &'a [DiscoveryPublicKey],
+    ) -> BoxFuture<'a, Result<Listener, ListenError>> {
+        let alone = check_clients(clients).map(|()| Serving::Alone(clients));
+        let listener = alone.and_then(|alone| self.listen_now(identity.address(), ports, alone));
         async move { listener }.boxed()
     }
 
     fn host<'a>(&'a self, service: OnionAddress, ports: &'a [u16]) -> BoxFuture<'a, Result<Hosting, ListenError>> {
-        let listener = self.listen_now(service, ports, true);
+        let listener = self.listen_now(service, ports, Serving::Together);
         async move { listener.map(Hosting::new) }.boxed()
     }
 }
 
 impl MemoryNetwork {
-    /// `shared`: with others who share it.
-    fn listen_now(&self, address: OnionAddress, ports: &[u16], shared: bool) -> Result<Listener, ListenError> {
+    fn listen_now(&self, address: OnionAddress, ports: &[u16], how: Serving<'_>) -> Result<Listener, ListenError> {
         check_ports(ports)?;
+        let (shared, clients) = match how {
+            Serving::Alone(clients) => (false, clients.into()),
+            Serving::Together => (true, [].into()),
+        };
         let mut services = self.services();
         let taken = |servers: &Vec<Server>| !shared || servers.iter().any(|server| !server.shared);
         if ports.iter().any(|port| services.get(&(address, *port)).is_some_and(taken)) {
             return Err(ListenError::InUse);
         }
         let (sender, incoming) = mpsc::channel(ACCEPT_QUEUE);
-        let server = Server { id: rand::random(), shared, incoming: sender };
+        let server = Server { id: rand::random(), shared, incoming: sender, clients };
         for port in ports {
             services.entry((address, *port)).or_default().push(server.clone());
         }

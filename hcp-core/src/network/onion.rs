@@ -204,7 +204,8 @@ pub(crate) trait OnionBackend: Send + Sync + 'static {
     /// Whether the consensus lists the relay.
     fn is_listed(&self, relay: RelayId) -> bool;
 
-    /// Establishes a point; within a deadline of the backend's. Introductions whose mark is in `seen` are not answered.
+    /// Establishes a point; within a deadline of the backend's. Introductions whose mark is in `seen` are not answered. It
+    /// closes after a random number of introductions in the life of its keys, 16,384 to 32,768 on the public network.
     ///
     /// `still` is asked when the circuit to the relay is there, right before the point is requested: it fails when that says
     /// no, as it is too late.
@@ -218,13 +219,6 @@ pub(crate) trait OnionBackend: Send + Sync + 'static {
 
     /// Uploads; within a deadline of the backend's. A revision is later than that of every earlier upload of this process.
     fn upload(&self, upload: Upload) -> BoxFuture<'static, UploadReport>;
-
-    /// How many points a descriptor can list: fewer, the more clients are authorised.
-    fn max_points(&self) -> usize;
-
-    /// How many introductions the point has taken in the life of its keys. It closes after a random number of them, 16,384 to
-    /// 32,768 on the public network, so that it should be replaced before.
-    fn introductions(&self, point: PointId) -> usize;
 
     /// What has happened since the launch.
     fn counts(&self) -> OnionCounts;

@@ -81,7 +81,7 @@ async fn serve(
     match accepted {
         Accepted::Session(machine) => {
             host.acceptor = acceptor;
-            serve_session(*machine, pipe, environment, pending).await;
+            serve_session(machine, pipe, environment, pending).await;
         }
         Accepted::Lane(request) => {
             if let Err(Offer { request, pipe }) = host.offer(Offer { request: Box::new(request), pipe }) {
@@ -93,7 +93,7 @@ async fn serve(
     }
 }
 
-async fn serve_session(mut machine: Machine, pipe: Pipe, environment: Environment, pending: Arc<Pending>) {
+async fn serve_session(mut machine: Box<Machine>, pipe: Pipe, environment: Environment, pending: Arc<Pending>) {
     // Only what has established both is handed out as a session.
     let (Some(Event::Established(peer)), Some(id)) = (machine.poll_event(), machine.session_id()) else {
         return tracing::error!("an accepted session is not established");

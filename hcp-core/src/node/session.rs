@@ -11,7 +11,7 @@ use super::dial::unix_now;
 use super::event::DialledBy;
 use super::stream::Stream;
 use crate::error::ErrorKind;
-use crate::identity::delegation::{Delegation, DelegationError};
+use crate::identity::delegation::{Delegation, DelegationError, PublicKey};
 use crate::session::{CLOSE_SHUTDOWN, MAX_PROTOCOL_NAME, Peer, Priority, SessionError, SessionStats};
 
 /// An encrypted connection with a peer, on which streams are opened. Cheap to clone.
@@ -57,6 +57,12 @@ impl Session {
             (Some(service), Some(delegation)) => floors.check(service, delegation, unix_now()),
             _ => Ok(()),
         }
+    }
+
+    /// On the dialler's side, which replica of the service that was dialled this session is with: the session key that it has in
+    /// this round of delegations. `None` where the peer holds the address's own key.
+    pub fn replica(&self) -> Option<PublicKey> {
+        self.delegation().map(Delegation::session_key)
     }
 
     /// The smoothed round trip; `None` before the first ping came back.

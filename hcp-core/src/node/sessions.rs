@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, mpsc};
 
 use super::channel::{Command, Shared, Standing};
+use super::failure::{Failure, Failures};
 use super::pipe::Pipe;
 use super::registry::{Registry, Verdict};
 use super::session::Session;
@@ -41,12 +42,13 @@ impl WeakSession {
 #[derive(Debug)]
 pub(super) struct Sessions {
     registry: Mutex<Registry<SessionId, WeakSession>>,
+    failures: Mutex<Failures>,
     changed: Notify,
 }
 
 impl Sessions {
     pub(super) fn new(me: OnionAddress) -> Arc<Self> {
-        Arc::new(Self { registry: Mutex::new(Registry::new(me)), changed: Notify::new() })
+        Arc::new(Self { registry: Mutex::new(Registry::new(me)), failures: Mutex::default(), changed: Notify::new() })
     }
 
     /// The session with a peer in which new streams are opened.
@@ -73,6 +75,16 @@ impl Sessions {
         }
     }
 
+    /// Notes that a session with a peer has failed.
+    pub(super) fn failed(&self, peer: OnionAddress, failure: Failure) {
+        self.failures().note(peer, failure);
+    }
+
+    /// How the last session with a peer has failed, where that was a moment ago.
+    pub(super) fn failure(&self, peer: OnionAddress) -> Option<Failure> {
+        self.failures().of(peer)
+    }
+
     /// Takes an established session in until the returned guard is dropped, and drains those that it replaces.
     pub(super) fn enter(
         self: &Arc<Self>,
@@ -81,6 +93,7 @@ impl Sessions {
         session: WeakSession,
     ) -> Entered {
         let id = session.shared.id;
+        self.failures().forget(peer);
         let Verdict { drain, end } = self.registry().began(peer, id, known, session);
         for replaced in drain {
             replaced.shared.standing.send_if_modified(Standing::drain);
@@ -92,6 +105,10 @@ impl Sessions {
         }
         self.changed.notify_waiters();
         Entered { sessions: Arc::clone(self), peer, id }
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry<SessionId, WeakSession>> {

@@ -33,12 +33,18 @@ use crate::owner::Holdings;
 /// What reaches the driver.
 pub(super) enum Event {
     /// Something for the machine.
-    Input(Input),
+    Input(Box<Input>),
     /// Behave badly, for tests of the others.
     #[cfg(feature = "testing")]
     Misbehave(Misbehaviour),
     /// Leave in order.
     Shutdown,
+}
+
+impl From<Input> for Event {
+    fn from(input: Input) -> Self {
+        Self::Input(Box::new(input))
+    }
 }
 
 /// What a node of a service runs.
@@ -77,7 +83,7 @@ impl Driver {
             let wait = self.machine.poll_timeout().saturating_sub(boottime());
             tokio::select! {
                 event = inputs.recv() => match event {
-                    Some(Event::Input(input)) => self.handle(input),
+                    Some(Event::Input(input)) => self.handle(*input),
                     #[cfg(feature = "testing")]
                     Some(Event::Misbehave(what)) => match what {
                         Misbehaviour::Mute => self.links.mute(true),
@@ -189,7 +195,7 @@ impl Driver {
                     let (node, service, events) = (self.node.clone(), self.service, self.events.clone());
                     drop(tasks.all.spawn(async move {
                         let outcome: ProbeOutcome = probe(node.clone(), service, node.address(), nonce).await;
-                        let _ = events.send(Event::Input(Input::ProbeEnded { nonce, outcome })).await;
+                        let _ = events.send(Event::from(Input::ProbeEnded { nonce, outcome })).await;
                     }));
                 }
                 Output::Notice(notice) => self.teller.notice(notice),
@@ -222,20 +228,21 @@ impl Establishing {
         let still = Box::new(move || until.is_none_or(|until| boottime() <= until));
         let established = match relay {
             Some(relay) => match backend.establish(relay, secrets, seen, still).await {
-                Ok(point) => Ok((point, relay)),
+                Ok(point) => Ok(point),
                 Err(EstablishError::NotListed) if !chosen => Err(NotEstablished::NotListed),
                 Err(_) => Err(NotEstablished::Failed),
             },
             None => Err(NotEstablished::NoRelay),
         };
-        let (mut point, relay) = match established {
+        let mut point = match established {
             Ok(point) => point,
             Err(why) => {
-                let _ = events.send(Event::Input(Input::EstablishFailed { slot, why })).await;
+                let _ = events.send(Event::from(Input::EstablishFailed { slot, why })).await;
                 return;
             }
         };
-        if events.send(Event::Input(Input::Established { slot, relay })).await.is_err() {
+        let relay = point.description.relay;
+        if events.send(Event::from(Input::Established { slot, relay })).await.is_err() {
             return;
         }
         let Point { accepted, closed, .. } = &mut point;
@@ -250,14 +257,14 @@ impl Establishing {
                 Some(tag) = accepted.recv() => tag,
                 () = &mut closed => break,
             };
-            if events.send(Event::Input(Input::Introduced { slot, tag })).await.is_err() {
+            if events.send(Event::from(Input::Introduced { slot, tag })).await.is_err() {
                 return;
             }
         }
         while let Ok(tag) = accepted.try_recv() {
-            let _ = events.send(Event::Input(Input::Introduced { slot, tag })).await;
+            let _ = events.send(Event::from(Input::Introduced { slot, tag })).await;
         }
-        let _ = events.send(Event::Input(Input::Closed(slot))).await;
+        let _ = events.send(Event::from(Input::Closed(slot))).await;
     }
 }
 
@@ -265,7 +272,7 @@ async fn upload_all(backend: Arc<dyn OnionBackend>, events: mpsc::Sender<Event>,
     let directories = upload.listings.iter().flat_map(|(directories, _)| directories).copied().collect();
     let report = timeout(UPLOAD_DEADLINE, backend.upload(upload)).await;
     let report = report.unwrap_or(UploadReport { failed: directories, ..UploadReport::default() });
-    let _ = events.send(Event::Input(Input::Uploaded { upload: id, report })).await;
+    let _ = events.send(Event::from(Input::Uploaded { upload: id, report })).await;
 }
 
 /// What a manifest says of points and descriptors; none when it has more members than a service can have.

@@ -116,7 +116,7 @@ impl Links {
             earlier.task.abort();
         }
         let _registered = Registered { links: Arc::clone(self), member, id };
-        let up = self.events.send(Event::Input(Input::LinkUp(member))).await;
+        let up = self.events.send(Event::from(Input::LinkUp(member))).await;
         if up.is_ok() && registered.send(()).is_ok() {
             let _ = own.join_next().await;
         }
@@ -141,7 +141,7 @@ impl Links {
                 failed => {
                     let error = failed.map_or_else(|_| "no answer in time".to_owned(), |r| r.err().unwrap_or_default());
                     tracing::debug!(error, "a member of the service cannot be linked with");
-                    if self.events.send(Event::Input(Input::DialFailed(member))).await.is_err() {
+                    if self.events.send(Event::from(Input::DialFailed(member))).await.is_err() {
                         return;
                     }
                 }
@@ -173,7 +173,7 @@ impl Drop for Registered {
             }
             current.remove(&self.member);
         }
-        let down = Event::Input(Input::LinkDown(self.member));
+        let down = Event::from(Input::LinkDown(self.member));
         if let Err(TrySendError::Full(down)) = self.links.events.try_send(down)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -210,7 +210,7 @@ async fn read(
         let decoded = Message::decode(&bytes, links.service, &roster.borrow());
         match decoded {
             Ok(message) => {
-                if events.send(Event::Input(Input::Message(member, message))).await.is_err() {
+                if events.send(Event::from(Input::Message(member, message))).await.is_err() {
                     return;
                 }
             }

@@ -62,11 +62,11 @@ use self::liveness::Peer;
 use self::points::Point;
 use self::probing::Probing;
 use self::publishing::Publishing;
-pub(crate) use self::status::{PeerStatus, PeriodStatus, Problem, Status};
+pub(crate) use self::status::{Problem, Status};
 use self::succession::Taken;
 use super::gossip::{Message, Nonce, Pulse, Record, Sign, SignedRecord};
 use super::roster::{Role, Roster};
-use super::tuning::{ASLEEP, GATHERING, LEAVING, MAX_LISTED, MAX_POINTS, STOPPING, TICK};
+use super::tuning::{ASLEEP, GATHERING, LEAVING, MAX_LISTED, MAX_POINTS, STOPPING, THOROUGH, TICK};
 use crate::identity::OnionAddress;
 use crate::network::onion::{
     DirectoryView, Period, PointDescription, PointId, PointSecrets, RelayId, Tag, UploadReport,
@@ -245,6 +245,9 @@ pub(crate) struct Machine {
     started: Duration,
     /// When to look at everything.
     due: Duration,
+    /// Something has changed since everything was looked at; when to do so all the same.
+    changed: bool,
+    thorough: Duration,
     peers: BTreeMap<OnionAddress, Peer>,
     points: Vec<Point>,
     tending: points::Tending,
@@ -256,6 +259,7 @@ pub(crate) struct Machine {
     view: DirectoryView,
     material: BTreeSet<Period>,
     publishing: BTreeMap<Period, Publishing>,
+    listed: publishing::Listed,
     probing: Probing,
     /// What is said of this node.
     record: Option<SignedRecord>,
@@ -297,6 +301,8 @@ impl Machine {
             wall,
             started: now,
             due: now,
+            changed: true,
+            thorough: now,
             peers: BTreeMap::new(),
             points: Vec::new(),
             tending: points::Tending::default(),
@@ -306,6 +312,7 @@ impl Machine {
             view: DirectoryView::default(),
             material: BTreeSet::new(),
             publishing: BTreeMap::new(),
+            listed: publishing::Listed::default(),
             probing: Probing::default(),
             record: None,
             incarnation: wall,
@@ -356,6 +363,7 @@ impl Machine {
             Input::Shutdown => {
                 if self.stopping.is_none() {
                     self.stopping = Some(Stopping::Republishing(self.now));
+                    self.hasten();
                     self.act();
                 }
             }
@@ -382,39 +390,44 @@ impl Machine {
 
     /// Takes both clocks. Whatever a sleep means is noticed before anything that was queued meanwhile is acted upon.
     fn notice_time(&mut self, now: Duration, wall: u64) {
-        let slept = now.saturating_sub(self.now.max(self.due)) > ASLEEP;
+        let slept = now.saturating_sub(self.now.max(self.due));
         self.now = self.now.max(now);
         self.wall = wall;
-        if slept {
+        if slept > ASLEEP {
             tracing::info!("this node was asleep");
-            self.woke();
+            self.woke(slept);
         }
         self.fence();
     }
 
     /// Something has changed that others should hear of soon; a moment later, so that what changes together goes together.
     fn hasten(&mut self) {
+        self.changed = true;
         self.due = self.due.min(self.now + HASTE);
     }
 
     /// Looks at everything that depends on time or on several things at once.
     fn act(&mut self) {
-        self.due = self.now + TICK;
         self.judge();
         self.succeed();
-        self.gather();
-        if self.stopping.is_none() {
-            self.tend_points();
+        if std::mem::take(&mut self.changed) || self.now >= self.thorough {
+            self.thorough = self.now + THOROUGH;
+            self.gather();
+            if self.stopping.is_none() {
+                self.tend_points();
+            }
+            self.say_record();
+            self.publish();
+            self.retire_points();
+            self.say_record();
+            self.entrust();
+            self.probe();
         }
-        self.say_record();
-        self.publish();
-        self.retire_points();
-        self.say_record();
-        self.entrust();
         self.flush_tags();
         self.heartbeat();
-        self.probe();
         self.stop();
+        // Heartbeats on time: what they echo is what fencing goes by.
+        self.due = (self.now + TICK).min(self.heartbeat_at);
     }
 
     /// Knows all members, and nobody else.

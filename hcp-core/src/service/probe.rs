@@ -51,7 +51,7 @@ impl Handler for Probed {
         async move {
             if let Ok(Some(input)) = timeout(READ_DEADLINE, receive(stream, roster)).await {
                 // A flood of them is not waited for.
-                let _ = events.try_send(Event::Input(input));
+                let _ = events.try_send(input.into());
             }
         }
         .boxed()

@@ -22,8 +22,7 @@ mod points;
 mod tests;
 mod verdict;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +37,7 @@ use super::gossip::{Message, Nonce, Sign};
 use super::machine::{Config, Input, Machine, Notice, Output, Slot, UploadId};
 use super::roster::{Role, Roster};
 use crate::identity::{Identity, OnionAddress};
-use crate::network::onion::{DirectoryView, Period, PeriodView, PointDescription, PointId, RelayId, Tag, UploadReport};
+use crate::network::onion::{DirectoryView, Period, PeriodView, PointDescription, PointId, RelayId};
 
 type Checked = Result<(), String>;
 
@@ -170,8 +169,7 @@ struct World {
     rng: StdRng,
     plan: Plan,
     now: Duration,
-    calendar: BinaryHeap<Reverse<(Duration, u64)>>,
-    events: HashMap<u64, Event>,
+    calendar: BTreeMap<(Duration, u64), Event>,
     entries: u64,
     nodes: Vec<Node>,
     pairs: BTreeMap<(usize, usize), Pair>,
@@ -189,6 +187,7 @@ struct World {
     disturbed: Duration,
     healed: Duration,
     broken: bool,
+    rolling: bool,
     /// When the fault before the present one was healed.
     base: Duration,
     /// Whom the present one hit.
@@ -239,8 +238,7 @@ impl World {
             dead_relays: HashSet::new(),
             rng,
             now: START,
-            calendar: BinaryHeap::new(),
-            events: HashMap::new(),
+            calendar: BTreeMap::new(),
             entries: 0,
             pairs: BTreeMap::new(),
             links: 0,
@@ -254,6 +252,7 @@ impl World {
             disturbed: START,
             healed: START,
             broken: false,
+            rolling: false,
             base: START,
             hit: Vec::new(),
             counts: Counts::default(),
@@ -276,7 +275,7 @@ impl World {
 
     /// Runs to the end, and says what did not hold.
     fn run(mut self) -> (Result<(), String>, Counts) {
-        let mut at = START + Duration::from_secs(75);
+        let mut at = START + Duration::from_secs(60);
         for fault in 0..self.plan.faults.len() {
             self.at(at, Event::Fault(fault));
             at += self.plan.faults[fault].lasts()
@@ -285,14 +284,13 @@ impl World {
         let end = at + self.plan.quiet;
         self.at(START + Duration::from_secs(1), Event::Check);
         if self.plan.clients {
-            self.at(START + Duration::from_secs(60), Event::Client);
+            self.at(START + Duration::from_secs(50), Event::Client);
         }
-        while let Some(Reverse((when, entry))) = self.calendar.pop() {
+        while let Some(((when, _), event)) = self.calendar.pop_first() {
             if when > end {
                 break;
             }
             self.now = when;
-            let Some(event) = self.events.remove(&entry) else { continue };
             let result = self.happen(event);
             let failed = self.failed.take();
             if let Err(reason) = result.and(failed.map_or(Ok(()), Err)) {
@@ -306,8 +304,7 @@ impl World {
 
     fn at(&mut self, when: Duration, event: Event) {
         self.entries += 1;
-        self.calendar.push(Reverse((when.max(self.now), self.entries)));
-        self.events.insert(self.entries, event);
+        self.calendar.insert((when.max(self.now), self.entries), event);
     }
 
     fn at_node(&mut self, when: Duration, node: usize, what: NodeEvent) {

@@ -39,6 +39,8 @@ pub(crate) const MAX_HELD: usize = 2 * MAX_POINTS;
 
 /// How often the machine looks at everything that depends on time. A quarter of the shortest delay that it measures.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
+/// How often it looks at points and descriptors though nothing has changed: what there depends on time is minutes long.
+pub(crate) const THOROUGH: Duration = Duration::from_secs(1);
 /// How often a peer is told that this node lives: three fit into the shortest silence that raises suspicion.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(500);
 /// The shortest silence after which others are asked whether they hear a peer.

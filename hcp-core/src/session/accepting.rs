@@ -10,7 +10,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, Taken};
 use super::hello::{self, Join, LaneHint, Proved};
 use super::limits::MAX_BEFORE_PROOF;
 #[cfg(test)]
@@ -162,11 +162,12 @@ pub(crate) struct Accepting {
 
 impl Accepting {
     /// Begins with the transport's first byte.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn new(acceptor: &Arc<Acceptor>, now: Instant) -> Result<Self, SessionError> {
         Self::begin(acceptor, None, Arc::clone(&acceptor.config), now)
     }
 
-    /// Begins as [`Self::new`] does, at an address whose sessions may have been accepted under other keys before.
+    /// Begins with the transport's first byte, at an address whose sessions may have been accepted under other keys before.
     pub(crate) fn knowing(
         acceptor: &Arc<Acceptor>,
         former: Arc<dyn Formerly>,
@@ -239,7 +240,7 @@ impl Accepting {
         input: &mut &[u8],
     ) -> Result<Option<(Frame, bool)>, SessionError> {
         while !input.is_empty() {
-            let alive = connection.read(now, input)?;
+            let alive = connection.read(now, input)? != Taken::End;
             if !self.greeted && tls::has_chosen(connection.tls()) {
                 self.greet(connection)?;
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, Taken};
 use super::hello::Secrets;
 #[cfg(test)]
 use super::planted::{Defect, planted};
@@ -78,7 +78,7 @@ impl LaneDialling {
             return Err(SessionError::OutOfPlace("input after the handshake").into());
         };
         while !input.is_empty() {
-            let alive = connection.read(now, &mut input)?;
+            let alive = connection.read(now, &mut input)? != Taken::End;
             if let Some(frame) = connection.next_frame()? {
                 if !tls::speaks_hcp(connection.tls()) {
                     return Err(SessionError::NotHcp.into());

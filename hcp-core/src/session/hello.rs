@@ -38,7 +38,7 @@ impl PeerLimits {
     }
 }
 
-/// What both sides of a session, and nobody else, compute from its primary connection.
+/// What both sides of a session, and nobody else, compute from its primary connection, whenever a lane needs it.
 pub(super) struct Secrets {
     pub(super) id: SessionId,
     lane_key: Zeroizing<[u8; 32]>,
@@ -51,8 +51,8 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    pub(super) fn of(primary: &rustls::Connection) -> Result<Self, SessionError> {
-        let id = tls::session_id(primary).map_err(SessionError::Tls)?;
+    /// Those of the session that its primary connection names `id`.
+    pub(super) fn of(primary: &rustls::Connection, id: SessionId) -> Result<Self, SessionError> {
         let lane_key = tls::lane_key(primary).map_err(SessionError::Tls)?;
         Ok(Self { id, lane_key })
     }
@@ -77,11 +77,6 @@ impl Secrets {
 
     fn key(&self) -> hmac::Key {
         hmac::Key::new(hmac::HMAC_SHA256, &*self.lane_key)
-    }
-
-    /// For lanes that are dialled while the session goes on.
-    pub(super) fn copy(&self) -> Self {
-        Self { id: self.id, lane_key: self.lane_key.clone() }
     }
 
     #[cfg(test)]

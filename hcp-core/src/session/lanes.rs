@@ -22,7 +22,6 @@ impl Machine {
         let (Some(secrets), Some(server_key)) = (self.secrets(), self.server_key()) else {
             return Err(SessionError::OutOfPlace("a lane before the session"));
         };
-        let secrets = secrets.copy();
         let number = self.last_lane.checked_add(1).ok_or(SessionError::Limit("lane numbers"))?;
         self.last_lane = number;
         LaneDialling::new(secrets, server_key, number, now)

@@ -68,6 +68,7 @@ thread_local! {
 }
 
 /// Has all sessions of this thread carry a defect, or none.
+#[cfg(feature = "testing")]
 pub(crate) fn plant(defect: Option<Defect>) {
     PLANTED.set(defect);
 }

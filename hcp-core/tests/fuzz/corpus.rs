@@ -7,7 +7,7 @@ use std::{env, fs};
 use data_encoding::HEXLOWER;
 use hcp_core::identity::delegation::{OwnerCertificate, OwnerKey, ReplicaCredentials, Round, SessionKey, Validity};
 use hcp_core::identity::keyfile::{Argon2Cost, KeyFile, Protection, StoredKey};
-use hcp_core::identity::{Identity, Passphrase, ReplicaSeed};
+use hcp_core::identity::{DiscoveryKey, Identity, Passphrase, ReplicaSeed};
 use serde_json::Value;
 
 type Entries = BTreeMap<String, Vec<u8>>;
@@ -91,6 +91,8 @@ fn addresses() -> Entries {
         ("key", address.public_key().to_vec()),
         ("small-order", small_order),
         ("not-a-point", vec![0xff; 32]),
+        ("discovery", DiscoveryKey::from_secret_bytes(&[4; 32]).public_key().to_string().into_bytes()),
+        ("discovery-key", DiscoveryKey::from_secret_bytes(&[4; 32]).public_key().as_bytes().to_vec()),
     ])
 }
 
@@ -106,6 +108,7 @@ fn key_files() -> Entries {
         ("plain-session", saved(&session)),
         ("plain-replica", saved(&replica)),
         ("plain-replica-seed", saved(&ReplicaSeed::from_bytes(&[4; 32]))),
+        ("plain-discovery", saved(&DiscoveryKey::from_secret_bytes(&[4; 32]))),
         ("sealed-identity", sealed(&identity)),
     ])
 }

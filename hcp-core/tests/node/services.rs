@@ -14,8 +14,8 @@ use hcp_core::session::{Peer, Priority, SessionError};
 
 use super::harness::{COUNT, ECHO, Lanes, Route, WHO, count, echo, echoes, eventually, memory, send_numbered, who};
 
-struct Owner {
-    service: Identity,
+pub(crate) struct Owner {
+    pub(crate) service: Identity,
     key: OwnerKey,
     certificate: OwnerCertificate,
 }
@@ -30,17 +30,17 @@ fn today() -> Validity {
 }
 
 impl Owner {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (service, key) = (Identity::generate(), OwnerKey::generate());
         let certificate = OwnerCertificate::issue(&service, key.public_key(), today());
         Self { service, key, certificate }
     }
 
-    fn credentials(&self, serial: u64, lowest: u64) -> ReplicaCredentials {
+    pub(crate) fn credentials(&self, serial: u64, lowest: u64) -> ReplicaCredentials {
         self.credentials_for(serial, lowest, today())
     }
 
-    fn credentials_for(&self, serial: u64, lowest: u64, validity: Validity) -> ReplicaCredentials {
+    pub(crate) fn credentials_for(&self, serial: u64, lowest: u64, validity: Validity) -> ReplicaCredentials {
         let session_key = SessionKey::generate();
         let round = Round::new(serial, lowest, validity).unwrap();
         let delegation = self.key.delegate(self.service.address(), session_key.public_key(), round);
@@ -48,7 +48,7 @@ impl Owner {
     }
 
     /// A node that serves the service, each on a network of its own, as replicas are at places of their own.
-    async fn replica(&self, network: &Arc<dyn Network>, credentials: ReplicaCredentials) -> Node {
+    pub(crate) async fn replica(&self, network: &Arc<dyn Network>, credentials: ReplicaCredentials) -> Node {
         let listener = network.listen(&self.service, &[HCP_PORT]).await.unwrap();
         let service = Service::new(listener, credentials).protocol(ECHO, Access::Anyone, echo).protocol(
             COUNT,

@@ -3,6 +3,8 @@
 //! All but ours are made of backends that are processes of their own, with a greeting behind each; configuration is written
 //! into folders that go with the contender.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -66,6 +68,9 @@ impl Way {
     }
 }
 
+/// The length of time periods: Onionbalance's code has 20 s between two votes for test networks, whatever the consensus says.
+pub(super) const PERIOD: Duration = Duration::from_secs(24 * 20);
+
 /// How many nodes each has.
 pub const NODES: usize = 2;
 
@@ -91,7 +96,7 @@ impl Contender {
     pub async fn start(way: Way, programs: &Programs, tor: &PrivateTorNetwork) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         if way == Way::Hcp {
-            let mut stage = Stage::make(&programs.irc, folder.path(), tor, NODES, None, UP).await?;
+            let mut stage = Stage::make(&programs.irc, folder.path(), (tor, PERIOD), NODES, None, UP).await?;
             stage.heal().await?;
             return Ok(Self::Hcp(Box::new(stage), folder));
         }
@@ -240,7 +245,11 @@ impl Fleet {
         if let Some(mut child) = self.backends[self.last].child.take() {
             let _ = child.kill().await;
         }
-        self.bring_up(self.last).await
+        self.bring_up(self.last).await?;
+        if self.way == Way::Onionbalance {
+            sleep(NOTICED).await;
+        }
+        Ok(())
     }
 }
 
@@ -331,7 +340,8 @@ async fn onionbalance(
     backends: &[String],
 ) -> Result<Vec<Child>> {
     let home = folder.join("front");
-    std::fs::create_dir(&home)?;
+    // Tor makes no control socket where others could reach it.
+    DirBuilder::new().mode(0o700).create(&home)?;
     let socket = home.join("control");
     let mut torrc = tor.description().common_torrc(&home);
     torrc.push_str(&format!("SocksPort 0\nControlSocket {}\n", socket.display()));
@@ -365,6 +375,9 @@ fn text(path: &Path) -> String {
 /// Onionbalance begins 45 s after its start, and then may need a second round.
 const UP: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(200);
+
+/// Onionbalance looks at a backend every 20 s, and publishes what it saw within ten more.
+const NOTICED: Duration = Duration::from_secs(45);
 
 /// Uploads to all directories follow each other faster.
 const QUIET: Duration = Duration::from_secs(4);

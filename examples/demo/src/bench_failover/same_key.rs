@@ -37,10 +37,14 @@ pub async fn serve(key: &Path, description: &Path) -> Result<()> {
             });
         }
     };
-    let mut stdin = tokio::io::stdin();
-    let mut ignored = tokio::io::sink();
+    let (closed, stdin_closed) = tokio::sync::oneshot::channel::<()>();
+    // A thread of its own: one of the runtime's would keep it from ending.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        drop(closed);
+    });
     tokio::select! {
         () = accept => Err("the service stopped".into()),
-        _ = tokio::io::copy(&mut stdin, &mut ignored) => Ok(()),
+        _ = stdin_closed => Ok(()),
     }
 }

@@ -130,26 +130,14 @@ pub fn chance_of(accepted: &[usize]) -> Option<f64> {
 
 /// The chance that chi-square with these degrees of freedom exceeds `x` (Abramowitz and Stegun, 26.4.4 and 26.4.5).
 fn survival(x: f64, degrees: usize) -> f64 {
-    let half = x / 2.0;
-    let (mut term, mut sum, first) = if degrees.is_multiple_of(2) {
-        ((-half).exp(), (-half).exp(), 2)
+    let (mut sum, mut term, first) = if degrees.is_multiple_of(2) {
+        (0.0, (-x / 2.0).exp(), 2)
     } else {
-        // The tail of a normal distribution on both sides, then one term for each two degrees more.
-        let density = (-half).exp() / (2.0 * std::f64::consts::PI).sqrt();
-        (2.0 * density * x.sqrt() / 1.0, normal_tails(x.sqrt()), 1)
+        (normal_tails(x.sqrt()), 2.0 * normal_density(x.sqrt()) * x.sqrt(), 3)
     };
-    if degrees.is_multiple_of(2) {
-        for index in 1..degrees / 2 {
-            term *= half / index as f64;
-            sum += term;
-        }
-        return sum;
-    }
-    let mut degree = first + 2;
-    while degree <= degrees {
+    for degree in (first..=degrees).step_by(2) {
         sum += term;
         term *= x / degree as f64;
-        degree += 2;
     }
     sum
 }
@@ -158,9 +146,12 @@ fn survival(x: f64, degrees: usize) -> f64 {
 fn normal_tails(z: f64) -> f64 {
     const B: [f64; 5] = [0.319_381_530, -0.356_563_782, 1.781_477_937, -1.821_255_978, 1.330_274_429];
     let t = 1.0 / (1.0 + 0.231_641_9 * z);
-    let density = (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
     let sum: f64 = B.iter().rev().fold(0.0, |sum, b| (sum + b) * t);
-    2.0 * density * sum
+    2.0 * normal_density(z) * sum
+}
+
+fn normal_density(z: f64) -> f64 {
+    (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::clients::{HcpClients, Protocol};
 use super::namespaces::Namespaces;
-use super::stage::{Stage, start_tor};
+use super::stage::{PERIOD, Stage, start_tor};
 use crate::{Launch, Result, Timeline, percentile, seconds};
 
 /// What to run.
@@ -56,7 +56,8 @@ pub async fn run(program: &Path, options: &Options) -> Result<()> {
     let namespaces = Namespaces::make(NODES).await?;
     let tor = start_tor(true, timeline).await?;
     let folder = tempfile::tempdir()?;
-    let mut stage = Stage::make(program, folder.path(), &tor, NODES, Some(namespaces), options.patience).await?;
+    let mut stage =
+        Stage::make(program, folder.path(), (&tor, PERIOD), NODES, Some(namespaces), options.patience).await?;
     stage.heal().await?;
     timeline.say("all nodes are up");
     let clients = Arc::new(HcpClients::start(&tor.description().network(), options.protocol).await?);

@@ -25,10 +25,11 @@ pub async fn start_tor(inside: bool, timeline: Timeline) -> Result<PrivateTorNet
 /// The length of a time period.
 pub const PERIOD: Duration = Duration::from_secs(12 * 60);
 
-/// The number of the time period that clients are in (rend-spec-v3, section 2.2.1, with the testing network's offset).
-pub fn period_now() -> u64 {
+/// The number of the time period that clients are in, where periods are that long (rend-spec-v3, section 2.2.1, with the
+/// testing network's offset).
+pub fn period_now(length: Duration) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(PERIOD / 2).as_secs() / PERIOD.as_secs()
+    now.saturating_sub(length / 2).as_secs() / length.as_secs()
 }
 
 /// The nodes of a service.
@@ -42,20 +43,21 @@ pub struct Stage {
     frozen: Vec<bool>,
     cut: Vec<bool>,
     namespaces: Option<Namespaces>,
+    period: Duration,
     patience: Duration,
     /// Clients that nodes accepted which have ended since.
     accepted: Vec<(Instant, usize)>,
 }
 
 impl Stage {
-    /// Makes a service; no node runs yet.
+    /// Makes a service on a network whose time periods are `period` long; no node runs yet. To be healthy may take `patience`.
     ///
     /// # Errors
     /// When the program refuses.
     pub async fn make(
         program: &Path,
         folder: &Path,
-        tor: &PrivateTorNetwork,
+        (tor, period): (&PrivateTorNetwork, Duration),
         nodes: usize,
         namespaces: Option<Namespaces>,
         patience: Duration,
@@ -69,6 +71,7 @@ impl Stage {
             frozen: vec![false; nodes],
             cut: vec![false; nodes],
             namespaces,
+            period,
             patience,
             accepted: Vec::new(),
         })
@@ -133,7 +136,7 @@ impl Stage {
             }
         }
         let latest = self.latest_descriptors();
-        if !latest.contains_key(&period_now()) {
+        if !latest.contains_key(&period_now(self.period)) {
             return Some("no node has published for this time period".into());
         }
         let short = latest.into_iter().find(|(_, published)| published.listed.len() < self.size());
@@ -142,11 +145,10 @@ impl Stage {
 
     /// What was published last for each period that counts: this one and any after it.
     fn latest_descriptors(&self) -> BTreeMap<u64, Published> {
-        let mut latest: BTreeMap<u64, Published> = BTreeMap::new();
+        let (now, mut latest) = (period_now(self.period), BTreeMap::<u64, Published>::new());
         for process in self.nodes.iter().flatten() {
             process.with(|state| {
-                for published in state.published_descriptors.iter().filter(|published| published.period >= period_now())
-                {
+                for published in state.published_descriptors.iter().filter(|published| published.period >= now) {
                     let newest = latest.entry(published.period).or_insert_with(|| published.clone());
                     if newest.at < published.at {
                         *newest = published.clone();

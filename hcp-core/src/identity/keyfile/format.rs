@@ -30,6 +30,7 @@ pub enum Purpose {
     Session = 5,
     Replica = 6,
     ReplicaSeed = 7,
+    Discovery = 8,
     RevisionSeed = 9,
 }
 
@@ -39,6 +40,7 @@ impl Purpose {
         match self {
             Self::Replica => ReplicaCredentials::STORED_LEN,
             Self::ReplicaSeed | Self::RevisionSeed => SEED_LEN,
+            Self::Discovery => X25519_LEN,
             _ => KEY_PAIR_LEN,
         }
     }
@@ -187,6 +189,8 @@ const SEALED_PREFIX_LEN: usize = PREFIX_LEN + COST_LEN + SALT_LEN + NONCE_LEN;
 /// An expanded secret key, or two keys of 32 bytes.
 const KEY_PAIR_LEN: usize = 64;
 const SEED_LEN: usize = 32;
+/// An X25519 secret.
+const X25519_LEN: usize = 32;
 const KEY_LEN: usize = 32;
 const TAG_LEN: usize = 16;
 const CHECKSUM_LEN: usize = 32;

@@ -6,7 +6,7 @@ use super::format::Purpose;
 #[cfg(feature = "messenger")]
 use crate::identity::DatabaseKey;
 use crate::identity::delegation::{OwnerKey, ReplicaCredentials, SessionKey};
-use crate::identity::{Identity, LogKey, ReplicaSeed, RevisionSeed};
+use crate::identity::{DiscoveryKey, Identity, LogKey, ReplicaSeed, RevisionSeed};
 
 /// Keeps [`StoredKey`](super::StoredKey) to this crate's keys: a purpose number means one type for ever.
 #[expect(unnameable_types, reason = "a sealed trait is one that cannot be named")]
@@ -70,5 +70,19 @@ impl Stored for ReplicaCredentials {
 
     fn from_secret(secret: &[u8]) -> Option<Self> {
         Self::from_stored(secret)
+    }
+}
+
+impl Stored for DiscoveryKey {
+    const PURPOSE: Purpose = Purpose::Discovery;
+
+    fn secret(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.secret_bytes().to_vec())
+    }
+
+    fn from_secret(secret: &[u8]) -> Option<Self> {
+        let key = Self::from_secret_bytes(secret.try_into().ok()?);
+        // Another secret that is clamped to the same one was not written here.
+        (key.secret_bytes().as_slice() == secret).then_some(key)
     }
 }

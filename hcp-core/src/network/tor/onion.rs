@@ -15,8 +15,8 @@
 
 mod certificate;
 mod descriptor;
-#[cfg(any(test, feature = "testing"))]
-pub(crate) mod fuzz;
+#[cfg(test)]
+mod fuzz;
 mod point;
 mod queue;
 mod rendezvous;
@@ -40,7 +40,6 @@ use tor_hscrypto::pk::{HsId, HsIdKey};
 use tor_netdir::NetDirProvider;
 use tor_rtcompat::PreferredRuntime;
 
-pub(crate) use self::certificate::{CertificateError, check_material};
 use self::descriptor::{Clients, Revisions};
 use self::queue::Queue;
 use self::rendezvous::{Context, Introduction, Meeting};
@@ -50,7 +49,7 @@ use super::served::Front;
 use super::{AbortOnDrop, Inner, TorNetwork};
 use crate::identity::OnionAddress;
 use crate::network::onion::{
-    DirectoryView, EstablishError, OnionBackend, OnionCounts, Point, PointId, PointSecrets, RelayId, Tag, Upload,
+    DirectoryView, EstablishError, OnionBackend, OnionCounts, Point, PointSecrets, RelayId, Tag, Upload,
     UploadReport,
 };
 use crate::network::{ACCEPT_QUEUE, Hosting, Incoming, ListenError, Listener, ListenerStatus, OnionPart, check_ports};
@@ -60,7 +59,7 @@ use crate::network::{ACCEPT_QUEUE, Hosting, Incoming, ListenError, Listener, Lis
 pub(crate) struct OnionOptions {
     /// The X25519 keys of those who can find the service; default: everybody who knows the address can.
     ///
-    /// At least one and at most 160. What each descriptor can list shrinks with them: see [`OnionBackend::max_points`].
+    /// At least one and at most 160. What each descriptor can list shrinks with them: see [`Clients::max_points`].
     pub(crate) clients: Option<Vec<[u8; 32]>>,
     /// How many introductions relays pass on; default: as many as the consensus says.
     pub(crate) introduction_rate: Option<IntroductionRate>,
@@ -198,14 +197,6 @@ impl OnionBackend for OnionService {
             }
         }
         .boxed()
-    }
-
-    fn max_points(&self) -> usize {
-        self.shared.clients.max_points()
-    }
-
-    fn introductions(&self, point: PointId) -> usize {
-        self.shared.logs.len(&point)
     }
 
     fn counts(&self) -> OnionCounts {

@@ -367,16 +367,38 @@ impl Machine {
     }
 
     /// This node was asleep: silence before that is nobody's.
-    pub(super) fn woke(&mut self) {
+    pub(super) fn woke(&mut self, slept: Duration) {
         for peer in self.peers.values_mut() {
             peer.counted = self.now;
             peer.closed = peer.closed.map(|_| self.now);
+        }
+        #[cfg(test)]
+        if super::planted::planted(super::planted::Defect::SleepForgotten) {
+            for peer in self.peers.values_mut() {
+                peer.counted = peer.heard.unwrap_or_default();
+            }
+            return;
+        }
+        if slept <= DEAD / 2 {
+            return;
+        }
+        // Others may have taken over what this node could: it has to be given the secrets anew.
+        for peer in self.peers.values_mut() {
+            peer.held.clear();
+        }
+        let linked: Vec<_> = self.peers.iter().filter(|(_, peer)| peer.linked).map(|(member, _)| *member).collect();
+        for member in linked {
+            self.send(member, Message::Held(Vec::new()));
         }
     }
 
     /// Decides who is dead.
     pub(super) fn judge(&mut self) {
         let (now, me) = (self.now, self.me);
+        #[cfg(test)]
+        if super::planted::planted(super::planted::Defect::DeathUnnoticed) {
+            return;
+        }
         let mut died = Vec::new();
         let mut redial = Vec::new();
         for (member, peer) in &mut self.peers {

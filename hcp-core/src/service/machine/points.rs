@@ -383,8 +383,9 @@ impl Machine {
         {
             let Some(relay) = point.relay() else { continue };
             let wanting = MAX_HOLDERS.saturating_sub(point.holders.len());
-            let mut others: Vec<_> = candidates.iter().filter(|member| !point.holders.contains_key(member)).collect();
-            others.sort_by_key(|member| super::listing::score(b"successor", &point.id.0, member));
+            let mut others: Vec<_> =
+                candidates.iter().filter(|member| wanting > 0 && !point.holders.contains_key(member)).collect();
+            others.sort_by_cached_key(|member| super::listing::score(b"successor", &point.id.0, member));
             for member in others.into_iter().take(wanting) {
                 point.holders.insert(*member, Holder { since: now, sent: 0, current: false, gone: None });
                 // Everybody has to know the others.
@@ -421,7 +422,7 @@ impl Machine {
     pub(super) fn introduced(&mut self, slot: Slot, tag: Tag) {
         if let Some(point) = self.points.iter_mut().find(|point| point.slot == slot) {
             point.tags.push(tag);
-            self.hasten();
+            self.due = self.due.min(self.now + super::HASTE);
         } else {
             self.taken_introduced(slot, tag);
         }
@@ -546,7 +547,7 @@ impl Machine {
         let fit: HashSet<_> = self.successors().collect();
         for point in points.iter().filter(|point| point.is_up() && !point.ceded) {
             let mut holders: Vec<_> = point.holders.keys().copied().collect();
-            holders.sort_by_key(|member| super::listing::score(b"successor", &point.id.0, member));
+            holders.sort_by_cached_key(|member| super::listing::score(b"successor", &point.id.0, member));
             let heir = holders.iter().copied().find(|holder| fit.contains(holder));
             for holder in holders {
                 let message = if Some(holder) == heir { Message::Release(point.id) } else { Message::Forget(point.id) };

@@ -59,8 +59,13 @@ impl Machine {
             return;
         }
         let peers: Vec<_> = self.peers.iter().filter(|(_, peer)| listed(peer)).map(|(member, _)| *member).collect();
-        let next = peers.iter().find(|member| Some(**member) > self.probing.last).or(peers.first()).copied();
-        let Some(target) = next else { return };
+        // One after the other, from a place that is nobody else's: otherwise all would probe the same one at a time.
+        let first = self.rng.random_range(0..peers.len().max(1));
+        let next = match self.probing.last {
+            None => peers.get(first),
+            Some(last) => peers.iter().find(|member| **member > last).or(peers.first()),
+        };
+        let Some(target) = next.copied() else { return };
         self.probing.last = Some(target);
         let nonce: Nonce = self.rng.random();
         let points = self.peers.get(&target).and_then(super::Peer::record).map(|record| record.points.clone());

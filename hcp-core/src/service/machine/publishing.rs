@@ -14,7 +14,7 @@ use rand::RngExt;
 use super::listing::{self, Merged};
 use super::{Machine, Notice, Output, UploadId};
 use crate::identity::OnionAddress;
-use crate::network::onion::{Period, PeriodView, RelayId, UploadReport};
+use crate::network::onion::{Period, PeriodView, PointDescription, RelayId, UploadReport};
 use crate::service::gossip::Publication;
 use crate::service::roster::Role;
 use crate::service::tuning::{
@@ -29,8 +29,8 @@ pub(super) struct Publishing {
     /// What this node has uploaded last.
     own: Option<Publication>,
     flight: Option<Flight>,
-    /// What is to be listed, and since when it is that.
-    want: [u8; 32],
+    /// Which version of what is to be listed was seen last, and when first.
+    want: u64,
     since: Duration,
     /// Since when directories have something else.
     unsatisfied: Option<Duration>,
@@ -52,6 +52,22 @@ pub(super) struct Publishing {
     lead: u64,
     /// How often this node has done the work of another.
     stood_in: u32,
+    /// Who could publish, and in which order: hashing them again and again would be most of what a machine does.
+    candidates: Vec<(bool, OnionAddress)>,
+    order: Vec<OnionAddress>,
+    /// Whether a publication lists what is to be listed, as it was found for these members.
+    compared: Option<(u64, Publication, bool)>,
+}
+
+/// What is to be listed, as it was found last.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    members: BTreeMap<OnionAddress, Vec<PointDescription>>,
+    merged: Merged,
+    /// Counts changes of the members and their points.
+    version: u64,
+    /// For every period directories have it.
+    published: bool,
 }
 
 #[derive(Debug)]
@@ -77,27 +93,41 @@ impl Machine {
     pub(super) fn publish(&mut self) {
         let views = self.view.periods.clone();
         self.publishing.retain(|period, _| views.iter().any(|view| view.period == *period));
-        for view in views {
-            self.attend(&view);
+        let members = self.listable();
+        if members != self.listed.members {
+            self.listed.merged = listing::merge(members.clone());
+            self.listed.members = members;
+            self.listed.version += 1;
         }
+        let mut published = true;
+        for view in views {
+            published &= self.attend(&view);
+        }
+        self.listed.published = published || self.listed.merged.is_empty();
     }
 
-    fn attend(&mut self, view: &PeriodView) {
+    /// Looks after one period; whether directories have what they should.
+    fn attend(&mut self, view: &PeriodView) -> bool {
         let (now, me) = (self.now, self.me);
-        let merged = self.merged(&[]);
         let period = view.period;
-        let want = listing::set_hash(&period, &merged, 0);
         let latest = self.latest(&period);
         let satisfied = latest.as_ref().is_some_and(|(_, publication)| self.satisfies(publication));
-        let order = self.order(&period);
-        let rank = order.iter().position(|member| *member == me);
+        let candidates = self.candidates(&period);
         let reupload = self.rng.random_range(REUPLOAD.0..REUPLOAD.1);
+        let left_out = self.unanswering();
+        let nothing = self.listed.merged.is_empty();
+        let version = self.listed.version;
 
         let publishing =
             self.publishing.entry(period).or_insert_with(|| Publishing { since: now, ..Publishing::default() });
-        if publishing.want != want {
-            (publishing.want, publishing.since) = (want, now);
+        if publishing.want != version {
+            (publishing.want, publishing.since) = (version, now);
         }
+        if publishing.candidates != candidates {
+            publishing.order = in_order(&period, &candidates);
+            publishing.candidates = candidates;
+        }
+        let rank = publishing.order.iter().position(|member| *member == me);
         if publishing.flight.as_ref().is_some_and(|flight| now.saturating_sub(flight.since) >= UPLOADING) {
             publishing.flight = None;
             publishing.failures = publishing.failures.saturating_add(1);
@@ -120,9 +150,9 @@ impl Machine {
         } else {
             publishing.unsatisfied.get_or_insert(now);
         }
-        let Some(rank) = rank else { return };
-        if merged.is_empty() || directories.is_empty() || publishing.flight.is_some() {
-            return;
+        let Some(rank) = rank else { return satisfied };
+        if nothing || directories.is_empty() || publishing.flight.is_some() {
+            return satisfied;
         }
 
         let moved = satisfied && publishing.directories != directories;
@@ -130,6 +160,7 @@ impl Machine {
         let lagging = satisfied && !publishing.stragglers.is_empty() && publishing.retry.is_some_and(|at| at <= now);
         let settled = publishing.urgent || now.saturating_sub(publishing.since) >= SETTLED;
         let unsatisfied = publishing.unsatisfied.filter(|_| settled);
+        let other_doubts = latest.as_ref().is_some_and(|(_, publication)| publication.left_out != left_out);
         let turn = match unsatisfied {
             Some(since) => {
                 let wait = if publishing.urgent { UNCONFIRMED_URGENT } else { UNCONFIRMED };
@@ -137,7 +168,7 @@ impl Machine {
                 let patience = (patience * u32::try_from(rank).unwrap_or(u32::MAX)).min(UNCONFIRMED_AT_MOST);
                 now.saturating_sub(since) >= patience
             }
-            None => rank == 0 && (moved || renew || lagging),
+            None => rank == 0 && (moved || renew || lagging || (satisfied && other_doubts)),
         };
         #[cfg(test)]
         let turn = turn && !(planted(Defect::PublishedOnce) && publishing.own.is_some());
@@ -147,19 +178,38 @@ impl Machine {
         let turn =
             turn || (planted(Defect::NoUploadLimit) && publishing.uploads.back().is_none_or(|at| now - *at > SETTLED));
         if !turn || !publishing.may_upload(now) {
-            return;
+            return satisfied;
         }
         if rank > 0 {
             publishing.stood_in = publishing.stood_in.saturating_add(1);
         }
-        let targets = if lagging && !moved && !renew { publishing.stragglers.clone() } else { directories.clone() };
+        let targets = if lagging && !moved && !renew && !other_doubts {
+            publishing.stragglers.clone()
+        } else {
+            directories.clone()
+        };
         let rotation = latest.as_ref().map_or(0, |(_, publication)| publication.rotation);
         let rotation = rotation.wrapping_add(u32::from(renew));
         let wall = self.wall / 1_000;
         // Later than what directories have, whoever gave it to them; a clock that is far ahead is not followed.
         let after = |publication: &Publication| (publication.at + 1).min(wall.saturating_add(MAX_LEAD));
         let at = latest.as_ref().map_or(wall, |(_, publication)| after(publication)).max(wall + publishing.lead);
-        self.upload(&period, directories, targets, rotation, at);
+        #[cfg(test)]
+        if std::env::var_os("DBG").is_some() {
+            let p = &self.publishing[&period];
+            println!(
+                "{:?} {:?} upload p{} rank {rank} unsat {unsatisfied:?} moved {moved} renew {renew} lagging {lagging} urgent {} failures {} targets {} last {:?}",
+                self.started,
+                self.now,
+                period.number,
+                p.urgent,
+                p.failures,
+                targets.len(),
+                p.uploads.back()
+            );
+        }
+        self.upload(&period, directories, targets, rotation, at, left_out);
+        satisfied
     }
 
     fn upload(
@@ -169,9 +219,9 @@ impl Machine {
         targets: BTreeSet<RelayId>,
         rotation: u32,
         at: u64,
+        left_out: Vec<OnionAddress>,
     ) {
-        let left_out = self.unanswering();
-        let merged = self.merged(&left_out);
+        let merged = self.merged_without(&left_out);
         self.next_id += 1;
         let upload = UploadId(self.next_id);
         let all: Vec<_> = directories.iter().copied().collect();
@@ -205,7 +255,8 @@ impl Machine {
         let missed: BTreeSet<_> = flight.targets.difference(&accepted).copied().collect();
         let refused = report.refused.iter().any(|at| flight.targets.contains(at));
         publishing.lead = if refused { (publishing.lead + lead).min(MAX_LEAD) } else { 0 };
-        if accepted.len() * 2 >= flight.targets.len() && !accepted.is_empty() {
+        let partial = flight.targets != flight.directories;
+        if partial || (accepted.len() * 2 >= flight.targets.len() && !accepted.is_empty()) {
             publishing.failures = 0;
             publishing.straggling = if missed.is_empty() { 0 } else { publishing.straggling.saturating_add(1) };
             publishing.stragglers = missed;
@@ -217,7 +268,9 @@ impl Machine {
                 refused: report.refused.len(),
                 failed: report.failed.len(),
             }));
-            publishing.own = Some(flight.publication);
+            if !accepted.is_empty() {
+                publishing.own = Some(flight.publication);
+            }
             let pause = UPLOAD * 2_u32.saturating_pow(publishing.straggling.min(8));
             publishing.retry = Some(now + pause.min(STRAGGLERS_AT_MOST).mul_f64(jitter));
         } else {
@@ -233,22 +286,32 @@ impl Machine {
         self.hasten();
     }
 
-    /// What a descriptor is to list now.
-    fn merged(&self, left_out: &[OnionAddress]) -> Merged {
+    /// Members whose points a descriptor is to list now, each with all of them.
+    fn listable(&self) -> BTreeMap<OnionAddress, Vec<PointDescription>> {
         let (now, target) = (self.now, self.target());
         let mut members = BTreeMap::new();
-        if self.stopping.is_none() {
-            members.insert(self.me, self.announced().iter().filter_map(|point| point.description()).collect());
+        let own: Vec<_> = self.announced().iter().filter_map(|point| point.description()).collect();
+        if self.stopping.is_none() && !own.is_empty() {
+            members.insert(self.me, own);
         }
         for (member, peer) in &self.peers {
             let Some(record) = peer.record().filter(|record| peer.is_alive() && !record.stopping) else { continue };
             // Who has just begun is listed once it is complete: what is listed early stays in clients' caches.
             let young = peer.introduced.is_none_or(|at| now.saturating_sub(at) < GATHERING);
-            if young && record.points.len() < target {
+            if record.points.is_empty() || (young && record.points.len() < target) {
                 continue;
             }
             members.insert(*member, record.points.clone());
         }
+        members
+    }
+
+    /// What is to be listed without some members; never without half of all.
+    fn merged_without(&self, left_out: &[OnionAddress]) -> Merged {
+        if left_out.is_empty() {
+            return self.listed.merged.clone();
+        }
+        let mut members = self.listed.members.clone();
         let most = members.len().saturating_sub(1) / 2;
         for member in left_out.iter().take(most) {
             members.remove(member);
@@ -256,18 +319,20 @@ impl Machine {
         listing::merge(members)
     }
 
-    /// The publishers of a period that live, the first of them first.
-    pub(super) fn order(&self, period: &Period) -> Vec<OnionAddress> {
+    /// The publishers of a period that live, and whether they are about to leave.
+    fn candidates(&self, period: &Period) -> Vec<(bool, OnionAddress)> {
         let own = self.holds().contains(period).then_some((self.stopping.is_some(), self.me));
         let others = self.peers.iter().filter_map(|(member, peer)| {
             let record = peer.record().filter(|record| peer.is_alive() && record.holds.contains(period))?;
             Some((record.stopping, *member))
         });
         let is_publisher = |member: &OnionAddress| self.roster.role(member) == Some(Role::Publisher);
-        let mut order: Vec<_> = own.into_iter().chain(others).filter(|(_, member)| is_publisher(member)).collect();
-        let bytes = listing::period_bytes(period);
-        order.sort_by_key(|(stopping, member)| (*stopping, listing::score(b"publisher", &bytes, member)));
-        order.into_iter().map(|(_, member)| member).collect()
+        own.into_iter().chain(others).filter(|(_, member)| is_publisher(member)).collect()
+    }
+
+    /// The publishers of a period that live, the first of them first.
+    pub(super) fn order(&self, period: &Period) -> Vec<OnionAddress> {
+        in_order(period, &self.candidates(period))
     }
 
     /// What directories have: of all that publishers say they have uploaded, the one with the latest revision.
@@ -288,10 +353,19 @@ impl Machine {
     }
 
     /// Whether a publication lists what is to be listed.
-    fn satisfies(&self, publication: &Publication) -> bool {
-        let merged = self.merged(&publication.left_out);
+    fn satisfies(&mut self, publication: &Publication) -> bool {
+        let version = self.listed.version;
         let fresh = publication.at.saturating_add(PUBLICATION_LIFE.as_secs()) >= self.wall / 1_000;
-        fresh && publication.set == listing::set_hash(&publication.period, &merged, publication.rotation)
+        let known = self.publishing.get(&publication.period).and_then(|publishing| publishing.compared.as_ref());
+        if let Some((_, _, same)) = known.filter(|(at, of, _)| *at == version && of == publication) {
+            return fresh && *same;
+        }
+        let merged = self.merged_without(&publication.left_out);
+        let same = publication.set == listing::set_hash(&publication.period, &merged, publication.rotation);
+        if let Some(publishing) = self.publishing.get_mut(&publication.period) {
+            publishing.compared = Some((version, publication.clone(), same));
+        }
+        fresh && same
     }
 
     /// Whether, for every period, directories have what is to be listed, or nothing is.
@@ -300,10 +374,7 @@ impl Machine {
         if planted(Defect::RetireBeforePublish) {
             return true;
         }
-        self.view.periods.iter().all(|view| {
-            self.latest(&view.period).is_some_and(|(_, publication)| self.satisfies(&publication))
-                || self.merged(&[]).is_empty()
-        })
+        self.listed.published
     }
 
     /// What this node has published, for its record.
@@ -344,6 +415,14 @@ impl Publishing {
         // What no directory took is nothing that they are burdened with.
         self.failures > 0 || now.saturating_sub(*last) >= UPLOAD
     }
+}
+
+/// Those who leave come last.
+fn in_order(period: &Period, candidates: &[(bool, OnionAddress)]) -> Vec<OnionAddress> {
+    let bytes = listing::period_bytes(period);
+    let mut order = candidates.to_vec();
+    order.sort_by_cached_key(|(stopping, member)| (*stopping, listing::score(b"publisher", &bytes, member)));
+    order.into_iter().map(|(_, member)| member).collect()
 }
 
 #[cfg(test)]

@@ -48,8 +48,9 @@ impl World {
             let valid = due && fetched >= self.base;
             self.connect(points, valid, "cached clients served")?;
         }
-        let calm = !self.broken && self.now - self.healed >= Duration::from_secs(100);
-        if calm || self.clients.cached.is_none() {
+        let calm = !self.broken && self.now - self.healed >= Duration::from_secs(90);
+        let between_steps = self.rolling && self.now - self.disturbed >= Duration::from_secs(45);
+        if calm || between_steps || self.clients.cached.is_none() {
             self.clients.cached = self.fetch().map(|points| (points, self.now));
         }
         Ok(())
@@ -68,17 +69,30 @@ impl World {
         let hostile =
             points.iter().filter(|point| self.owners.get(&point.id).is_some_and(|o| self.is_hostile(*o))).count();
         let mut tries = 0;
+        let mut unknown = Vec::new();
         for point in points {
             tries += 1;
             match self.introduce(&point)? {
                 Try::Served(_) => {
                     self.counts.note(what);
                     if due && tries > 2 + hostile {
+                        if std::env::var_os("DBG").is_some() {
+                            println!(
+                                "{what} unknown {unknown:?} nodes {:?}",
+                                self.nodes
+                                    .iter()
+                                    .map(|n| (n.life, n.started, n.machine.as_ref().map(|m| m.status())))
+                                    .collect::<Vec<_>>()
+                            );
+                        }
                         return Err(format!("a client was served at its point number {tries}"));
                     }
                     return Ok(());
                 }
-                Try::Unknown => self.counts.note("introductions to no point"),
+                Try::Unknown => {
+                    self.counts.note("introductions to no point");
+                    unknown.push(self.owners.get(&point.id).copied());
+                }
                 Try::Lost => {
                     self.counts.note("introductions lost");
                     if due {
@@ -119,9 +133,9 @@ impl World {
             .accepted
             .iter()
             .filter(|(point, _, at)| {
-                // Its node had time to tell.
-                *at + Duration::from_secs(2) <= self.disturbed.max(self.now - Duration::from_secs(2))
-                    && self.relays.contains_key(point)
+                // Its node had time to tell before something happened.
+                let until = if *at < self.disturbed { self.disturbed } else { self.now };
+                *at + Duration::from_secs(2) <= until && self.relays.contains_key(point)
             })
             .collect();
         let Some((point, tag, _)) = old.choose(&mut self.rng).copied().copied() else { return Ok(()) };

@@ -179,6 +179,7 @@ impl World {
                 return self.shut_down(node);
             }
             Fault::Roll => {
+                self.rolling = true;
                 for node in 0..self.nodes.len().min(5) {
                     let at = self.now + STEP * node as u32;
                     self.at(at, Event::Stop(node));
@@ -205,7 +206,7 @@ impl World {
                 let mut points: Vec<_> = self.relays.keys().copied().collect();
                 points.sort_unstable();
                 points.shuffle(&mut self.rng);
-                points.truncate(2);
+                points.truncate(1);
                 points.into_iter().for_each(|point| self.break_point(point));
             }
             Fault::Relay => self.lose_relay(),
@@ -226,6 +227,7 @@ impl World {
         self.disturbed = self.now;
         self.healed = self.now;
         self.broken = false;
+        self.rolling = false;
         let hit = std::mem::take(&mut self.hit);
         match self.plan.faults[index] {
             Fault::Split(_) | Fault::Isolate(..) => self.part(&hit, false),
@@ -284,6 +286,8 @@ impl World {
 
     /// One step of a rolling restart.
     pub(super) fn step_stop(&mut self, node: usize) -> Checked {
+        // One step is one fault.
+        self.base = self.disturbed;
         self.disturbed = self.now;
         self.nodes[node].comes_back = true;
         self.shut_down(node)

@@ -73,8 +73,7 @@ impl World {
             let what = NodeEvent::Arrived { from, link, message: Box::new(message) };
             let life = self.nodes[to].life;
             self.entries += 1;
-            self.calendar.push(std::cmp::Reverse((arrives, self.entries)));
-            self.events.insert(self.entries, super::Event::Node { node: to, life, what });
+            self.calendar.insert((arrives, self.entries), super::Event::Node { node: to, life, what });
         }
         Ok(())
     }

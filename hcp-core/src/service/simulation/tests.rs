@@ -38,6 +38,7 @@ fn plan(seed: u64) -> Plan {
             Vec::new()
         };
     }
+    let faults_none = faults.is_empty();
     Plan {
         nodes,
         relays: if nodes > 5 { 100 } else { 60 },
@@ -48,7 +49,7 @@ fn plan(seed: u64) -> Plan {
         skewed: seed % 4 == 1,
         bytes: seed % 30 == 11,
         clients: nodes <= 5,
-        quiet: Duration::from_secs(if hostile { 620 } else { 230 }),
+        quiet: Duration::from_secs(if hostile && faults_none { 620 } else { 150 }),
     }
 }
 

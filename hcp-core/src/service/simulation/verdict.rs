@@ -161,7 +161,7 @@ impl World {
         if publishers.len() != 1 || publishers.contains(&None) {
             return Err(format!("{} publishers of one period", publishers.len()));
         }
-        let lately = |at: Duration| self.now - at < Duration::from_secs(90);
+        let lately = |at: Duration| self.now - at < Duration::from_secs(60);
         let uploaders: BTreeSet<_> = (0..self.nodes.len())
             .filter(|node| self.nodes[*node].uploaded.iter().any(|(at, of)| *of == period && lately(*at)))
             .collect();

@@ -13,7 +13,7 @@ use crate::session::hello::{Secrets, join_message, proof_message};
 use crate::session::limits::CUT;
 use crate::session::{MAX_STREAMS, Priority, STREAM_WINDOW, SessionId, streams::Streams};
 use crate::wire::session_proto as proto;
-use crate::wire::{Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, class, padme};
+use crate::wire::{Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, Received, class, padme};
 
 fn hex(bytes: impl AsRef<[u8]>) -> String {
     HEXLOWER.encode(bytes.as_ref())
@@ -43,7 +43,7 @@ fn decoded(mut bytes: &[u8]) -> (Vec<Value>, bool) {
     let mut decoder = Decoder::default();
     let mut frames = Vec::new();
     loop {
-        match decoder.next(&mut bytes) {
+        match decoder.next(&mut bytes).map(|frame| frame.map(Received::into_frame)) {
             Ok(Some(Frame { kind: FrameKind::Optional(_), .. })) => {}
             Ok(Some(frame)) => {
                 let mut value = json!({

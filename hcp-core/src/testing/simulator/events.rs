@@ -115,6 +115,7 @@ impl World {
                 Ok(())
             }
             Event::Credit { stream, bytes } => self.credit(session, side, stream, bytes),
+            Event::Refunded { stream, bytes } => self.refunded(session, side, stream, bytes),
             Event::Reset { stream, code } => {
                 self.report.log(now, ("reset", session, side, stream, code));
                 self.report.happened(match code {
@@ -257,6 +258,19 @@ impl World {
         if it.ledger.grants(stream, side, bytes)? {
             self.report.happened(Happened::Growths);
         }
+        self.acts(session, side, stream, std::time::Duration::ZERO);
+        Ok(())
+    }
+
+    /// What the sender did not need it may spend again. The ledger goes on with what a message costs at the most: what it
+    /// allows is too much rather than too little, and a sender that spends too much its peer refuses.
+    fn refunded(&mut self, session: usize, side: usize, stream: StreamId, bytes: u64) -> Checked {
+        self.report.log(self.now, ("refunded", session, side, stream, bytes));
+        self.report.happened(Happened::Refunds);
+        let Some(handle) = self.sessions[session].sides[side].handles.get_mut(&stream) else {
+            return violated("a refund for a stream that is not there");
+        };
+        handle.credit += bytes;
         self.acts(session, side, stream, std::time::Duration::ZERO);
         Ok(())
     }

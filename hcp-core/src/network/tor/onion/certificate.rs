@@ -7,17 +7,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tor_cert::{CertType, CertifiedKey, Ed25519Cert, EncodedEd25519Cert};
 use tor_hscrypto::Subcredential;
-use tor_hscrypto::pk::{HsBlindIdKey, HsId, HsIdKey};
+use tor_hscrypto::pk::{HsBlindIdKey, HsIdKey};
 use tor_llcrypto::pk::ed25519;
 
 use super::view;
-use crate::identity::OnionAddress;
 use crate::network::onion::PeriodMaterial;
 
 /// Why a publisher's material cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum CertificateError {
+pub(super) enum CertificateError {
     /// The period cannot be one.
     #[error("the time period is out of range")]
     Period,
@@ -30,16 +29,6 @@ pub(crate) enum CertificateError {
     /// Directories would refuse it.
     #[error("the certificate has expired")]
     Expired,
-}
-
-/// Fails for material that this service's descriptors cannot be signed with at `now`, in Unix seconds.
-pub(crate) fn check_material(
-    service: OnionAddress,
-    material: &PeriodMaterial,
-    now: u64,
-) -> Result<(), CertificateError> {
-    let identity = HsIdKey::try_from(HsId::from(*service.public_key())).map_err(|_| CertificateError::Different)?;
-    Signer::new(&identity, material, UNIX_EPOCH + Duration::from_secs(now)).map(|_| ())
 }
 
 /// What signs the descriptors of a period, and what they are encrypted with.
@@ -116,13 +105,13 @@ impl ed25519::Ed25519SigningKey for Replay {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use tor_hscrypto::pk::HsIdKeypair;
+    use tor_hscrypto::pk::{HsId, HsIdKeypair};
     use tor_llcrypto::pk::ed25519::ExpandedKeypair;
     use tor_netdoc::doc::hsdesc::create_desc_sign_key_cert;
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::identity::Identity;
+    use crate::identity::{Identity, OnionAddress};
     use crate::network::onion::Period;
 
     pub(in super::super) const PERIOD: Period = Period { number: 20_000, length: 1_440, offset: 43_200 };
@@ -145,11 +134,17 @@ pub(super) mod tests {
         }
     }
 
+    /// Whether this service's descriptors can be signed with it at `now`, in Unix seconds.
+    fn check(service: OnionAddress, material: &PeriodMaterial, now: u64) -> Result<(), CertificateError> {
+        let identity = HsIdKey::try_from(HsId::from(*service.public_key())).unwrap();
+        Signer::new(&identity, material, UNIX_EPOCH + Duration::from_secs(now)).map(|_| ())
+    }
+
     #[test]
     fn a_certificate_is_rebuilt_from_its_bytes_and_no_other_is() {
         let identity = Identity::from_seed(&[1; 32]);
         let during = PERIOD.start() + 60;
-        let check = |material: &PeriodMaterial| check_material(identity.address(), material, during);
+        let check = |material: &PeriodMaterial| self::check(identity.address(), material, during);
         let good = || material(&identity, PERIOD, [5; 32]);
         assert_eq!(check(&good()), Ok(()));
 
@@ -179,9 +174,9 @@ pub(super) mod tests {
         let identity = Identity::from_seed(&[1; 32]);
         let during = PERIOD.start() + 60;
         let good = || material(&identity, PERIOD, [5; 32]);
-        let check = |material: &PeriodMaterial| check_material(identity.address(), material, during);
+        let check = |material: &PeriodMaterial| self::check(identity.address(), material, during);
         let other = Identity::from_seed(&[2; 32]).address();
-        assert_eq!(check_material(other, &good(), during), Err(CertificateError::Different));
+        assert_eq!(self::check(other, &good(), during), Err(CertificateError::Different));
         let other = PeriodMaterial { period: PERIOD.next().unwrap(), ..good() };
         assert_eq!(check(&other), Err(CertificateError::Different));
         let other = PeriodMaterial { signing_seed: Zeroizing::new([6; 32]), ..good() };
@@ -189,6 +184,6 @@ pub(super) mod tests {
         let never = PeriodMaterial { period: Period { length: u32::MAX, ..PERIOD }, ..good() };
         assert_eq!(check(&never), Err(CertificateError::Period));
         let late = PERIOD.end() + 60 * 3600;
-        assert_eq!(check_material(identity.address(), &good(), late), Err(CertificateError::Expired));
+        assert_eq!(self::check(identity.address(), &good(), late), Err(CertificateError::Expired));
     }
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arti_client::{ErrorKind, HasKind as _};
 use rand::RngExt as _;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tor_cell::relaycell::hs::est_intro::{DosParams, EstablishIntroDetails};
 use tor_cell::relaycell::msg::{AnyRelayMsg, Introduce2, Unrecognized};
 use tor_cell::relaycell::{RelayCmd, RelayMsg as _};
@@ -56,7 +57,14 @@ async fn within_deadline(
         service.logs.open(secrets.id(), seen, introductions_in_a_life(netdir.params())).ok_or(EstablishError::Spent)?;
     let target = view::relay(&netdir, relay).ok_or(EstablishError::NotListed)?;
     let limits_rate = target.protovers().supports_named_subver(HSINTRO_RATELIM);
-    let tunnel = service.pool().get_or_launch_svc_intro(&netdir, target).await.map_err(|error| failed(&error))?;
+    let tunnel = loop {
+        match service.pool().get_or_launch_svc_intro(&netdir, target.clone()).await {
+            Ok(tunnel) => break tunnel,
+            // Right after the start Arti has chosen no vanguards yet.
+            Err(error) if error.kind() == ErrorKind::BootstrapRequired => sleep(VANGUARDS_POLL).await,
+            Err(error) => return Err(failed(&error)),
+        }
+    };
     drop(netdir);
 
     let keys = Arc::new(Keys::new(secrets));
@@ -212,6 +220,8 @@ fn failed(error: &(dyn std::error::Error + 'static)) -> EstablishError {
 
 /// A circuit of four hops and an answer over it take a second on the public network. Longer than this, another relay is better.
 const DEADLINE: Duration = Duration::from_secs(15);
+
+const VANGUARDS_POLL: Duration = Duration::from_millis(100);
 
 /// Marks that wait until the successors have them. A thousand in the moments between two fetches is a flood, and then the
 /// point may as well close.

@@ -68,10 +68,6 @@ impl Log {
         self.lock().len() >= self.limit
     }
 
-    fn len(&self) -> usize {
-        self.lock().len()
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashSet<Mark>> {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -106,11 +102,6 @@ impl Logs {
         drop(known);
         let all_noted = seen.iter().all(|tag| log.note(tag) != Verdict::Full);
         (all_noted && !log.is_full()).then_some(log)
-    }
-
-    /// How many introductions are noted of a point.
-    pub(super) fn len(&self, point: &PointId) -> usize {
-        self.lock().kept.iter().find(|(id, _)| id == point).map_or(0, |(_, log)| log.len())
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -168,7 +159,7 @@ mod tests {
         assert_eq!(log.note(&a), Verdict::New);
         assert_eq!(log.note(&a), Verdict::Replay);
         assert_eq!(log.note(&b), Verdict::Replay);
-        assert_eq!(logs.len(&id(1)), 2);
+        assert_eq!(log.lock().len(), 2);
         // Another point is another matter.
         assert_eq!(logs.open(id(2), &[], 10).unwrap().note(&a), Verdict::New);
     }

@@ -5,7 +5,7 @@ use std::sync::Weak;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::task::JoinSet;
 use tor_cell::relaycell::hs::AuthKeyType;
 use tor_cell::relaycell::hs::intro_payload::{IntroduceHandshakePayload, OnionKey};
@@ -65,6 +65,14 @@ async fn nodes_share_an_address_and_one_takes_over_the_points_of_another() {
     let refused = within(60, dialler.dial_isolated(address, 80)).await;
     assert!(matches!(refused, Err(crate::network::DialError::NotFound)));
 
+    let mut kept = loop {
+        let stream = within(60, dialler.dial_isolated(address, PORT)).await.unwrap();
+        let mut stream = BufReader::new(stream);
+        if line(&mut stream).await == "a" {
+            break stream;
+        }
+    };
+
     // Too late, B leaves A's points alone.
     let (secrets, point) = &a.points[0];
     let late = b.service.establish(point.description.relay, secrets.clone(), vec![], Box::new(|| false));
@@ -72,6 +80,7 @@ async fn nodes_share_an_address_and_one_takes_over_the_points_of_another() {
 
     // B takes over what A has, while A is up and the descriptor stays.
     let before = b.service.counts();
+    let mut lost = Vec::new();
     let start = Instant::now();
     for (secrets, mut point) in std::mem::take(&mut a.points) {
         let mut seen = Vec::new();
@@ -80,13 +89,22 @@ async fn nodes_share_an_address_and_one_takes_over_the_points_of_another() {
         }
         let taken = b.service.establish(point.description.relay, secrets.clone(), seen, Box::new(|| true));
         b.points.push((secrets, within(20, taken).await.unwrap()));
-        within(10, point.closed.wait_for(|closed| *closed)).await.unwrap();
+        lost.push(point);
     }
     println!("took over two points in {:.2} s", start.elapsed().as_secs_f64());
     for n in 0..8 {
         assert_eq!(arti("taken over").await, "b");
         assert_eq!(c_tor(&format!("taken-over-{n}")).await, "b");
     }
+    for mut point in lost {
+        // That the relay has given its circuit up, A hears at once or with the next cell that passes the same relays.
+        within(120, point.closed.wait_for(|closed| *closed)).await.unwrap();
+        println!("heard of it after {:.2} s", start.elapsed().as_secs_f64());
+    }
+    // Whom A had met stays with it.
+    kept.write_all(b"still here\n").await.unwrap();
+    kept.flush().await.unwrap();
+    assert_eq!(line(&mut kept).await, "still here");
     let counts = b.service.counts();
     assert!(counts.introductions >= before.introductions + 16, "{counts:?}");
     assert_eq!((counts.replays, counts.displaced, counts.malformed), (0, 0, 0), "{counts:?}");
@@ -189,6 +207,12 @@ async fn a_service_ends_with_its_listener_or_its_backend_and_leaves_nothing() {
     let mut node = Node::launch("node", testnet, &identity).await;
     let again = || OnionService::launch(&node.network, identity.address(), &[PORT], OnionOptions::default());
     assert!(matches!(again(), Err(ListenError::InUse)));
+    let elsewhere = node.network.host(Identity::generate().address(), &[PORT]).await.unwrap();
+    assert!(elsewhere.into_parts().1.is_some_and(|part| !part.backend.view().borrow().periods.is_empty()));
+    assert!(matches!(node.network.host(identity.address(), &[]).await, Err(ListenError::InvalidPorts)));
+    let nobody = OnionOptions { clients: Some(vec![]), ..OnionOptions::default() };
+    let refused = OnionService::launch(&node.network, Identity::generate().address(), &[PORT], nobody);
+    assert!(matches!(refused, Err(ListenError::Launch(_))));
     node.establish(1, &HashSet::new()).await;
     let (secrets, mut point) = node.points.remove(0);
     let relay = point.description.relay;
@@ -219,7 +243,7 @@ async fn a_service_ends_with_its_listener_or_its_backend_and_leaves_nothing() {
     eventually(10, || left.iter().all(|service: &Weak<Shared>| service.strong_count() == 0)).await;
 }
 
-/// One of the nodes at an address; it greets each client with its name.
+/// One of the nodes at an address; it greets each client with its name, and returns what it sends.
 struct Node {
     service: Arc<OnionService>,
     network: TorNetwork,
@@ -231,8 +255,11 @@ struct Node {
 impl Node {
     async fn launch(name: &'static str, testnet: &PrivateTorNetwork, identity: &Identity) -> Self {
         let (network, home) = joined(testnet).await;
+        // The relays are asked to limit introductions, far above what comes here.
+        let rate = IntroductionRate { per_second: 100, burst: 200 };
+        let options = OnionOptions { introduction_rate: Some(rate), ..OnionOptions::default() };
         let (mut listener, service, _status) =
-            OnionService::launch(&network, identity.address(), &[PORT], OnionOptions::default()).unwrap();
+            OnionService::launch(&network, identity.address(), &[PORT], options).unwrap();
         let mut echo = JoinSet::new();
         echo.spawn(async move {
             while let Some(mut incoming) = listener.accept().await {
@@ -240,7 +267,8 @@ impl Node {
                 tokio::spawn(async move {
                     incoming.stream.write_all(format!("{name}\n").as_bytes()).await?;
                     incoming.stream.flush().await?;
-                    tokio::io::copy(&mut incoming.stream, &mut tokio::io::sink()).await
+                    let (mut from, mut to) = tokio::io::split(incoming.stream);
+                    tokio::io::copy(&mut from, &mut to).await
                 });
             }
         });
@@ -372,8 +400,12 @@ async fn joined(testnet: &PrivateTorNetwork) -> (TorNetwork, TempDir) {
 }
 
 async fn greeting(stream: impl AsyncRead + AsyncWrite + Unpin) -> String {
+    line(&mut BufReader::new(stream)).await
+}
+
+async fn line(stream: &mut (impl AsyncBufRead + Unpin)) -> String {
     let mut line = String::new();
-    within(60, BufReader::new(stream).read_line(&mut line)).await.unwrap();
+    within(60, stream.read_line(&mut line)).await.unwrap();
     line.trim().to_owned()
 }
 

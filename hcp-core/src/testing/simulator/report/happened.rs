@@ -27,6 +27,7 @@ happenings! {
     LongestMessages "messages of the greatest length received",
     Bytes "bytes received in messages",
     Credits "credits received",
+    Refunds "refunds of frames not needed",
     Growths "windows grown",
     HalfCloses "directions ended while the other went on",
     Finished "ends of directions received",
