@@ -293,9 +293,12 @@ mod tests {
         let dialler = Node::builder(other, network).bind().await.unwrap();
         let session = dialler.connect(node.address()).await.unwrap();
         let mut next = async || match timeout(Duration::from_secs(60), told.recv()).await.unwrap().unwrap() {
-            Event::Input(Input::LinkUp(up)) => (up, true),
-            Event::Input(Input::LinkDown(down)) => (down, false),
-            _ => panic!("only links come and go"),
+            Event::Input(input) => match *input {
+                Input::LinkUp(up) => (up, true),
+                Input::LinkDown(down) => (down, false),
+                other => panic!("only links come and go: {other:?}"),
+            },
+            _ => panic!("nobody asks for anything else"),
         };
         let mut first = session.open(PROTOCOL).await.unwrap();
         assert_eq!(next().await, (member, true));
