@@ -11,9 +11,7 @@ mod proto;
 pub use self::frame::FrameError;
 #[cfg(feature = "testing")]
 pub(crate) use self::frame::Head;
-pub(crate) use self::frame::{
-    Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, HEADER_LEN, PLACE_LEN, Received, owned,
-};
+pub(crate) use self::frame::{Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, HEADER_LEN, PLACE_LEN, Received, owned};
 pub(crate) use self::padding::{FIRST_FLIGHT, MAX_BATCH, RECORD, ZEROS, class, padme};
 #[cfg(feature = "messenger")]
 pub(crate) use self::proto::file as file_proto;

@@ -4,6 +4,8 @@
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use curve25519_dalek::scalar::{Scalar, clamp_integer};
 use sha3::{Digest, Sha3_256};
+#[cfg(feature = "testing")]
+use zeroize::Zeroizing;
 
 use super::{Identity, OnionAddress};
 
@@ -19,6 +21,17 @@ impl Identity {
     pub(crate) fn sign_blinded(&self, number: u64, length: u32, message: &[u8]) -> [u8; 64] {
         self.key.sign_blinded(factor(self.address, number, length), message)
     }
+}
+
+/// The secret scalar of a blinded key, for tests that look for it where it must not be: with it and what is public the identity's
+/// own can be computed.
+#[cfg(feature = "testing")]
+pub(crate) fn blinded_secret_scalar(identity: &Identity, number: u64, length: u32) -> Zeroizing<[u8; 32]> {
+    let expanded = identity.expanded_secret_key();
+    let mut secret = Zeroizing::new([0; 32]);
+    secret.copy_from_slice(&expanded[..32]);
+    let secret = Scalar::from_bytes_mod_order(*secret);
+    Zeroizing::new((factor(identity.address(), number, length) * secret).to_bytes())
 }
 
 /// `h` of the specification, without the optional secret, as the scalar that it becomes.
@@ -50,6 +63,15 @@ mod tests {
         let service = OnionAddress::from_public_key(service).expect("a key");
         let blinded = blinded_public_key(service, 1234, 1440);
         assert_eq!(blinded, hex("3a50bf210e8f9ee955ae0014f7a6917fb65ebf098a86305abb508d1a7291b6d5"));
+    }
+
+    #[cfg(feature = "testing")]
+    #[test]
+    fn the_blinded_secret_belongs_to_the_blinded_key() {
+        let identity = Identity::from_seed(&[6; 32]);
+        let secret = blinded_secret_scalar(&identity, 20_000, 1440);
+        let public = curve25519_dalek::EdwardsPoint::mul_base(&Scalar::from_bytes_mod_order(*secret)).compress().0;
+        assert_eq!(public, blinded_public_key(identity.address(), 20_000, 1440));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -114,20 +115,10 @@ impl Links {
         if let Some(earlier) = self.current().insert(member, Current { id, outgoing, task }) {
             earlier.task.abort();
         }
+        let _registered = Registered { links: Arc::clone(self), member, id };
         let up = self.events.send(Event::from(Input::LinkUp(member))).await;
         if up.is_ok() && registered.send(()).is_ok() {
             let _ = own.join_next().await;
-        }
-        let was_current = {
-            let mut current = self.current();
-            let newer = current.get(&member).is_some_and(|link| link.id != id);
-            if !newer {
-                current.remove(&member);
-            }
-            !newer
-        };
-        if was_current {
-            let _ = self.events.send(Event::from(Input::LinkDown(member))).await;
         }
     }
 
@@ -162,6 +153,34 @@ impl Links {
 
     fn current(&self) -> MutexGuard<'_, HashMap<OnionAddress, Current>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A link that has its entry. Dropping it tells that the link is down, unless another one has taken its place: whoever runs a
+/// link is aborted when the session ends.
+struct Registered {
+    links: Arc<Links>,
+    member: OnionAddress,
+    id: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        {
+            let mut current = self.links.current();
+            if current.get(&self.member).is_some_and(|link| link.id != self.id) {
+                return;
+            }
+            current.remove(&self.member);
+        }
+        let down = Event::from(Input::LinkDown(self.member));
+        if let Err(TrySendError::Full(down)) = self.links.events.try_send(down)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // The driver is behind; it must hear of this all the same.
+            let events = self.links.events.clone();
+            drop(runtime.spawn(async move { drop(events.send(down).await) }));
+        }
     }
 }
 
@@ -238,6 +257,10 @@ const HEALTHY: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Identity;
+    use crate::network::{MemoryNetwork, Network};
+    use crate::node::{Access, Session};
+    use crate::service::roster::Role;
 
     #[test]
     fn a_burst_is_read_at_once_and_a_flood_at_the_steady_rate() {
@@ -247,5 +270,42 @@ mod tests {
         let last = (0..500).filter_map(|_| pace.count(start)).last().unwrap();
         assert_eq!(last, start + EACH * 500);
         assert!(pace.count(last + BURST).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_session_is_the_end_of_its_link_and_a_later_link_takes_the_place_of_an_earlier_one() {
+        let network: Arc<dyn Network> = Arc::new(MemoryNetwork::new());
+        let (service, other) = (Identity::from_seed(&[1; 32]).address(), Identity::from_seed(&[2; 32]));
+        let member = other.address();
+        let roster = Roster::new([(member, Role::Listed)]).unwrap();
+        let (events, mut told) = mpsc::channel(16);
+        let (_sender, watched) = watch::channel(roster);
+        let links = Links::new(service, events, watched);
+        let serve = move |stream: Stream, _: Session| {
+            let links = Arc::clone(&links);
+            async move { links.run(member, stream).await }
+        };
+        let node = Node::builder(Identity::from_seed(&[3; 32]), Arc::clone(&network))
+            .protocol(PROTOCOL, Access::Identified, serve)
+            .bind()
+            .await
+            .unwrap();
+        let dialler = Node::builder(other, network).bind().await.unwrap();
+        let session = dialler.connect(node.address()).await.unwrap();
+        let mut next = async || match timeout(Duration::from_secs(60), told.recv()).await.unwrap().unwrap() {
+            Event::Input(input) => match *input {
+                Input::LinkUp(up) => (up, true),
+                Input::LinkDown(down) => (down, false),
+                other => panic!("only links come and go: {other:?}"),
+            },
+            _ => panic!("nobody asks for anything else"),
+        };
+        let mut first = session.open(PROTOCOL).await.unwrap();
+        assert_eq!(next().await, (member, true));
+        let _second = session.open(PROTOCOL).await.unwrap();
+        assert_eq!(next().await, (member, true), "the first one's end is nothing to tell");
+        assert!(first.recv().await.is_err(), "it was closed");
+        session.shutdown().await;
+        assert_eq!(next().await, (member, false));
     }
 }

@@ -147,10 +147,7 @@ fn keys(nickname: &HsNickname, identity: &Identity) -> Result<Arc<KeyMgr>, Boxed
 }
 
 /// Translates Arti's view of a service until the service ends.
-async fn report(
-    mut statuses: impl Stream<Item = OnionServiceStatus> + Unpin,
-    told: watch::Sender<ListenerStatus>,
-) {
+async fn report(mut statuses: impl Stream<Item = OnionServiceStatus> + Unpin, told: watch::Sender<ListenerStatus>) {
     while let Some(status) = statuses.next().await {
         let new = match status.state() {
             State::Running | State::DegradedReachable => ListenerStatus::Reachable,

@@ -49,8 +49,7 @@ use super::served::Front;
 use super::{AbortOnDrop, Inner, TorNetwork};
 use crate::identity::OnionAddress;
 use crate::network::onion::{
-    DirectoryView, EstablishError, OnionBackend, OnionCounts, Point, PointSecrets, RelayId, Tag, Upload,
-    UploadReport,
+    DirectoryView, EstablishError, OnionBackend, OnionCounts, Point, PointSecrets, RelayId, Tag, Upload, UploadReport,
 };
 use crate::network::{ACCEPT_QUEUE, Hosting, Incoming, ListenError, Listener, ListenerStatus, OnionPart, check_ports};
 
