@@ -7,18 +7,21 @@
 mod hedge;
 mod local;
 mod memory;
-mod onion;
+pub(crate) mod onion;
 #[cfg(feature = "tor")]
 pub mod tor;
 
 use std::fmt;
+use std::sync::Arc;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
 pub use self::local::{LocalNetwork, LocalNetworkError};
 pub use self::memory::MemoryNetwork;
+use self::onion::OnionBackend;
 pub use self::onion::Period;
 use crate::error::ErrorKind;
 use crate::identity::{DiscoveryPublicKey, Identity, OnionAddress};
@@ -82,6 +85,49 @@ pub trait Network: Send + Sync + fmt::Debug + 'static {
     ) -> BoxFuture<'a, Result<Listener, ListenError>> {
         let _ = (identity, ports, clients);
         Box::pin(async { Err(ListenError::CannotRestrict) })
+    }
+
+    /// Serves `ports` at the address of a service together with other nodes, until what is returned is dropped; nobody here
+    /// holds the service's identity.
+    ///
+    /// # Errors
+    /// [`ListenError::Unsupported`] on a network that has no such addresses, which is the default.
+    ///
+    /// # Cancel safety
+    /// Dropping the future withdraws what was launched.
+    fn host<'a>(&'a self, service: OnionAddress, ports: &'a [u16]) -> BoxFuture<'a, Result<Hosting, ListenError>> {
+        let _ = (service, ports);
+        async { Err(ListenError::Unsupported) }.boxed()
+    }
+}
+
+/// A part in serving a service's address.
+pub struct Hosting {
+    listener: Listener,
+    onion: Option<OnionPart>,
+}
+
+/// What there is to decide on for a service on Tor: its introduction points and descriptors.
+pub(crate) struct OnionPart {
+    pub(crate) backend: Arc<dyn OnionBackend>,
+    /// What the listener tells; whoever decides knows.
+    pub(crate) status: watch::Sender<ListenerStatus>,
+}
+
+impl Hosting {
+    /// A part on a network where whoever listens at an address is found there, as on the local one.
+    pub fn new(listener: Listener) -> Self {
+        Self { listener, onion: None }
+    }
+
+    pub(crate) fn into_parts(self) -> (Listener, Option<OnionPart>) {
+        (self.listener, self.onion)
+    }
+}
+
+impl fmt::Debug for Hosting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hosting").field("listener", &self.listener).finish_non_exhaustive()
     }
 }
 
@@ -232,6 +278,9 @@ pub enum ListenError {
     /// No client was named, or more than [`MAX_DISCOVERY_CLIENTS`].
     #[error("an address can be restricted to 1 to {MAX_DISCOVERY_CLIENTS} clients")]
     Clients,
+    /// This network has no addresses that several nodes serve.
+    #[error("this network has no addresses that several nodes serve")]
+    Unsupported,
     /// The network refused to launch the service.
     #[error("the service could not be launched")]
     Launch(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -242,7 +291,7 @@ impl ListenError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::InUse => ErrorKind::InUse,
-            Self::InvalidPorts | Self::CannotRestrict | Self::Clients => ErrorKind::InvalidInput,
+            Self::InvalidPorts | Self::CannotRestrict | Self::Clients | Self::Unsupported => ErrorKind::InvalidInput,
             Self::Launch(_) => ErrorKind::Internal,
         }
     }

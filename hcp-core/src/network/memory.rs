@@ -6,21 +6,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use rand::seq::IndexedRandom as _;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    ACCEPT_QUEUE, BoxedTransport, DialError, Incoming, ListenError, Listener, ListenerStatus, Network, check_clients,
-    check_ports,
+    ACCEPT_QUEUE, BoxedTransport, DialError, Hosting, Incoming, ListenError, Listener, ListenerStatus, Network,
+    check_clients, check_ports,
 };
 use crate::identity::{DiscoveryKey, DiscoveryPublicKey, Identity, OnionAddress};
 
 /// Bytes that one direction of a connection holds.
 const PIPE: usize = 64 * 1024;
 
-type Services = HashMap<(OnionAddress, u16), Served>;
+/// Who serves an address and port: one, or several that share it.
+type Services = HashMap<(OnionAddress, u16), Vec<Server>>;
 
-#[derive(Clone)]
-struct Served {
+#[derive(Clone, Debug)]
+struct Server {
+    id: u64,
+    shared: bool,
     incoming: mpsc::Sender<Incoming>,
     /// Whoever else dials it is refused; nobody is where this is empty.
     clients: Arc<[DiscoveryPublicKey]>,
@@ -61,21 +65,23 @@ impl fmt::Debug for MemoryNetwork {
 impl Network for MemoryNetwork {
     fn dial(&self, address: OnionAddress, port: u16) -> BoxFuture<'_, Result<BoxedTransport, DialError>> {
         async move {
-            let service = self.services().get(&(address, port)).cloned().ok_or(DialError::NotFound)?;
-            let listed = self.keys.get(&address).is_some_and(|key| service.clients.contains(key));
-            if !service.clients.is_empty() && !listed {
+            let server =
+                self.services().get(&(address, port)).and_then(|servers| servers.choose(&mut rand::rng()).cloned());
+            let server = server.ok_or(DialError::NotFound)?;
+            let listed = self.keys.get(&address).is_some_and(|key| server.clients.contains(key));
+            if !server.clients.is_empty() && !listed {
                 return Err(DialError::Restricted);
             }
             let (near, far) = tokio::io::duplex(PIPE);
             let incoming = Incoming { port, stream: Box::new(far) };
-            service.incoming.send(incoming).await.map_err(|_| DialError::NotFound)?;
+            server.incoming.send(incoming).await.map_err(|_| DialError::NotFound)?;
             Ok(Box::new(near) as BoxedTransport)
         }
         .boxed()
     }
 
     fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>> {
-        let listener = self.listen_now(identity.address(), ports, &[]);
+        let listener = self.listen_now(identity.address(), ports, false, &[]);
         async move { listener }.boxed()
     }
 
@@ -85,29 +91,38 @@ impl Network for MemoryNetwork {
         ports: &'a [u16],
         clients: &'a [DiscoveryPublicKey],
     ) -> BoxFuture<'a, Result<Listener, ListenError>> {
-        let listener = check_clients(clients).and_then(|()| self.listen_now(identity.address(), ports, clients));
+        let listener = check_clients(clients).and_then(|()| self.listen_now(identity.address(), ports, false, clients));
         async move { listener }.boxed()
+    }
+
+    fn host<'a>(&'a self, service: OnionAddress, ports: &'a [u16]) -> BoxFuture<'a, Result<Hosting, ListenError>> {
+        let listener = self.listen_now(service, ports, true, &[]);
+        async move { listener.map(Hosting::new) }.boxed()
     }
 }
 
 impl MemoryNetwork {
+    /// `shared`: with others who share it.
     fn listen_now(
         &self,
         address: OnionAddress,
         ports: &[u16],
+        shared: bool,
         clients: &[DiscoveryPublicKey],
     ) -> Result<Listener, ListenError> {
         check_ports(ports)?;
         let mut services = self.services();
-        if ports.iter().any(|port| services.contains_key(&(address, *port))) {
+        let taken = |servers: &Vec<Server>| !shared || servers.iter().any(|server| !server.shared);
+        if ports.iter().any(|port| services.get(&(address, *port)).is_some_and(taken)) {
             return Err(ListenError::InUse);
         }
         let (sender, incoming) = mpsc::channel(ACCEPT_QUEUE);
+        let server = Server { id: rand::random(), shared, incoming: sender, clients: clients.into() };
         for port in ports {
-            services.insert((address, *port), Served { incoming: sender.clone(), clients: clients.into() });
+            services.entry((address, *port)).or_default().push(server.clone());
         }
         let (status, watched) = watch::channel(ListenerStatus::Reachable);
-        let guard = Withdraw { network: self.clone(), address, ports: ports.to_vec(), _status: status };
+        let guard = Withdraw { network: self.clone(), address, ports: ports.to_vec(), id: server.id, _status: status };
         Ok(Listener::new(incoming, watched, guard))
     }
 }
@@ -116,6 +131,7 @@ struct Withdraw {
     network: MemoryNetwork,
     address: OnionAddress,
     ports: Vec<u16>,
+    id: u64,
     _status: watch::Sender<ListenerStatus>,
 }
 
@@ -123,7 +139,45 @@ impl Drop for Withdraw {
     fn drop(&mut self) {
         let mut services = self.network.services();
         for port in &self.ports {
-            services.remove(&(self.address, *port));
+            let place = (self.address, *port);
+            if let Some(servers) = services.get_mut(&place) {
+                servers.retain(|server| server.id != self.id);
+                if servers.is_empty() {
+                    services.remove(&place);
+                }
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn those_who_share_an_address_are_all_reached_and_the_last_takes_it_with_it() {
+        let network = MemoryNetwork::new();
+        let identity = Identity::from_seed(&[1; 32]);
+        let service = identity.address();
+        let mut first = network.host(service, &[7]).await.unwrap().into_parts().0;
+        let mut second = network.host(service, &[7]).await.unwrap().into_parts().0;
+        assert!(matches!(network.listen(&identity, &[7]).await, Err(ListenError::InUse)), "not for one alone");
+        let mut reached = [0, 0];
+        for _ in 0..64 {
+            let _stream = network.dial(service, 7).await.unwrap();
+            tokio::select! {
+                _ = first.accept() => reached[0] += 1,
+                _ = second.accept() => reached[1] += 1,
+            }
+        }
+        assert!(reached.iter().all(|count| *count > 0), "{reached:?}");
+        drop(first);
+        let _stream = network.dial(service, 7).await.unwrap();
+        assert!(second.accept().await.is_some());
+        drop(second);
+        assert!(matches!(network.dial(service, 7).await, Err(DialError::NotFound)));
+        assert!(network.listen(&identity, &[7]).await.is_ok());
+        let _alone = network.listen(&identity, &[8]).await.unwrap();
+        assert!(matches!(network.host(service, &[8]).await, Err(ListenError::InUse)));
     }
 }
