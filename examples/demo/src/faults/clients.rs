@@ -15,9 +15,9 @@ use hcp_core::testing::PrivateTorNetwork;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-pub use self::arti::ArtiClients;
+pub(crate) use self::arti::ArtiClients;
 pub use self::hcp::{HcpClients, Protocol};
-pub use self::tor::TorClients;
+pub(crate) use self::tor::TorClients;
 use super::attempt::{Kind, Knowledge};
 use crate::Result;
 

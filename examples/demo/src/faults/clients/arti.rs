@@ -16,7 +16,7 @@ use crate::Result;
 type Client = TorClient<tor_rtcompat::PreferredRuntime>;
 
 /// Clients with guards and directories of their own. Isolated handles of one share no descriptor and no circuit.
-pub struct ArtiClients {
+pub(crate) struct ArtiClients {
     clients: Vec<Arc<Client>>,
     _folders: Vec<TempDir>,
 }
@@ -32,7 +32,7 @@ impl ArtiClients {
     ///
     /// # Errors
     /// When one cannot join the network.
-    pub async fn start(network: &PrivateNetwork) -> Result<Self> {
+    pub(crate) async fn start(network: &PrivateNetwork) -> Result<Self> {
         let folders: Vec<_> = (0..CLIENTS).map(|_| tempfile::tempdir()).collect::<std::io::Result<_>>()?;
         let join = |folder: &TempDir| {
             let config = config(network, folder);

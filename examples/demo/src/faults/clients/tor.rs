@@ -16,7 +16,7 @@ use crate::Result;
 
 /// Processes of C tor.
 #[derive(Debug)]
-pub struct TorClients {
+pub(crate) struct TorClients {
     /// Each is used by one client at a time, which finds it without a descriptor.
     fresh: Vec<Arc<Mutex<TorClientProcess>>>,
     cached: Vec<Arc<TorClientProcess>>,
@@ -27,7 +27,7 @@ impl TorClients {
     ///
     /// # Errors
     /// When one does not start.
-    pub async fn start(tor: &PrivateTorNetwork, connects: usize) -> Result<Self> {
+    pub(crate) async fn start(tor: &PrivateTorNetwork, connects: usize) -> Result<Self> {
         // Fresh ones are half of the clients, and each process serves one before the tenth second and one after.
         let fresh = connects.div_ceil(4).max(1);
         let cached = connects.div_ceil(16).max(1);
