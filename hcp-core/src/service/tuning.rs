@@ -172,6 +172,8 @@ pub(crate) const LEAVING: Duration = Duration::from_millis(500);
 pub(crate) const PROBE: Duration = Duration::from_secs(30);
 /// The same while a member that is listed was not reached by anybody yet: it cannot say of itself that it is reachable.
 pub(crate) const EAGER_PROBE: Duration = Duration::from_secs(3);
+/// For so long after the member was heard of: one that is never reached must not keep all others probing.
+pub(crate) const EAGER_FOR: Duration = Duration::from_secs(120);
 /// When nothing was heard of a probe for so long, it says nothing.
 pub(crate) const PROBING: Duration = Duration::from_secs(60);
 /// How recently a probe must have reached this node for it to count as reachable. In as many nodes as there are, one probe in

@@ -92,8 +92,11 @@ pub(super) fn attribute(mut made: Vec<Made>, mut accepted: Vec<(Instant, usize)>
     made.sort_by_key(|made| made.ended);
     accepted.sort();
     for made in made.iter_mut().filter(|made| made.attempt.error.is_none()) {
-        let fits = |(at, _): &(Instant, usize)| *at >= made.begun && *at <= made.ended + WORD;
-        if let Some(index) = accepted.iter().rposition(fits) {
+        let before = |(at, _): &(Instant, usize)| *at >= made.begun && *at <= made.ended;
+        // A node's word takes its way too.
+        let late = |(at, _): &(Instant, usize)| *at > made.ended && *at <= made.ended + WORD;
+        let word = accepted.iter().rposition(before).or_else(|| accepted.iter().position(late));
+        if let Some(index) = word {
             made.attempt.node = Some(accepted.remove(index).1 + 1);
         }
     }

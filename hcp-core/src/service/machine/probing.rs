@@ -17,7 +17,7 @@ use super::{Aim, Machine, Output, ProbeOutcome};
 use crate::identity::OnionAddress;
 use crate::service::gossip::{Message, Nonce};
 use crate::service::tuning::{
-    DOUBT_AFTER, EAGER_PROBE, FAILED_PROBE, LEFT_OUT, MAX_DOUBT, MAX_LEFT_OUT, PROBE, PROBING,
+    DOUBT_AFTER, EAGER_FOR, EAGER_PROBE, FAILED_PROBE, LEFT_OUT, MAX_DOUBT, MAX_LEFT_OUT, PROBE, PROBING,
 };
 
 /// This node's own probes.
@@ -51,7 +51,9 @@ impl Machine {
             peer.is_alive() && peer.record().is_some_and(|record| !record.points.is_empty() && !record.stopping)
         };
         // Who has just begun wants to know soon whether it is reached, and nobody can see to that alone.
-        let unknown = !self.is_published() || self.peers.values().any(|peer| listed(peer) && !peer.reached);
+        let young = |peer: &super::Peer| peer.introduced.is_some_and(|at| now.saturating_sub(at) < EAGER_FOR);
+        let unknown =
+            !self.is_published() || self.peers.values().any(|peer| listed(peer) && !peer.reached && young(peer));
         let pause = if unknown { EAGER_PROBE } else { PROBE };
         self.probing.next = now + pause.mul_f64(self.rng.random_range(0.75..1.25));
         if !self.is_published() {
