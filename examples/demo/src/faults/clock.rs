@@ -9,7 +9,7 @@ use crate::Result;
 ///
 /// # Errors
 /// When libfaketime is not installed.
-pub fn off_by(offset: &str) -> Result<Vec<(OsString, OsString)>> {
+pub(super) fn off_by(offset: &str) -> Result<Vec<(OsString, OsString)>> {
     let library = library()?;
     Ok([
         ("LD_PRELOAD", library.into_os_string()),
@@ -21,7 +21,7 @@ pub fn off_by(offset: &str) -> Result<Vec<(OsString, OsString)>> {
 }
 
 /// The name by which a process that has the library loaded shows it.
-pub const LIBRARY: &str = "libfaketime.so.1";
+pub(super) const LIBRARY: &str = "libfaketime.so.1";
 
 fn library() -> Result<PathBuf> {
     let folders =

@@ -19,22 +19,22 @@ pub enum Rules {
 
 /// What a case came to, as far as rules ask for it.
 #[derive(Clone, Debug)]
-pub struct Evidence<'a> {
+pub(super) struct Evidence<'a> {
     /// The case.
-    pub case: Case,
+    pub(super) case: Case,
     /// What was tried.
-    pub attempts: &'a [Attempt],
+    pub(super) attempts: &'a [Attempt],
     /// How long after its fault the takeover was complete, by round; none where the nodes never said so.
-    pub takeovers: &'a [Option<Duration>],
+    pub(super) takeovers: &'a [Option<Duration>],
     /// How many clients each node accepted.
-    pub accepted: &'a [usize],
+    pub(super) accepted: &'a [usize],
 }
 
 /// No connect takes longer, but for those that [`is_excused`] says.
-pub const WORST: Duration = Duration::from_secs(15);
+pub(super) const WORST: Duration = Duration::from_secs(15);
 
 /// Takeover is complete by then.
-pub const TAKEOVER: Duration = Duration::from_secs(10);
+pub(super) const TAKEOVER: Duration = Duration::from_secs(10);
 
 /// How many times the healthy p95 that of a case may be, once things have settled.
 const FACTOR: u32 = 2;
@@ -44,13 +44,13 @@ const UNEVEN_BY_CHANCE: f64 = 1e-4;
 
 /// Whether a connect may take longer than [`WORST`]: a stock client's introduction can have reached a node that had vanished
 /// without a word, and nobody can answer it any more. After the takeover that cannot be.
-pub fn is_excused(evidence: &Evidence<'_>, attempt: &Attempt) -> bool {
+pub(super) fn is_excused(evidence: &Evidence<'_>, attempt: &Attempt) -> bool {
     let takeover = evidence.takeovers.get(attempt.round).copied().flatten();
     attempt.kind.is_stock() && evidence.case.is_silent() && takeover.is_some_and(|end| attempt.begun < end)
 }
 
 /// Every rule that is broken, in words; none is well.
-pub fn judge(evidence: &Evidence<'_>, healthy: Option<&BTreeMap<Kind, Duration>>, rules: Rules) -> Vec<String> {
+pub(super) fn judge(evidence: &Evidence<'_>, healthy: Option<&BTreeMap<Kind, Duration>>, rules: Rules) -> Vec<String> {
     let mut broken = Vec::new();
     for attempt in evidence.attempts {
         let who = format!(
@@ -104,7 +104,7 @@ pub fn judge(evidence: &Evidence<'_>, healthy: Option<&BTreeMap<Kind, Duration>>
 }
 
 /// The p95 of the connects of one kind that succeeded and began when things had settled.
-pub fn p95(attempts: &[Attempt], kind: Kind) -> Duration {
+pub(super) fn p95(attempts: &[Attempt], kind: Kind) -> Duration {
     let of_kind = attempts.iter().filter(|attempt| attempt.kind == kind && attempt.error.is_none());
     let took: Vec<_> = of_kind.filter(|attempt| attempt.begun >= SETTLED).map(|attempt| attempt.took).collect();
     percentile(&took, 95)
@@ -118,7 +118,7 @@ fn uneven(accepted: &[usize]) -> Option<String> {
 }
 
 /// The chance that an even service is this uneven or more (Pearson's chi-square); none without clients.
-pub fn chance_of(accepted: &[usize]) -> Option<f64> {
+fn chance_of(accepted: &[usize]) -> Option<f64> {
     let total: usize = accepted.iter().sum();
     if total == 0 || accepted.len() < 2 {
         return None;

@@ -10,7 +10,7 @@ use super::clients::Ticket;
 use crate::Result;
 
 /// Connects that begin before this are bounded each, later ones compared with the healthy case.
-pub const SETTLED: Duration = Duration::from_secs(10);
+pub(super) const SETTLED: Duration = Duration::from_secs(10);
 
 /// The last connect begins this long after the fault.
 const LAST: Duration = Duration::from_secs(25);

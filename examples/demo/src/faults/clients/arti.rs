@@ -10,13 +10,13 @@ use hcp_core::network::tor::PrivateNetwork;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{AGAIN, Connect, IRC, Kind, Knowledge, Ticket, Wanted, greet, patiently};
+use super::{AGAIN, Connect, IRC, Kind, Knowledge, Ticket, Wanted, before, greet, patiently};
 use crate::Result;
 
 type Client = TorClient<tor_rtcompat::PreferredRuntime>;
 
 /// Clients with guards and directories of their own. Isolated handles of one share no descriptor and no circuit.
-pub struct ArtiClients {
+pub(crate) struct ArtiClients {
     clients: Vec<Arc<Client>>,
     _folders: Vec<TempDir>,
 }
@@ -32,7 +32,7 @@ impl ArtiClients {
     ///
     /// # Errors
     /// When one cannot join the network.
-    pub async fn start(network: &PrivateNetwork) -> Result<Self> {
+    pub(crate) async fn start(network: &PrivateNetwork) -> Result<Self> {
         let folders: Vec<_> = (0..CLIENTS).map(|_| tempfile::tempdir()).collect::<std::io::Result<_>>()?;
         let join = |folder: &TempDir| {
             let config = config(network, folder);
@@ -111,7 +111,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
+        // Arti tells of each of several attempts on a line of its own.
+        text.push_str(&format!(": {}", error.to_string().replace('\n', "; ")));
         source = error.source();
     }
     text

@@ -11,12 +11,12 @@ use hcp_core::testing::{PrivateTorNetwork, TorClientProcess, socks_connect_isola
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{AGAIN, Connect, IRC, Kind, Knowledge, Ticket, Wanted, greet, patiently};
+use super::{AGAIN, Connect, IRC, Kind, Knowledge, Ticket, Wanted, before, greet, patiently};
 use crate::Result;
 
 /// Processes of C tor.
 #[derive(Debug)]
-pub struct TorClients {
+pub(crate) struct TorClients {
     /// Each is used by one client at a time, which finds it without a descriptor.
     fresh: Vec<Arc<Mutex<TorClientProcess>>>,
     cached: Vec<Arc<TorClientProcess>>,
@@ -27,7 +27,7 @@ impl TorClients {
     ///
     /// # Errors
     /// When one does not start.
-    pub async fn start(tor: &PrivateTorNetwork, connects: usize) -> Result<Self> {
+    pub(crate) async fn start(tor: &PrivateTorNetwork, connects: usize) -> Result<Self> {
         // Fresh ones are half of the clients, and each process serves one before the tenth second and one after.
         let fresh = connects.div_ceil(4).max(1);
         let cached = connects.div_ceil(16).max(1);
@@ -59,7 +59,7 @@ impl TorClients {
 
     pub(super) async fn tickets(&self, address: &str, wanted: Wanted) -> Result<Vec<Ticket>> {
         for process in &self.cached {
-            patiently(connect(process, address)).await.map_err(|error| format!("C tor, before the fault: {error}"))?;
+            before("C tor", async || patiently(connect(process, address)).await).await?;
             if !process.knows(address).await? {
                 return Err("C tor has no descriptor of a service that it is connected with".into());
             }
