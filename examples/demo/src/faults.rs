@@ -22,8 +22,8 @@ pub use self::attempt::{Attempt, Kind, Knowledge};
 pub use self::case::Case;
 pub(crate) use self::clients::{ArtiClients, IRC, TorClients};
 pub use self::clients::{Clients, Connect, HcpClients, Protocol, Ticket, Wanted};
+pub use self::judge::Rules;
 use self::judge::{Evidence, is_excused, judge, p95};
-pub use self::judge::{Rules, chance_of};
 use self::load::{Made, attribute, make, schedule};
 use self::namespaces::Namespaces;
 pub use self::report::{CaseReport, Report};
@@ -75,6 +75,11 @@ pub async fn run(program: &Path, options: &Options) -> Result<()> {
             let found = run.case(*case, healthy.as_ref()).await;
             if *case == Case::Healthy {
                 healthy = Some(Kind::ALL.map(|kind| (kind, p95(&found.attempts, kind))).into());
+            }
+            if !found.broken.is_empty()
+                && let Some(out) = &options.out
+            {
+                stage.keep_logs(out, &format!("{nodes}-{case:?}"))?;
             }
             report.cases.push(found);
             report.seconds = started.elapsed().as_secs_f64();
@@ -163,8 +168,9 @@ impl Run<'_> {
         broken: &mut Vec<String>,
     ) -> Result<()> {
         self.heal(broken).await?;
-        if !std::mem::replace(self.learned, true) {
+        if !*self.learned {
             self.clients.learn(&self.stage.cluster.address).await?;
+            *self.learned = true;
         }
         let rounds = case.rounds(self.stage.size());
         let wanted = Wanted { connects: self.options.connects, rounds };

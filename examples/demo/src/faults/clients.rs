@@ -131,6 +131,20 @@ async fn patiently<T>(attempt: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(PATIENCE, attempt).await.map_err(|_| format!("nothing came within {PATIENCE:?}"))?
 }
 
+/// Before the fault: tries a few times, as it is not this that is measured.
+async fn before<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    let mut tries = 1;
+    loop {
+        match attempt().await {
+            Err(_) if tries < TRIES => tries += 1,
+            end => return end.map_err(|error| format!("{what}, before the fault: {error}").into()),
+        }
+        tokio::time::sleep(AGAIN * tries).await;
+    }
+}
+
+const TRIES: u32 = 5;
+
 /// Longer than any stock client tries that is of use to a person.
 const PATIENCE: Duration = Duration::from_secs(300);
 

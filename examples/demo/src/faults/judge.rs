@@ -21,13 +21,13 @@ pub enum Rules {
 #[derive(Clone, Debug)]
 pub(super) struct Evidence<'a> {
     /// The case.
-    pub case: Case,
+    pub(super) case: Case,
     /// What was tried.
-    pub attempts: &'a [Attempt],
+    pub(super) attempts: &'a [Attempt],
     /// How long after its fault the takeover was complete, by round; none where the nodes never said so.
-    pub takeovers: &'a [Option<Duration>],
+    pub(super) takeovers: &'a [Option<Duration>],
     /// How many clients each node accepted.
-    pub accepted: &'a [usize],
+    pub(super) accepted: &'a [usize],
 }
 
 /// No connect takes longer, but for those that [`is_excused`] says.
@@ -118,7 +118,7 @@ fn uneven(accepted: &[usize]) -> Option<String> {
 }
 
 /// The chance that an even service is this uneven or more (Pearson's chi-square); none without clients.
-pub fn chance_of(accepted: &[usize]) -> Option<f64> {
+fn chance_of(accepted: &[usize]) -> Option<f64> {
     let total: usize = accepted.iter().sum();
     if total == 0 || accepted.len() < 2 {
         return None;

@@ -322,6 +322,21 @@ impl Stage {
         }
     }
 
+    /// Copies what nodes have logged to a folder, for whoever wants to know why.
+    ///
+    /// # Errors
+    /// When a file cannot be copied.
+    pub fn keep_logs(&self, folder: &Path, name: &str) -> Result<()> {
+        std::fs::create_dir_all(folder)?;
+        for node in 0..self.size() {
+            let log = self.cluster.home(node).join("log.txt");
+            if log.is_file() {
+                std::fs::copy(log, folder.join(format!("{name}-node{}.log", node + 1).to_lowercase()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Which nodes accepted clients since `since`, and when.
     pub fn accepted(&self, since: Instant) -> Vec<(Instant, usize)> {
         let mut accepted = self.accepted.clone();

@@ -10,7 +10,7 @@ use hcp_core::network::tor::PrivateNetwork;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{AGAIN, Connect, IRC, Kind, Knowledge, Ticket, Wanted, greet, patiently};
+use super::{AGAIN, Connect, IRC, Kind, Knowledge, Ticket, Wanted, before, greet, patiently};
 use crate::Result;
 
 type Client = TorClient<tor_rtcompat::PreferredRuntime>;
@@ -111,7 +111,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
+        // Arti tells of each of several attempts on a line of its own.
+        text.push_str(&format!(": {}", error.to_string().replace('\n', "; ")));
         source = error.source();
     }
     text

@@ -12,7 +12,7 @@ use hcp_core::node::Node;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::{Connect, IRC, Kind, Knowledge, Ticket, Wanted, greet, patiently};
+use super::{Connect, IRC, Kind, Knowledge, Ticket, Wanted, before, greet, patiently};
 use crate::Result;
 
 /// What is spoken with the service.
@@ -65,7 +65,7 @@ impl HcpClients {
         let cached: Vec<_> = stream::iter(0..wanted.cached())
             .map(|_| async {
                 let dialler = self.dialler().await?;
-                dialler.connect(address).await.map_err(|error| format!("HCP, before the fault: {error}"))?;
+                before("HCP", async || dialler.connect(address).await).await?;
                 Ok::<_, Box<dyn std::error::Error + Send + Sync>>((Knowledge::Cached, dialler))
             })
             .buffer_unordered(AT_ONCE)

@@ -11,7 +11,7 @@ use hcp_core::testing::{PrivateTorNetwork, TorClientProcess, socks_connect_isola
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{AGAIN, Connect, IRC, Kind, Knowledge, Ticket, Wanted, greet, patiently};
+use super::{AGAIN, Connect, IRC, Kind, Knowledge, Ticket, Wanted, before, greet, patiently};
 use crate::Result;
 
 /// Processes of C tor.
@@ -59,7 +59,7 @@ impl TorClients {
 
     pub(super) async fn tickets(&self, address: &str, wanted: Wanted) -> Result<Vec<Ticket>> {
         for process in &self.cached {
-            patiently(connect(process, address)).await.map_err(|error| format!("C tor, before the fault: {error}"))?;
+            before("C tor", async || patiently(connect(process, address)).await).await?;
             if !process.knows(address).await? {
                 return Err("C tor has no descriptor of a service that it is connected with".into());
             }
