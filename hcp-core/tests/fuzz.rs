@@ -22,10 +22,11 @@ use rand::{RngExt, SeedableRng};
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 7] = [
+const TARGETS: [(&str, Target); 8] = [
     ("address", targets::address),
     ("delegation", targets::delegation),
     ("frame", targets::frame),
+    ("gossip", targets::gossip),
     ("hello", targets::hello),
     ("key_file", targets::key_file),
     ("session", targets::session),
