@@ -22,11 +22,12 @@ use rand::{RngExt, SeedableRng};
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 10] = [
+const TARGETS: [(&str, Target); 11] = [
     ("address", targets::address),
     ("delegation", targets::delegation),
     ("frame", targets::frame),
     ("grant", targets::grant),
+    ("gossip", targets::gossip),
     ("hello", targets::hello),
     ("key_file", targets::key_file),
     ("manifest", targets::manifest),

@@ -76,6 +76,8 @@ pub(crate) struct Echo {
 /// The secrets of a point of the sender's.
 #[derive(Clone, Debug)]
 pub(crate) struct Entrust {
+    /// The sender's run.
+    pub(crate) incarnation: u64,
     pub(crate) relay: RelayId,
     pub(crate) secrets: PointSecrets,
     /// Everybody who is given them.

@@ -60,6 +60,8 @@ struct Plan {
     clients: bool,
     /// How long nothing happens at the end.
     quiet: Duration,
+    /// How long the nodes have before anything happens.
+    warm: Duration,
 }
 
 /// How often each thing happened.
@@ -154,6 +156,7 @@ struct Node {
     stopping: Option<Duration>,
     comes_back: bool,
     started: Duration,
+    incarnation: u64,
     /// The beginning of its clock, which is nobody else's, and how wrong its wall clock is.
     boot: Duration,
     skew: i64,
@@ -224,6 +227,7 @@ impl World {
                     stopping: None,
                     comes_back: false,
                     started: Duration::ZERO,
+                    incarnation: 0,
                     boot: between(&mut rng, 0, 900_000),
                     skew: if plan.skewed { [-90_000, 0, 90_000][index % 3] } else { 0 },
                     ticks: Duration::ZERO,
@@ -276,7 +280,7 @@ impl World {
 
     /// Runs to the end, and says what did not hold.
     fn run(mut self) -> (Result<(), String>, Counts) {
-        let mut at = START + Duration::from_secs(60);
+        let mut at = START + self.plan.warm;
         for fault in 0..self.plan.faults.len() {
             self.at(at, Event::Fault(fault));
             at += self.plan.faults[fault].lasts()
@@ -404,6 +408,7 @@ impl World {
         let config = Config { service: service(), me: self.nodes[node].address, sign, roster };
         let (now, wall, seed) = (self.boottime(node), self.wall(node), self.rng.random());
         let state = &mut self.nodes[node];
+        state.incarnation = wall;
         state.machine = Some(Machine::new(config, now, wall, seed));
         state.started = self.now;
         state.stopping = None;

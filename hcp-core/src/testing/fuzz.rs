@@ -52,3 +52,8 @@ pub fn key_file(data: &[u8]) {
 pub fn tor_key(data: &[u8]) {
     crate::identity::fuzz::tor_key(data);
 }
+
+/// What the members of a replicated service tell each other.
+pub fn gossip(data: &[u8]) {
+    crate::service::gossip::fuzz::message(data);
+}

@@ -19,6 +19,7 @@ pub(crate) fn all(vectors: &Path) -> BTreeMap<&'static str, Entries> {
         ("address", addresses()),
         ("delegation", delegations(&cases)),
         ("frame", frames(&read(vectors, "frames.json"))),
+        ("gossip", gossip()),
         ("grant", grants(&read(vectors, "grant.json"))),
         ("hello", first_words(&cases)),
         ("key_file", key_files()),
@@ -259,6 +260,67 @@ fn sessions() -> Entries {
         ("dialler", session(5, 255, &talk(2))),
         ("lane", session(6, 31, &lane)),
         ("lane-turns", session(6, 3, &talk(1))),
+    ])
+}
+
+/// Messages of a member to another one, as `service::gossip::fuzz` knows the two: a service of seed 1, members 11 to 13.
+fn gossip() -> Entries {
+    let service = Identity::from_seed(&[1; 32]).address();
+    let member = |seed: u8| Identity::from_seed(&[seed; 32]);
+    let key = |seed: u8| member(seed).address().public_key().to_vec();
+    let number = |field: u8, number: u64| [vec![field << 3], varint(number)].concat();
+    let signed = |seed: u8, purpose: &[u8], rest: &[u8]| {
+        member(seed).sign(&[purpose, service.public_key(), &key(seed), rest].concat()).to_vec()
+    };
+    let pulse = |seed: u8, count: u64| {
+        let rest = [5_u64.to_be_bytes(), count.to_be_bytes()].concat();
+        let signature = signed(seed, b"HCP/1 service pulse\0", &rest);
+        [field(1, &key(seed)), number(2, 5), number(3, count), field(4, &signature)].concat()
+    };
+    let heartbeat = |more: &[Vec<u8>]| {
+        let own = [number(1, 500), number(4, 1_790_000_000_000), field(5, &pulse(12, 9))].concat();
+        field(1, &[own, more.concat()].concat())
+    };
+    let record = |content: &[u8]| {
+        let signature = signed(12, b"HCP/1 service record\0", content);
+        field(2, &[field(1, &key(12)), field(2, content), field(3, &signature)].concat())
+    };
+    let start = [number(1, 5), number(2, 3)].concat();
+    // The base point of X25519 is nobody's key, and a good one.
+    let ntor = [&[9][..], &[0; 31]].concat();
+    let point = |owner: u8| {
+        let seed = Identity::from_seed(&[99; 32]);
+        let said = [&b"HCP/1 service point\0"[..], service.public_key(), &key(owner), &[7; 32], &ntor].concat();
+        let id = seed.address().public_key().to_vec();
+        let proof = seed.sign(&said);
+        field(3, &[field(1, &[7; 32]), field(2, &id), field(3, &ntor), field(4, &proof)].concat())
+    };
+    let period = [number(1, 20_717), number(2, 1_440), number(3, 43_200)].concat();
+    let publication =
+        [field(1, &period), field(2, &[6; 32]), number(3, 2), number(4, 1_790_000_000), field(5, &key(13))].concat();
+    let full = [start.clone(), point(12), field(4, &period), field(5, &publication), field(6, &[8; 32]), number(7, 1)]
+        .concat();
+    let entrust =
+        [field(1, &[7; 32]), field(2, &[9; 64]), field(3, &key(11)), field(3, &key(13)), number(4, 1), number(5, 5)]
+            .concat();
+    entries([
+        ("heartbeat", heartbeat(&[])),
+        ("heartbeat-echo", heartbeat(&[number(2, 100_000), number(3, 20)])),
+        ("heartbeat-sighting", heartbeat(&[field(6, &key(13)), field(7, &pulse(13, 4))])),
+        ("heartbeat-stranger", heartbeat(&[field(6, &key(40)), field(7, &pulse(40, 4))])),
+        ("record", record(&start)),
+        ("record-full", record(&full)),
+        ("record-stolen-point", record(&[start, point(13)].concat())),
+        ("entrust", field(3, &entrust)),
+        ("tags", field(4, &[field(1, &[4; 32]), field(3, &[1; 32]), field(3, &[2; 32])].concat())),
+        ("held", field(5, &field(1, &[field(1, &[4; 32]), number(2, 3)].concat()))),
+        ("ask", field(6, &[field(1, &[4; 32]), number(2, 77)].concat())),
+        ("promise", field(7, &[field(1, &[4; 32]), number(2, 77), number(3, 3_000)].concat())),
+        ("promise-taken", field(7, &[field(1, &[4; 32]), number(2, 77)].concat())),
+        ("release", field(8, &[4; 32])),
+        ("forget", field(9, &[4; 32])),
+        ("heard", field(10, &[4; 16])),
+        ("reached", field(11, &key(11))),
     ])
 }
 

@@ -66,6 +66,7 @@ impl Message {
                 secrets: bytes_of(&*entrust.secrets.to_bytes()),
                 holders: entrust.holders.iter().map(address).collect(),
                 before: entrust.before,
+                incarnation: entrust.incarnation,
             }),
             Self::Tags(tags) => Body::Tags(proto::Tags {
                 point: bytes_of(&tags.point.0),
@@ -140,7 +141,8 @@ fn entrust_of(entrust: proto::Entrust, roster: &Roster) -> Result<Entrust, Gossi
     let secrets = PointSecrets::from_bytes(&key::<{ PointSecrets::LEN }>(&entrust.secrets)?);
     let holders = entrust.holders.iter().map(|holder| roster.by_key(holder).ok_or(GossipError::Stranger));
     let holders = holders.collect::<Result<_, _>>()?;
-    Ok(Entrust { relay: RelayId(key(&entrust.relay)?), secrets, holders, before: entrust.before })
+    let relay = RelayId(key(&entrust.relay)?);
+    Ok(Entrust { incarnation: entrust.incarnation, relay, secrets, holders, before: entrust.before })
 }
 
 fn tags_of(tags: proto::Tags) -> Result<Tags, GossipError> {

@@ -121,3 +121,101 @@ pub(super) fn listings(
     };
     directories.iter().enumerate().map(|(index, directory)| (vec![*directory], places(index))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+    use crate::network::onion::PointSecrets;
+
+    fn member(index: u8) -> OnionAddress {
+        Identity::from_seed(&[index; 32]).address()
+    }
+
+    fn point(member: u8, index: u8) -> PointDescription {
+        let mut bytes = [member; PointSecrets::LEN];
+        bytes[1] = index;
+        PointSecrets::from_bytes(&bytes).describe(RelayId([index; 32]))
+    }
+
+    fn members(counts: &[usize]) -> BTreeMap<OnionAddress, Vec<PointDescription>> {
+        let of = |(index, count): (usize, &usize)| {
+            (member(index as u8), (0..*count).map(|number| point(index as u8, number as u8)).collect())
+        };
+        counts.iter().enumerate().map(of).collect()
+    }
+
+    fn counts(merged: &Merged) -> Vec<usize> {
+        let mut counts: Vec<_> = merged.iter().map(|(_, points)| points.len()).collect();
+        counts.sort_unstable();
+        counts
+    }
+
+    const PERIOD: Period = Period { number: 5, length: 1_440, offset: 43_200 };
+
+    #[test]
+    fn everybody_gets_the_same_and_nobody_more_than_most_have() {
+        assert_eq!(counts(&merge(members(&[3, 3, 3]))), [3, 3, 3]);
+        assert_eq!(counts(&merge(members(&[3, 3, 1]))), [1, 3, 3], "who has few takes nothing from others");
+        assert_eq!(counts(&merge(members(&[1, 1, 3]))), [1, 1, 1], "who has many gets no more");
+        assert_eq!(counts(&merge(members(&[0, 2, 2]))), [2, 2]);
+        assert_eq!(counts(&merge(members(&[3; 9]))), [2; 9]);
+        assert_eq!(counts(&merge(members(&[3; 40]))), [1; 40]);
+    }
+
+    #[test]
+    fn a_point_that_two_announce_is_listed_once() {
+        let mut members = members(&[2, 2]);
+        let stolen = members[&member(0)].clone();
+        members.insert(member(1), stolen);
+        let ids: Vec<_> = merge(members).iter().flat_map(|(_, points)| points).map(|point| point.id).collect();
+        assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
+    }
+
+    #[test]
+    fn twenty_points_are_the_same_everywhere() {
+        let merged = merge(members(&[1; 20]));
+        let directories: Vec<_> = (0..6).map(|index| RelayId([index; 32])).collect();
+        let listings = listings(&PERIOD, &merged, &directories, 4);
+        assert_eq!(listings.len(), 1);
+        assert_eq!((listings[0].0.len(), listings[0].1.len()), (6, 20));
+    }
+
+    /// A hundred nodes, directories that come and go, and members too: after every upload everybody is listed somewhere, and
+    /// over a day of uploads clients meet everybody equally often.
+    #[test]
+    fn a_hundred_nodes_are_listed_somewhere_and_equally_often() {
+        let all = members(&[1; 100]);
+        for count in [5_u8, 6, 8] {
+            let directories: Vec<_> = (0..count).map(|index| RelayId([index; 32])).collect();
+            let mut listed: BTreeMap<PointId, usize> = BTreeMap::new();
+            for rotation in 0..24 {
+                let upload = listings(&PERIOD, &merge(all.clone()), &directories, rotation);
+                assert_eq!(upload.len(), usize::from(count));
+                let mut here: BTreeMap<PointId, usize> = BTreeMap::new();
+                for (at, points) in &upload {
+                    assert_eq!((at.len(), points.len()), (1, MAX_LISTED));
+                    points.iter().for_each(|point| *here.entry(point.id).or_default() += 1);
+                }
+                assert_eq!(here.len(), 100, "somebody is listed nowhere");
+                here.iter().for_each(|(id, times)| *listed.entry(*id).or_default() += times);
+                let (least, most) = (listed.values().min().unwrap(), listed.values().max().unwrap());
+                assert!(most - least <= 1, "{least} to {most} after {} uploads", rotation + 1);
+            }
+        }
+        // Fewer places than members: two uploads list everybody.
+        let directories: Vec<_> = (0..3).map(|index| RelayId([index; 32])).collect();
+        let two = (0..2).flat_map(|rotation| listings(&PERIOD, &merge(all.clone()), &directories, rotation));
+        let ids: std::collections::BTreeSet<_> = two.flat_map(|(_, points)| points).map(|point| point.id).collect();
+        assert_eq!(ids.len(), 100);
+    }
+
+    #[test]
+    fn a_rotation_names_another_set_only_where_there_are_subsets() {
+        let (few, many) = (merge(members(&[3; 3])), merge(members(&[1; 30])));
+        assert_eq!(set_hash(&PERIOD, &few, 0), set_hash(&PERIOD, &few, 1));
+        assert_ne!(set_hash(&PERIOD, &many, 0), set_hash(&PERIOD, &many, 1));
+        let next = PERIOD.next().unwrap();
+        assert_ne!(set_hash(&PERIOD, &few, 0), set_hash(&next, &few, 0));
+    }
+}

@@ -42,7 +42,9 @@ pub(super) struct Peer {
     counted: Duration,
     /// When a later pulse of it was passed on last.
     sighted: Option<Duration>,
-    /// Its latest pulse, to be passed on; of all that are known.
+    /// Which run of its process is the latest that is known.
+    run: Option<u64>,
+    /// The latest pulse of that run, to be passed on.
     pulse: Option<Pulse>,
     /// Its last heartbeat, to be echoed: what it said, and when it came.
     echo: Option<(u64, Duration)>,
@@ -69,6 +71,8 @@ pub(super) struct Peer {
     pub(super) reached: bool,
     pub(super) left_out: Option<Duration>,
     pub(super) told: Duration,
+    /// When something was published in a hurry because of it.
+    pub(super) urged: Option<Duration>,
 }
 
 impl Peer {
@@ -82,6 +86,7 @@ impl Peer {
             heard: None,
             counted: now,
             sighted: None,
+            run: None,
             pulse: None,
             echo: None,
             acked: None,
@@ -99,6 +104,7 @@ impl Peer {
             reached: false,
             left_out: None,
             told: Duration::ZERO,
+            urged: None,
         }
     }
 
@@ -118,9 +124,8 @@ impl Peer {
         self.record.as_ref().map(SignedRecord::record)
     }
 
-    /// Which run of its process is the latest that is known.
-    pub(super) fn incarnation(&self) -> u64 {
-        self.pulse.as_ref().map_or(0, |pulse| pulse.place().0)
+    pub(super) fn run(&self) -> Option<u64> {
+        self.run
     }
 
     pub(super) fn acked(&self) -> Option<Duration> {
@@ -133,6 +138,7 @@ impl Peer {
 
     /// What was known of another run of its process counts no more; whether it had points that may be listed.
     fn forget_run(&mut self, incarnation: u64) -> bool {
+        self.pulse = None;
         self.acked = None;
         self.flapped = None;
         self.doubt = 0.0;
@@ -234,7 +240,7 @@ impl Machine {
         if heartbeat.pulse.member() != from {
             return;
         }
-        self.disown_later_run(from, heartbeat.pulse.place().0);
+        self.note_run(from, heartbeat.pulse.place().0);
         self.see(&heartbeat.pulse);
         for pulse in &heartbeat.sightings {
             if pulse.member() != self.me && self.see(pulse) {
@@ -266,14 +272,15 @@ impl Machine {
 
     /// Takes a pulse; whether it is later than every one known.
     fn see(&mut self, pulse: &Pulse) -> bool {
-        let now = self.now;
-        let Some(peer) = self.peers.get_mut(&pulse.member()) else { return false };
-        let known = peer.pulse.as_ref().map(Pulse::place);
-        if known >= Some(pulse.place()) {
+        let (now, (incarnation, _)) = (self.now, pulse.place());
+        let Some(peer) = self.peers.get(&pulse.member()) else { return false };
+        let stale = peer.pulse.as_ref().is_some_and(|known| known.place() >= pulse.place());
+        if stale || peer.run > Some(incarnation) {
             return false;
         }
-        let restarted = known.is_some_and(|(incarnation, _)| incarnation != pulse.place().0);
-        let lost = restarted && peer.forget_run(pulse.place().0);
+        let restarted = peer.run.is_some_and(|run| run != incarnation);
+        self.note_run(pulse.member(), incarnation);
+        let Some(peer) = self.peers.get_mut(&pulse.member()) else { return false };
         let was = peer.life;
         peer.pulse = Some(pulse.clone());
         peer.life = Life::Alive;
@@ -283,30 +290,30 @@ impl Machine {
         if was == Life::Dead {
             self.outputs.push_back(Output::Notice(Notice::Returned(pulse.member())));
         }
-        if was != Life::Alive || restarted {
-            tracing::info!(restarted, "a member is there");
+        if was != Life::Alive {
+            tracing::info!("a member is there");
             self.hasten();
-        }
-        if lost {
-            self.urge();
         }
         true
     }
 
-    /// A member says itself that its run is another one than the latest known: its clock was set back between the two.
-    fn disown_later_run(&mut self, member: OnionAddress, incarnation: u64) {
+    /// A member has said, or signed, that this is its run. What it says itself counts also when it is an earlier one than was
+    /// known: its clock was set back between the two.
+    pub(super) fn note_run(&mut self, member: OnionAddress, incarnation: u64) {
         let Some(peer) = self.peers.get_mut(&member) else { return };
-        if peer.pulse.as_ref().is_some_and(|pulse| pulse.place().0 > incarnation) {
-            peer.pulse = None;
-            if peer.forget_run(incarnation) {
-                self.urge();
-            }
+        if peer.run == Some(incarnation) {
+            return;
         }
+        let known = peer.run.replace(incarnation).is_some();
+        if known && peer.forget_run(incarnation) {
+            self.urge(member);
+        }
+        self.hasten();
     }
 
     /// Tells a member what is known of those whom it seeks.
     fn answer(&mut self, to: OnionAddress) {
-        let heartbeat = self.heartbeat_to(to);
+        let heartbeat = self.heartbeat_to(to, &self.unheard);
         self.send(to, Message::Heartbeat(heartbeat));
         let Some(peer) = self.peers.get(&to) else { return };
         let newer: Vec<SignedRecord> = peer
@@ -331,12 +338,10 @@ impl Machine {
         // Of its run a member knows best, even when its clock was set back.
         let other_run = known.is_some_and(|(incarnation, _)| incarnation != new.0);
         let stale = if member == from && other_run { false } else { known >= Some(new) };
-        if stale || (member != from && new.0 < peer.incarnation()) {
+        if stale || (member != from && peer.run > Some(new.0)) {
             return;
         }
-        if other_run && peer.forget_run(new.0) {
-            self.urge();
-        }
+        self.note_run(member, new.0);
         let Some(peer) = self.peers.get_mut(&member) else { return };
         if !record.record().points.is_empty() && peer.introduced.is_none() {
             peer.introduced = Some(now);
@@ -344,7 +349,7 @@ impl Machine {
         let stops = record.record().stopping && !peer.is_stopping();
         peer.record = Some(record.clone());
         if stops {
-            self.urge();
+            self.urge(member);
         }
         self.heard_claims(member, &record.record().taken);
         self.avoid_collision(member, &record.record().points);
@@ -432,7 +437,7 @@ impl Machine {
             self.outputs.push_back(Output::Notice(Notice::Died(member)));
             self.deaths.insert(member, Death::default());
             if listed {
-                self.urge();
+                self.urge(member);
             }
         }
     }
@@ -446,19 +451,27 @@ impl Machine {
         self.pulses += 1;
         self.pulse = Some(Pulse::sign(self.service, self.me, self.incarnation, self.pulses, &self.sign));
         let linked: Vec<_> = self.peers.iter().filter(|(_, peer)| peer.linked).map(|(member, _)| *member).collect();
+        let unheard = self.silent();
+        self.unheard.clone_from(&unheard);
         for member in linked {
-            let heartbeat = self.heartbeat_to(member);
+            let heartbeat = self.heartbeat_to(member, &unheard);
             self.send(member, Message::Heartbeat(heartbeat));
         }
     }
 
-    fn heartbeat_to(&self, to: OnionAddress) -> Heartbeat {
+    /// Whom this node does not hear, the latest first.
+    fn silent(&self) -> Vec<OnionAddress> {
+        let now = self.now;
+        // A link that is silent says as much as none.
+        let unheard = |peer: &&Peer| !peer.linked || peer.silent_for(now) >= peer.suspect_after();
+        let mut unheard: Vec<_> = self.peers.values().filter(unheard).collect();
+        unheard.sort_by_key(|peer| std::cmp::Reverse(peer.heard));
+        unheard.into_iter().map(|peer| peer.member).collect()
+    }
+
+    fn heartbeat_to(&self, to: OnionAddress, unheard: &[OnionAddress]) -> Heartbeat {
         let now = self.now;
         let peer = self.peers.get(&to);
-        // A link that is silent says as much as none.
-        let unheard = |peer: &Peer| !peer.linked || peer.silent_for(now) >= peer.suspect_after();
-        let mut seeking: Vec<_> = self.peers.values().filter(|other| other.member != to && unheard(other)).collect();
-        seeking.sort_by_key(|other| std::cmp::Reverse(other.heard));
         let sightings = peer.into_iter().flat_map(|peer| &peer.seeks).filter_map(|sought| {
             let sought = self.peers.get(sought)?;
             // What is passed on was heard on a link, or seen lately.
@@ -474,7 +487,7 @@ impl Machine {
                 .pulse
                 .clone()
                 .unwrap_or_else(|| Pulse::sign(self.service, self.me, self.incarnation, self.pulses, &self.sign)),
-            seeking: seeking.into_iter().take(MAX_SEEKING).map(|other| other.member).collect(),
+            seeking: unheard.iter().copied().filter(|other| *other != to).take(MAX_SEEKING).collect(),
             sightings: sightings.take(MAX_SIGHTINGS).collect(),
         }
     }

@@ -17,7 +17,7 @@ pub(in crate::service) enum Defect {
     MarksKept,
     /// A successor establishes a point without the marks that it was given.
     MarksIgnored,
-    /// Every publisher publishes.
+    /// Every publisher holds itself for the only one.
     EverybodyPublishes,
     /// Nobody publishes after the first time.
     PublishedOnce,
@@ -27,8 +27,10 @@ pub(in crate::service) enum Defect {
     NotGathered,
     /// A member's points are all listed, however many.
     ShareForgotten,
-    /// What is taken over is never let go, and what was held never forgotten.
-    NothingForgotten,
+    /// Whatever secrets are given are kept.
+    EverythingHeld,
+    /// Who comes later is not listed.
+    NewcomersIgnored,
     /// A stopping node takes its points away at once.
     RetireBeforePublish,
 }

@@ -398,7 +398,9 @@ impl Machine {
                 }
                 holder.current = true;
                 let before = u32::try_from(point.tags.len()).unwrap_or(u32::MAX);
-                let entrust = Entrust { relay, secrets: point.secrets.clone(), holders: holders.clone(), before };
+                let incarnation = self.incarnation;
+                let entrust =
+                    Entrust { incarnation, relay, secrets: point.secrets.clone(), holders: holders.clone(), before };
                 messages.push((*member, Message::Entrust(entrust)));
             }
         }

@@ -51,13 +51,12 @@ impl Machine {
             peer.is_alive() && peer.record().is_some_and(|record| !record.points.is_empty() && !record.stopping)
         };
         // Who has just begun wants to know soon whether it is reached, and nobody can see to that alone.
+        let can_be_found = self.view.periods.iter().any(|view| self.latest(&view.period).is_some());
         let young = |peer: &super::Peer| peer.introduced.is_some_and(|at| now.saturating_sub(at) < EAGER_FOR);
-        let unknown =
-            !self.is_published() || self.peers.values().any(|peer| listed(peer) && !peer.reached && young(peer));
+        let unknown = !can_be_found || self.peers.values().any(|peer| listed(peer) && !peer.reached && young(peer));
         let pause = if unknown { EAGER_PROBE } else { PROBE };
         self.probing.next = now + pause.mul_f64(self.rng.random_range(0.75..1.25));
-        if !self.is_published() {
-            // Nobody could be found yet.
+        if !can_be_found {
             return;
         }
         let peers: Vec<_> = self.peers.iter().filter(|(_, peer)| listed(peer)).map(|(member, _)| *member).collect();

@@ -68,6 +68,8 @@ pub(super) struct Listed {
     version: u64,
     /// For every period directories have it.
     published: bool,
+    /// The second of the last upload's revision: the next one's is later, whatever the period, as the backend's is.
+    last_at: u64,
 }
 
 #[derive(Debug)]
@@ -81,12 +83,18 @@ struct Flight {
 }
 
 impl Machine {
-    /// A node has failed or leaves: what lists it is to be replaced at once.
-    pub(super) fn urge(&mut self) {
+    /// A node has failed or leaves: what lists it is to be replaced at once. One that does so again and again has to wait.
+    pub(super) fn urge(&mut self, member: OnionAddress) {
+        let now = self.now;
+        self.hasten();
+        let Some(peer) = self.peers.get_mut(&member) else { return };
+        if peer.urged.is_some_and(|urged| now.saturating_sub(urged) < UPLOAD) {
+            return;
+        }
+        peer.urged = Some(now);
         for publishing in self.publishing.values_mut() {
             publishing.urgent = true;
         }
-        self.hasten();
     }
 
     /// Uploads what is this node's to upload.
@@ -173,8 +181,6 @@ impl Machine {
         #[cfg(test)]
         let turn = turn && !(planted(Defect::PublishedOnce) && publishing.own.is_some());
         #[cfg(test)]
-        let turn = turn || (planted(Defect::EverybodyPublishes) && unsatisfied.is_some());
-        #[cfg(test)]
         let turn =
             turn || (planted(Defect::NoUploadLimit) && publishing.uploads.back().is_none_or(|at| now - *at > SETTLED));
         if !turn || !publishing.may_upload(now) {
@@ -194,20 +200,8 @@ impl Machine {
         // Later than what directories have, whoever gave it to them; a clock that is far ahead is not followed.
         let after = |publication: &Publication| (publication.at + 1).min(wall.saturating_add(MAX_LEAD));
         let at = latest.as_ref().map_or(wall, |(_, publication)| after(publication)).max(wall + publishing.lead);
-        #[cfg(test)]
-        if std::env::var_os("DBG").is_some() {
-            let p = &self.publishing[&period];
-            println!(
-                "{:?} {:?} upload p{} rank {rank} unsat {unsatisfied:?} moved {moved} renew {renew} lagging {lagging} urgent {} failures {} targets {} last {:?}",
-                self.started,
-                self.now,
-                period.number,
-                p.urgent,
-                p.failures,
-                targets.len(),
-                p.uploads.back()
-            );
-        }
+        let at = at.max(self.listed.last_at + 1);
+        self.listed.last_at = at;
         self.upload(&period, directories, targets, rotation, at, left_out);
         satisfied
     }
@@ -301,6 +295,10 @@ impl Machine {
             if record.points.is_empty() || (young && record.points.len() < target) {
                 continue;
             }
+            #[cfg(test)]
+            if planted(Defect::NewcomersIgnored) && peer.introduced > Some(self.started + GATHERING * 2) {
+                continue;
+            }
             members.insert(*member, record.points.clone());
         }
         members
@@ -322,6 +320,10 @@ impl Machine {
     /// The publishers of a period that live, and whether they are about to leave.
     fn candidates(&self, period: &Period) -> Vec<(bool, OnionAddress)> {
         let own = self.holds().contains(period).then_some((self.stopping.is_some(), self.me));
+        #[cfg(test)]
+        if planted(Defect::EverybodyPublishes) {
+            return own.into_iter().collect();
+        }
         let others = self.peers.iter().filter_map(|(member, peer)| {
             let record = peer.record().filter(|record| peer.is_alive() && record.holds.contains(period))?;
             Some((record.stopping, *member))

@@ -89,17 +89,22 @@ impl Machine {
             return;
         }
         let id = entrust.secrets.id();
+        self.note_run(from, entrust.incarnation);
         let Some(peer) = self.peers.get_mut(&from) else { return };
         if entrust.before > POINT_INTRODUCTIONS.1 || self.claims.contains(&id) {
             return;
         }
-        let incarnation = peer.incarnation();
+        let incarnation = entrust.incarnation;
         if let Some(held) = peer.held.get_mut(&id) {
             held.holders = entrust.holders;
             held.incarnation = incarnation;
             return;
         }
-        if peer.held.len() >= MAX_HELD {
+        #[cfg(test)]
+        let full = peer.held.len() >= MAX_HELD && !super::planted::planted(super::planted::Defect::EverythingHeld);
+        #[cfg(not(test))]
+        let full = peer.held.len() >= MAX_HELD;
+        if full {
             // The owner rotates: what it gave first is what it needs least.
             let oldest = peer.held.iter().min_by_key(|(_, held)| held.since).map(|(id, _)| *id);
             if let Some(oldest) = oldest {
@@ -208,7 +213,7 @@ impl Machine {
             let dead = peer.life == super::liveness::Life::Dead;
             let lately = peer.heard().is_some_and(|heard| now.saturating_sub(heard) <= TAKEOVER_WINDOW);
             for (id, held) in &peer.held {
-                let orphaned = (dead && lately) || held.released || held.incarnation != peer.incarnation();
+                let orphaned = (dead && lately) || held.released || peer.run() != Some(held.incarnation);
                 if !orphaned || held.away > now || held.tags.len() < held.before {
                     waiting.push((*owner, *id, None));
                     continue;
@@ -361,10 +366,6 @@ impl Machine {
 
     fn forget_old(&mut self) {
         let now = self.now;
-        #[cfg(test)]
-        if super::planted::planted(super::planted::Defect::NothingForgotten) {
-            return;
-        }
         let expired: Vec<_> = self
             .taken
             .iter()

@@ -13,6 +13,9 @@ use crate::service::machine::Input;
 /// How long after a fault clients must not notice it any more.
 const SERVED: Duration = Duration::from_secs(10);
 
+/// How long a node has for telling its successors of an introduction.
+const TOLD: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     /// A descriptor and when it was fetched.
@@ -25,7 +28,7 @@ pub(super) struct Clients {
 /// What became of one introduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Try {
-    Served(usize),
+    Served,
     /// The relay knows no such point.
     Unknown,
     /// It went to a node that does not answer.
@@ -66,33 +69,20 @@ impl World {
 
     fn connect(&mut self, mut points: Vec<PointDescription>, due: bool, what: &'static str) -> Checked {
         points.shuffle(&mut self.rng);
-        let hostile =
-            points.iter().filter(|point| self.owners.get(&point.id).is_some_and(|o| self.is_hostile(*o))).count();
+        let lies = |point: &&PointDescription| self.owners.get(&point.id).is_some_and(|owner| self.is_hostile(*owner));
+        let hostile = points.iter().filter(lies).count();
         let mut tries = 0;
-        let mut unknown = Vec::new();
         for point in points {
             tries += 1;
             match self.introduce(&point)? {
-                Try::Served(_) => {
+                Try::Served => {
                     self.counts.note(what);
                     if due && tries > 2 + hostile {
-                        if std::env::var_os("DBG").is_some() {
-                            println!(
-                                "{what} unknown {unknown:?} nodes {:?}",
-                                self.nodes
-                                    .iter()
-                                    .map(|n| (n.life, n.started, n.machine.as_ref().map(|m| m.status())))
-                                    .collect::<Vec<_>>()
-                            );
-                        }
                         return Err(format!("a client was served at its point number {tries}"));
                     }
                     return Ok(());
                 }
-                Try::Unknown => {
-                    self.counts.note("introductions to no point");
-                    unknown.push(self.owners.get(&point.id).copied());
-                }
+                Try::Unknown => self.counts.note("introductions to no point"),
                 Try::Lost => {
                     self.counts.note("introductions lost");
                     if due {
@@ -116,28 +106,29 @@ impl World {
         let tag: Tag = self.rng.random();
         let Some(found) = self.nodes[node].slots.get_mut(&slot) else { return Ok(Try::Unknown) };
         found.seen.insert(tag);
-        let calm = !self.broken && self.now - self.healed >= Duration::from_secs(60);
+        let calm = !self.broken && self.now - self.healed >= Duration::from_secs(40);
         if calm && self.owners.get(&point.id) == Some(&node) {
             self.clients.accepted.push((point.id, tag, self.now));
         }
         self.clients.served.resize(self.nodes.len(), 0);
         self.clients.served[node] += 1;
         self.feed(node, Input::Introduced { slot, tag })?;
-        Ok(Try::Served(node))
+        Ok(Try::Served)
+    }
+
+    /// Something happens: what was accepted just before may not have been told.
+    pub(super) fn forget_untold(&mut self) {
+        let now = self.now;
+        self.clients.accepted.retain(|(_, _, at)| *at + TOLD <= now);
     }
 
     /// A relay sends an old introduction again to whoever has the point now.
     fn replay(&mut self) -> Checked {
-        let old: Vec<_> = self
-            .clients
-            .accepted
-            .iter()
-            .filter(|(point, _, at)| {
-                // Its node had time to tell before something happened.
-                let until = if *at < self.disturbed { self.disturbed } else { self.now };
-                *at + Duration::from_secs(2) <= until && self.relays.contains_key(point)
-            })
-            .collect();
+        let old = |(point, _, at): &&(PointId, Tag, Duration)| {
+            // Its node had time to tell.
+            *at + TOLD <= self.now && self.relays.contains_key(point)
+        };
+        let old: Vec<_> = self.clients.accepted.iter().filter(old).collect();
         let Some((point, tag, _)) = old.choose(&mut self.rng).copied().copied() else { return Ok(()) };
         let at = &self.relays[&point];
         let (node, slot) = (at.node, at.slot);

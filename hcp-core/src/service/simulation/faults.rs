@@ -137,6 +137,7 @@ impl World {
         let fault = self.plan.faults[index];
         self.counts.note(fault.name());
         self.base = self.healed;
+        self.forget_untold();
         self.disturbed = self.now;
         self.broken = true;
         self.at(self.now + fault.lasts(), Event::Heal(index));
@@ -288,6 +289,7 @@ impl World {
     pub(super) fn step_stop(&mut self, node: usize) -> Checked {
         // One step is one fault.
         self.base = self.disturbed;
+        self.forget_untold();
         self.disturbed = self.now;
         self.nodes[node].comes_back = true;
         self.shut_down(node)

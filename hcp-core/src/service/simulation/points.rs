@@ -127,10 +127,11 @@ impl World {
             return Err("an owner takes back what a successor has".into());
         }
         if before.node == owner {
-            if self.serves(owner) {
-                self.counts.note("points taken from a live node");
+            if !self.serves(owner) {
+                return Ok(());
             }
-            return Ok(());
+            self.counts.note("points taken from a live node");
+            return if self.parted(by, owner) { Ok(()) } else { Err("a live node's point is taken".into()) };
         }
         if self.parted(by, before.node) {
             self.counts.note("points of both sides of a split");
