@@ -226,12 +226,19 @@ impl Machine {
         }
     }
 
-    /// Something came from a member.
+    /// Something came from a member, over a stream with it: it lives, whatever it says and whichever run of it this is. What it
+    /// entrusts must not be taken from it because of a death before.
     pub(super) fn heard(&mut self, member: OnionAddress) {
         let now = self.now;
-        if let Some(peer) = self.peers.get_mut(&member) {
-            peer.heard = Some(now);
-            peer.counted = now;
+        let Some(peer) = self.peers.get_mut(&member) else { return };
+        peer.heard = Some(now);
+        peer.counted = now;
+        if peer.life == Life::Dead {
+            peer.life = Life::Alive;
+            peer.flapped = Some(now);
+            tracing::info!("a member is there again");
+            self.outputs.push_back(Output::Notice(Notice::Returned(member)));
+            self.hasten();
         }
     }
 
