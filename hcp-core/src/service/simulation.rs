@@ -150,6 +150,8 @@ struct Node {
     /// Since when it is frozen, and what has come since.
     frozen: Option<Duration>,
     inbox: Vec<NodeEvent>,
+    /// When it last went on.
+    resumed: Option<Duration>,
     /// Cut off from everything.
     cut: bool,
     /// Since when it stops, and whether it is started again after that.
@@ -223,6 +225,7 @@ impl World {
                     life: 0,
                     frozen: None,
                     inbox: Vec::new(),
+                    resumed: None,
                     cut: false,
                     stopping: None,
                     comes_back: false,

@@ -260,6 +260,7 @@ impl World {
     fn thaw(&mut self, node: usize) -> Checked {
         self.counts.note("nodes thawed");
         self.nodes[node].frozen = None;
+        self.nodes[node].resumed = Some(self.now);
         for what in std::mem::take(&mut self.nodes[node].inbox) {
             self.node_event(node, what)?;
         }

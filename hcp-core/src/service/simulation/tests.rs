@@ -186,7 +186,7 @@ fn what_is_broken_on_purpose_is_noticed() {
     let expected: [(Defect, Plan, &str); 14] = [
         (Defect::DeathUnnoticed, frozen(), "went to a node that does not answer"),
         (Defect::NothingTaken, frozen(), "went to a node that does not answer"),
-        (Defect::SleepForgotten, frozen(), "a live node's point is taken"),
+        (Defect::SleepForgotten, frozen(), ", which lives"),
         (Defect::FenceForgotten, parted(), "an owner takes back what a successor has"),
         (Defect::MarksKept, killed(), "a replayed introduction is answered"),
         (Defect::MarksIgnored, killed(), "a replayed introduction is answered"),
