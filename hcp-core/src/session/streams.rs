@@ -99,7 +99,7 @@ impl Streams {
     /// Forgets a stream; `false` when it was over.
     pub(super) fn remove(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.all.remove(&id) else { return false };
-        self.pool += stream.from_pool();
+        self.pool += stream.pooled();
         self.resent += stream.resent();
         !stream.over
     }

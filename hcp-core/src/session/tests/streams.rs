@@ -101,7 +101,7 @@ fn what_messages_did_not_need_is_given_back_so_that_both_sides_agree() {
                     _ => {}
                 }
             }
-            assert!(credit <= STREAM_WINDOW && credit >= LEAST_WINDOW, "seed {seed}: {credit}");
+            assert!((LEAST_WINDOW..=STREAM_WINDOW).contains(&credit), "seed {seed}: {credit}");
         }
         assert!(refunded > STREAM_WINDOW / 4, "{refunded}");
     }
