@@ -1,8 +1,9 @@
 //! Frames against bare copies and tokio-util's `LengthDelimitedCodec`.
 //!
 //! All work on batches of about 64 KiB, which is what a session sends at once: each frame is written behind the others into
-//! one buffer, and read from there with one more copy: tokio-util's codec reads into a buffer of its own and shares that out,
-//! this library's gives each payload memory of its own.
+//! one buffer, and read from there with one more copy. tokio-util's codec reads into a buffer of its own and shares that out.
+//! This library's shows each payload where it lies, and the session copies it to where it stays: a message of one frame into
+//! memory of its own, which is measured here; of several, behind one another, which is measured beside.
 //!
 //! Some processors copy many times slower between buffers whose addresses lie badly to each other. Every turn therefore has
 //! buffers of its own, elsewhere on their pages; in one turn all ways have the same.
@@ -86,9 +87,22 @@ impl Batch {
         self.encode();
         let (mut input, mut frames) = (&self.out[..], 0);
         while let Ok(Some(payload)) = self.reader.next_payload(&mut input) {
-            black_box(payload);
+            black_box(Bytes::copy_from_slice(&payload));
             frames += 1;
         }
+        assert_eq!(frames, self.frames, "every frame comes back");
+    }
+
+    /// As [`Self::encode_and_decode`], with all payloads behind one another in one buffer.
+    pub fn encode_and_join(&mut self) {
+        self.encode();
+        self.input.clear();
+        let (mut input, mut frames) = (&self.out[..], 0);
+        while let Ok(Some(payload)) = self.reader.next_payload(&mut input) {
+            self.input.extend_from_slice(&payload);
+            frames += 1;
+        }
+        black_box(&self.input);
         assert_eq!(frames, self.frames, "every frame comes back");
     }
 
@@ -147,6 +161,7 @@ pub fn run(report: &mut Report) {
                 &mut way(Batch::length_delimited),
                 &mut way(Batch::encode),
                 &mut way(Batch::copy),
+                &mut way(Batch::encode_and_join),
             ],
         );
         let beyond = turns.difference(0, 1).times(1e9 / frames);
@@ -156,6 +171,8 @@ pub fn run(report: &mut Report) {
         let note = format!("{} and {}", rate(bytes, turns.median(0)), rate(bytes, turns.median(2)));
         let speed = turns.speed(0, 2);
         report.ratio(GROUP, what("encode + decode vs LengthDelimitedCodec"), speed, Some(Goal::AtLeast(1.0)), note);
+        let note = format!("{} and {}", rate(bytes, turns.median(5)), rate(bytes, turns.median(2)));
+        report.ratio(GROUP, what("into one message, vs LengthDelimitedCodec"), turns.speed(5, 2), None, note);
         let note = format!("{} and {}", rate(bytes, turns.median(3)), rate(bytes, turns.median(4)));
         let speed: Ratio = turns.speed(3, 4);
         // Where a frame is so short that its header counts, there is no goal.

@@ -1,5 +1,7 @@
-//! Handshakes per second. Bare TLS has HCP's profile; where the dialler shows who it is, both sides of bare TLS show a key.
+//! Handshakes per second. Bare TLS has HCP's profile; where the dialler shows who it is, both sides of bare TLS show a key:
+//! there always the same one, here another each time.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -35,7 +37,8 @@ struct Nodes {
     near: Node,
     far: OnionAddress,
     _far: Node,
-    throw_away: Identity,
+    /// One for each handshake of a turn, as diallers are: no key has been seen before, and no session replaces another.
+    throw_away: RefCell<Vec<Identity>>,
 }
 
 impl Nodes {
@@ -43,13 +46,21 @@ impl Nodes {
         let builder = Node::builder(Identity::generate(), Arc::clone(&network));
         let far = far(async { Ok(builder.bind().await?) }).await?;
         let near = Node::builder(Identity::generate(), network).bind().await?;
-        Ok(Self { near, far: far.address(), _far: far, throw_away: Identity::generate() })
+        Ok(Self { near, far: far.address(), _far: far, throw_away: RefCell::default() })
+    }
+
+    /// Makes the identities of a turn.
+    fn prepare(&self) {
+        *self.throw_away.borrow_mut() = (0..HANDSHAKES).map(|_| Identity::generate()).collect();
     }
 
     async fn connect(&self, dialler: Dialler) -> Result<Session, Failure> {
         Ok(match dialler {
             Dialler::Anonymous => self.near.connect_anonymously(self.far).await?,
-            Dialler::Identified => self.near.connect_as(self.far, &self.throw_away).await?,
+            Dialler::Identified => {
+                let identity = self.throw_away.borrow_mut().pop().ok_or("more handshakes than identities")?;
+                self.near.connect_as(self.far, &identity).await?
+            }
         })
     }
 }
@@ -88,7 +99,10 @@ async fn in_memory(report: &mut Report) -> Result<(), Failure> {
         bare.push((tls, sender));
     }
     let turns = Turns::take(TURNS, 4, async |way| match way {
-        0 | 1 => timed(repeat(|| nodes.connect(OURS[way].0), end_session)).await,
+        0 | 1 => {
+            nodes.prepare();
+            timed(repeat(|| nodes.connect(OURS[way].0), end_session)).await
+        }
         _ => {
             let (tls, sender) = &bare[way - 2];
             let connect = async || {
@@ -129,7 +143,10 @@ async fn over_tcp(report: &mut Report) -> Result<(), Failure> {
     }
     let iroh = IrohPair::new().await?;
     let turns = Turns::take(TURNS, 5, async |way| match way {
-        0 | 1 => timed(repeat(|| nodes.connect(OURS[way].0), end_session)).await,
+        0 | 1 => {
+            nodes.prepare();
+            timed(repeat(|| nodes.connect(OURS[way].0), end_session)).await
+        }
         4 => timed(repeat(|| iroh.connect(), async |connection| drop(connection))).await,
         _ => {
             let (tls, address) = &bare[way - 2];

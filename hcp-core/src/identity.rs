@@ -1,23 +1,28 @@
-//! Keys and the addresses made of them: onion addresses, log keys, the right to speak for a service, sealed key files,
-//! C tor's key files.
+//! Keys and the addresses made of them: onion addresses, log keys, the right to speak for a service and the list of who may,
+//! sealed key files, C tor's key files.
 //!
 //! A key has one purpose: an [`Identity`] answers for an onion address, a [`LogKey`] signs log entries, an
-//! [`OwnerKey`](delegation::OwnerKey) lets a [`SessionKey`](delegation::SessionKey) speak for a service, and none
-//! can be made from another's file. An [`OnionAddress`] is always a canonical key in the prime-order
+//! [`OwnerKey`](delegation::OwnerKey) lets a [`SessionKey`](delegation::SessionKey) speak for a service, a [`DiscoveryKey`]
+//! finds services that are hidden from others, and none can be made from another's file. An [`OnionAddress`] is always a canonical key in the prime-order
 //! group, so that equal addresses are equal bytes and no two addresses share a secret. Secrets are overwritten
 //! when the last handle is dropped, and nothing here prints them.
 
 mod address;
+pub(crate) mod blinded;
 pub mod ctor;
 #[cfg(feature = "messenger")]
 mod dbkey;
 pub mod delegation;
+mod discovery;
+pub(crate) mod fields;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 mod key;
 pub mod keyfile;
 mod logkey;
+pub mod manifest;
 mod passphrase;
+mod seeds;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,10 +32,12 @@ use zeroize::Zeroizing;
 pub use self::address::{AddressError, OnionAddress};
 #[cfg(feature = "messenger")]
 pub(crate) use self::dbkey::DatabaseKey;
+pub use self::discovery::{DiscoveryKey, DiscoveryKeyError, DiscoveryPublicKey};
 use self::key::SecretKey;
 pub use self::key::{ExpandedKeyError, SignatureError};
 pub use self::logkey::LogKey;
 pub use self::passphrase::{EmptyPassphrase, Passphrase};
+pub use self::seeds::{ReplicaSeed, RevisionSeed};
 
 /// The secret key of an onion address.
 ///

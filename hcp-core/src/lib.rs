@@ -4,6 +4,7 @@
 //! - [`identity`]: an onion key and its address, which is the id of a person, a node or a service.
 //! - [`network`]: where streams come from: Tor (Arti, in process), memory for tests, loopback for development.
 //! - [`node`]: an identity on a network; it opens [sessions](node::Session) with peers and serves streams by protocol.
+//! - [`owner`]: what the owner of a replicated service does offline, and what its nodes hold of it.
 //! - [`messenger`]: contacts, presence, messages and files between two people.
 //! - [`replica`]: a log that the nodes of one service share, which lives while one of them lives.
 //!
@@ -46,8 +47,11 @@ pub mod identity;
 pub mod messenger;
 pub mod network;
 pub mod node;
+pub mod owner;
 #[cfg(feature = "replica")]
 pub mod replica;
+#[cfg_attr(not(test), allow(dead_code, reason = "for the driver"))]
+pub mod service;
 pub mod session;
 #[cfg(any(feature = "messenger", feature = "replica"))]
 mod store;

@@ -3,23 +3,28 @@
 //! A network carries bytes between onion addresses and authenticates nobody beyond what the transport
 //! itself does; that is the session's task. Every queue here is bounded.
 
+#[cfg(any(feature = "tor", test))]
+mod hedge;
 mod local;
 mod memory;
-mod onion;
+pub(crate) mod onion;
 #[cfg(feature = "tor")]
 pub mod tor;
 
 use std::fmt;
+use std::sync::Arc;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
 pub use self::local::{LocalNetwork, LocalNetworkError};
 pub use self::memory::MemoryNetwork;
+use self::onion::OnionBackend;
 pub use self::onion::Period;
 use crate::error::ErrorKind;
-use crate::identity::{Identity, OnionAddress};
+use crate::identity::{DiscoveryPublicKey, Identity, OnionAddress};
 
 /// The virtual port on which HCP listens at an onion address.
 pub const HCP_PORT: u16 = 4277;
@@ -27,6 +32,9 @@ pub const HCP_PORT: u16 = 4277;
 /// How many accepted transport connections may wait for [`Listener::accept`]; more are refused or left to the
 /// transport's own backlog, so that a flood costs bounded memory.
 pub const ACCEPT_QUEUE: usize = 64;
+
+/// Clients that an address may be restricted to: more do not fit into a descriptor.
+pub const MAX_DISCOVERY_CLIENTS: usize = 160;
 
 /// An ordered, reliable, bidirectional byte stream.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -61,6 +69,66 @@ pub trait Network: Send + Sync + fmt::Debug + 'static {
     /// # Cancel safety
     /// Dropping the future withdraws what was launched.
     fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>>;
+
+    /// Serves as [`Self::listen`] does, and lets nobody find the address who has the key of none of `clients`: others learn
+    /// neither how to reach it nor whether it is up. 1 to [`MAX_DISCOVERY_CLIENTS`] clients.
+    ///
+    /// The default is for networks that cannot do so, and fails.
+    ///
+    /// # Cancel safety
+    /// As [`Self::listen`].
+    fn listen_restricted<'a>(
+        &'a self,
+        identity: &'a Identity,
+        ports: &'a [u16],
+        clients: &'a [DiscoveryPublicKey],
+    ) -> BoxFuture<'a, Result<Listener, ListenError>> {
+        let _ = (identity, ports, clients);
+        Box::pin(async { Err(ListenError::CannotRestrict) })
+    }
+
+    /// Serves `ports` at the address of a service together with other nodes, until what is returned is dropped; nobody here
+    /// holds the service's identity.
+    ///
+    /// # Errors
+    /// [`ListenError::Unsupported`] on a network that has no such addresses, which is the default.
+    ///
+    /// # Cancel safety
+    /// Dropping the future withdraws what was launched.
+    fn host<'a>(&'a self, service: OnionAddress, ports: &'a [u16]) -> BoxFuture<'a, Result<Hosting, ListenError>> {
+        let _ = (service, ports);
+        async { Err(ListenError::Unsupported) }.boxed()
+    }
+}
+
+/// A part in serving a service's address.
+pub struct Hosting {
+    listener: Listener,
+    onion: Option<OnionPart>,
+}
+
+/// What there is to decide on for a service on Tor: its introduction points and descriptors.
+pub(crate) struct OnionPart {
+    pub(crate) backend: Arc<dyn OnionBackend>,
+    /// What the listener tells; whoever decides knows.
+    pub(crate) status: watch::Sender<ListenerStatus>,
+}
+
+impl Hosting {
+    /// A part on a network where whoever listens at an address is found there, as on the local one.
+    pub fn new(listener: Listener) -> Self {
+        Self { listener, onion: None }
+    }
+
+    pub(crate) fn into_parts(self) -> (Listener, Option<OnionPart>) {
+        (self.listener, self.onion)
+    }
+}
+
+impl fmt::Debug for Hosting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hosting").field("listener", &self.listener).finish_non_exhaustive()
+    }
 }
 
 /// An accepted transport connection.
@@ -146,8 +214,10 @@ impl fmt::Debug for Listener {
 pub enum DialPhase {
     /// Waiting for the network itself: bootstrap, directory.
     Network,
-    /// Reaching the address: descriptor, introduction, rendezvous, stream.
+    /// Reaching the address: descriptor, introduction, rendezvous.
     Connect,
+    /// Asking whoever serves the address for a stream.
+    Stream,
 }
 
 impl fmt::Display for DialPhase {
@@ -155,6 +225,7 @@ impl fmt::Display for DialPhase {
         f.write_str(match self {
             Self::Network => "waiting for the network",
             Self::Connect => "connecting to the address",
+            Self::Stream => "asking for the port",
         })
     }
 }
@@ -166,6 +237,9 @@ pub enum DialError {
     /// Nobody serves the address, or not this port.
     #[error("nobody serves this address and port")]
     NotFound,
+    /// The address can be found by clients only whose discovery key it lists, and there is none for it here, or another.
+    #[error("the address is hidden from whoever has no discovery key that it lists")]
+    Restricted,
     /// The address is served, yet could not be reached.
     #[error("the address could not be reached")]
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -182,6 +256,7 @@ impl DialError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound | Self::Unreachable(_) => ErrorKind::Unreachable,
+            Self::Restricted => ErrorKind::Authentication,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
         }
     }
@@ -197,6 +272,15 @@ pub enum ListenError {
     /// No port was named, or one twice.
     #[error("the list of ports is empty or names one twice")]
     InvalidPorts,
+    /// This network has no addresses that several nodes serve.
+    #[error("this network has no addresses that several nodes serve")]
+    Unsupported,
+    /// This network can hide no address.
+    #[error("this network cannot restrict an address to some clients")]
+    CannotRestrict,
+    /// No client was named, or more than [`MAX_DISCOVERY_CLIENTS`].
+    #[error("an address can be restricted to 1 to {MAX_DISCOVERY_CLIENTS} clients")]
+    Clients,
     /// The network refused to launch the service.
     #[error("the service could not be launched")]
     Launch(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -207,7 +291,7 @@ impl ListenError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::InUse => ErrorKind::InUse,
-            Self::InvalidPorts => ErrorKind::InvalidInput,
+            Self::InvalidPorts | Self::Unsupported | Self::CannotRestrict | Self::Clients => ErrorKind::InvalidInput,
             Self::Launch(_) => ErrorKind::Internal,
         }
     }
@@ -217,4 +301,9 @@ impl ListenError {
 pub(crate) fn check_ports(ports: &[u16]) -> Result<(), ListenError> {
     let twice = ports.iter().enumerate().any(|(i, port)| ports[..i].contains(port));
     if ports.is_empty() || twice { Err(ListenError::InvalidPorts) } else { Ok(()) }
+}
+
+/// Fails for lists of clients to which no address can be restricted.
+pub(crate) fn check_clients(clients: &[DiscoveryPublicKey]) -> Result<(), ListenError> {
+    if clients.is_empty() || clients.len() > MAX_DISCOVERY_CLIENTS { Err(ListenError::Clients) } else { Ok(()) }
 }

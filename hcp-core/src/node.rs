@@ -8,6 +8,7 @@ mod channel;
 mod dial;
 mod driver;
 mod event;
+mod failure;
 mod ledger;
 mod pipe;
 mod reconnect;
@@ -29,24 +30,27 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 
 use self::channel::SEND_BUDGET;
-use self::dial::Established;
+pub use self::dial::DialAs;
+use self::dial::{Established, Path};
 use self::driver::{Environment, Lanes};
 pub use self::event::{DialledBy, EVENT_QUEUE, NodeEvent, NodeEvents, NodeStats};
 use self::event::{Telling, count};
+use self::failure::Failure;
 use self::ledger::Ledger;
 pub use self::ledger::NODE_MEMORY;
 pub use self::reconnect::{Backoff, BackoffError, HEALTHY_SESSION, MAX_BACKOFF, MIN_BACKOFF, Maintained};
 use self::router::Router;
 pub use self::router::{Access, Handler};
-pub use self::service::Service;
+use self::service::Present;
+pub use self::service::{RenewError, Service};
 pub use self::session::{OpenError, Session};
-use self::sessions::{LaneTable, Sessions};
+use self::sessions::{LaneHost, LaneTable, Sessions};
 pub use self::stream::{RecvError, SendError, Stream, StreamSender};
 use crate::error::ErrorKind;
-use crate::identity::delegation::SerialFloors;
-use crate::identity::{Identity, OnionAddress};
+use crate::identity::delegation::{ReplicaCredentials, SerialFloors};
+use crate::identity::{DiscoveryPublicKey, Identity, OnionAddress};
 use crate::network::{DialError, HCP_PORT, ListenError, Listener, ListenerStatus, Network};
-use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES, Machine, SessionError};
+use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES, SessionError};
 
 /// Accepted connections whose dialler has not proved itself yet, for each listener; at 100 KiB each. One more displaces the
 /// oldest that has said nothing, so that strangers who say nothing lock nobody out, or else any of them.
@@ -88,6 +92,8 @@ struct Inner {
     status: watch::Receiver<ListenerStatus>,
     /// Held by whoever dials an address, so that the others wait for what comes of it.
     gates: Mutex<HashMap<OnionAddress, Weak<AsyncMutex<()>>>>,
+    /// What is shown at the addresses of services.
+    services: Vec<Present>,
     /// Owns the sessions that this node dialled.
     dialled: Mutex<JoinSet<()>>,
     /// Owns the accept loops, which own the accepted sessions.
@@ -114,6 +120,7 @@ impl Node {
             memory: NODE_MEMORY,
             send_budget: SEND_BUDGET,
             max_sessions: MAX_SESSIONS,
+            clients: None,
             duplicate: None,
         }
     }
@@ -144,7 +151,8 @@ impl Node {
     /// The session with whoever holds the key of `address`, or speaks for it: the one that exists, whoever dialled it, or a
     /// new one, to which this node proves who it is. It is shared by all who connect to the address.
     ///
-    /// A session whose peer has vanished is found dead by the keepalive, and given out until then.
+    /// A session whose peer has vanished is found dead by the keepalive, and given out until then. Where it was with a replica of
+    /// a service, the next is with another one, if one answers within a few dials.
     ///
     /// # Errors
     /// [`ConnectError`] says in which phase it failed.
@@ -158,7 +166,8 @@ impl Node {
         let gate = self.gate(address);
         let dialled = async {
             let _turn = gate.lock().await;
-            self.dial(address, Dialler::Identity(self.inner.identity.clone()), true).await
+            let path = self.inner.sessions.failure(address).into();
+            self.dial(address, Dialler::Identity(self.inner.identity.clone()), true, path).await
         };
         tokio::select! {
             biased;
@@ -176,7 +185,13 @@ impl Node {
     /// # Cancel safety
     /// Dropping the future abandons the attempt.
     pub async fn connect_anonymously(&self, address: OnionAddress) -> Result<Session, ConnectError> {
-        self.dial(address, Dialler::Anonymous, false).await
+        self.dial(address, Dialler::Anonymous, false, Path::Usual).await
+    }
+
+    /// As [`Self::connect_anonymously`], sharing nothing with other dials: at a service on many nodes chance decides anew which
+    /// of them answers.
+    pub(crate) async fn connect_apart(&self, address: OnionAddress) -> Result<Session, ConnectError> {
+        self.dial(address, Dialler::Anonymous, false, Path::Apart).await
     }
 
     /// Opens a new session as somebody else, such as an identity made for this one peer. The peer can open no streams in it,
@@ -190,18 +205,54 @@ impl Node {
     /// # Cancel safety
     /// Dropping the future abandons the attempt.
     pub async fn connect_as(&self, address: OnionAddress, identity: &Identity) -> Result<Session, ConnectError> {
-        self.dial(address, Dialler::Identity(identity.clone()), false).await
+        self.dial(address, Dialler::Identity(identity.clone()), false, Path::Usual).await
     }
 
-    /// Keeps a session with whoever holds the key of `address` until the returned handle is dropped: connects, and connects
-    /// again whenever the session has ended.
+    /// Keeps a session with whoever holds the key of `address`, or speaks for it, until the returned handle is dropped:
+    /// connects, and connects again whenever the session has ended.
     pub fn maintain(&self, address: OnionAddress, backoff: Backoff) -> Maintained {
+        self.maintain_as(address, DialAs::Node, backoff)
+    }
+
+    /// Keeps a session as [`Self::maintain`] does, and dials as somebody: towards a service best [`DialAs::Anonymous`].
+    ///
+    /// That sessions follow each other at once tells the peer that they are probably of the same dialler.
+    pub fn maintain_as(&self, address: OnionAddress, me: DialAs, backoff: Backoff) -> Maintained {
         let node = self.clone();
-        let dial = move || {
-            let node = node.clone();
-            async move { node.connect(address).await }
+        let dial = move |failure: Option<Failure>| {
+            let (node, me) = (node.clone(), me.clone());
+            async move {
+                match me {
+                    // What has failed is known to all who connect as the node.
+                    DialAs::Node => node.connect(address).await,
+                    DialAs::Anonymous => node.dial(address, Dialler::Anonymous, false, failure.into()).await,
+                    DialAs::Identity(identity) => {
+                        node.dial(address, Dialler::Identity(identity), false, failure.into()).await
+                    }
+                }
+            }
         };
         Maintained::start(dial, backoff, rand::random::<f64>)
+    }
+
+    /// Has the node speak for a service under other credentials than it does, such as those of the owner's next round, while
+    /// it goes on serving: whoever connects from now on is shown these.
+    ///
+    /// Sessions that exist go on as they are, and the lanes that join them later are shown the key with which they began. So
+    /// that key stays in memory until the last of them has ended.
+    ///
+    /// # Errors
+    /// [`RenewError`].
+    pub fn renew(&self, credentials: ReplicaCredentials) -> Result<(), RenewError> {
+        credentials.check(dial::unix_now())?;
+        let service = credentials.service();
+        let mut listeners = self.inner.services.iter().filter(|present| present.address() == service).peekable();
+        if listeners.peek().is_none() {
+            return Err(RenewError::NotServed);
+        }
+        let acceptor = Acceptor::new(&Credentials::Replica(credentials), self.inner.keepalive)?;
+        listeners.for_each(|present| present.replace(Arc::clone(&acceptor)));
+        Ok(())
     }
 
     /// What happens to the node from now on.
@@ -226,8 +277,14 @@ impl Node {
         gate
     }
 
-    async fn dial(&self, address: OnionAddress, me: Dialler, shared: bool) -> Result<Session, ConnectError> {
-        match self.try_dial(address, me, shared).await {
+    async fn dial(
+        &self,
+        address: OnionAddress,
+        me: Dialler,
+        shared: bool,
+        path: Path,
+    ) -> Result<Session, ConnectError> {
+        match self.try_dial(address, me, shared, path).await {
             Ok(session) => Ok(session),
             Err(error) => {
                 count(&self.inner.telling.counts.dials_failed);
@@ -238,12 +295,17 @@ impl Node {
         }
     }
 
-    async fn try_dial(&self, address: OnionAddress, me: Dialler, shared: bool) -> Result<Session, ConnectError> {
+    async fn try_dial(
+        &self,
+        address: OnionAddress,
+        me: Dialler,
+        shared: bool,
+        path: Path,
+    ) -> Result<Session, ConnectError> {
         let inner = &self.inner;
         // Somebody who is not this node serves nothing that could tell who it is.
         let router = if shared { Arc::clone(&inner.router) } else { Arc::default() };
         let sessions = shared.then(|| Arc::clone(&inner.sessions));
-        let transport = inner.network.dial(address, HCP_PORT).await?;
         let dial = Dial {
             target: address,
             me,
@@ -253,9 +315,8 @@ impl Node {
             floors: inner.floors.clone(),
             unix_now: dial::unix_now(),
         };
-        let machine = Machine::dial(dial, tokio::time::Instant::now())?;
         let Established { machine, pipe, peer, id } =
-            dial::establish(machine, transport, address, sessions.as_ref()).await?;
+            dial::reach(inner.network.as_ref(), dial, sessions.as_ref(), path).await?;
         let environment = Environment {
             router,
             sessions,
@@ -263,6 +324,7 @@ impl Node {
             ledger: Arc::clone(&inner.ledger),
             send_budget: inner.send_budget,
             max_sessions: MAX_SESSIONS,
+            floors: inner.floors.clone(),
             lanes: Lanes::Dialled { network: Arc::clone(&inner.network), target: address },
         };
         let (session, drive) = driver::start(machine, pipe, peer, id, environment);
@@ -286,6 +348,7 @@ pub struct NodeBuilder {
     memory: usize,
     send_budget: usize,
     max_sessions: usize,
+    clients: Option<Vec<DiscoveryPublicKey>>,
     duplicate: Option<String>,
 }
 
@@ -323,6 +386,15 @@ impl NodeBuilder {
         self
     }
 
+    /// Hides the node's own address from everybody who has the key of none of these clients: who knows the address learns
+    /// neither how to reach it nor whether it is up. 1 to [`MAX_DISCOVERY_CLIENTS`](crate::network::MAX_DISCOVERY_CLIENTS)
+    /// clients, on a network that can do so. By default everybody finds it.
+    #[must_use]
+    pub fn restricted_to(mut self, clients: impl IntoIterator<Item = DiscoveryPublicKey>) -> Self {
+        self.clients = Some(clients.into_iter().collect());
+        self
+    }
+
     /// Serves a service's address as well; each as often as it is called.
     #[must_use]
     pub fn service(mut self, service: Service) -> Self {
@@ -349,31 +421,40 @@ impl NodeBuilder {
         if self.lanes > MAX_LANES {
             return Err(BindError::Lanes);
         }
-        let listener = self.network.listen(&self.identity, &[HCP_PORT]).await?;
+        let listener = match &self.clients {
+            None => self.network.listen(&self.identity, &[HCP_PORT]).await?,
+            Some(clients) => self.network.listen_restricted(&self.identity, &[HCP_PORT], clients).await?,
+        };
         let status = listener.status();
         let (telling, ledger) = (Arc::<Telling>::default(), Ledger::new(self.memory));
         let table = Arc::<LaneTable>::default();
-        let environment = |router, sessions| Environment {
-            router,
-            sessions: Some(sessions),
-            telling: Arc::clone(&telling),
-            ledger: Arc::clone(&ledger),
-            send_budget: self.send_budget,
-            max_sessions: self.max_sessions,
-            lanes: Lanes::Accepted(Arc::clone(&table)),
+        let mut accepting = JoinSet::new();
+        let mut accept = |listener: Listener,
+                          credentials: Credentials,
+                          router: Arc<Router>,
+                          sessions: Arc<Sessions>| {
+            let present = Present::new(&credentials, self.keepalive)?;
+            let shown = present.watch();
+            let environment = Environment {
+                router,
+                sessions: Some(sessions),
+                telling: Arc::clone(&telling),
+                ledger: Arc::clone(&ledger),
+                floors: self.floors.clone(),
+                send_budget: self.send_budget,
+                max_sessions: self.max_sessions,
+                lanes: Lanes::Accepted(LaneHost { table: Arc::clone(&table), acceptor: Arc::clone(&shown.borrow()) }),
+            };
+            accepting.spawn(accept::accept_all(listener, shown, environment));
+            Ok::<_, SessionError>(present)
         };
         let (router, sessions) = (Arc::new(self.router), Sessions::new(self.identity.address()));
-        let mut accepting = JoinSet::new();
-        let mut accept = |listener: Listener, credentials: Credentials, environment: Environment| {
-            let acceptor = Acceptor::new(&credentials, self.keepalive)?;
-            accepting.spawn(accept::accept_all(listener, acceptor, environment));
-            Ok::<(), SessionError>(())
-        };
         let own = Credentials::Identity(self.identity.clone());
-        accept(listener, own, environment(Arc::clone(&router), Arc::clone(&sessions)))?;
+        accept(listener, own, Arc::clone(&router), Arc::clone(&sessions))?;
+        let mut services = Vec::with_capacity(self.services.len());
         for Service { listener, credentials, router, .. } in self.services {
             let sessions = Sessions::new(credentials.service());
-            accept(listener, Credentials::Replica(credentials), environment(Arc::new(router), sessions))?;
+            services.push(accept(listener, Credentials::Replica(credentials), Arc::new(router), sessions)?);
         }
         let inner = Inner {
             identity: self.identity,
@@ -388,6 +469,7 @@ impl NodeBuilder {
             ledger,
             status,
             gates: Mutex::default(),
+            services,
             dialled: Mutex::new(JoinSet::new()),
             _accepting: accepting,
         };

@@ -30,8 +30,9 @@ mod window;
 use std::fmt;
 use std::time::Duration;
 
-pub(crate) use self::accepting::{Accepted, Accepting, Acceptor, Credentials, JoinRequest};
+pub(crate) use self::accepting::{Accepted, Accepting, Acceptor, Credentials, Formerly, JoinRequest};
 pub(crate) use self::dialling::{Lane, LaneDialling, LaneError};
+pub(crate) use self::hello::LaneHint;
 pub(crate) use self::machine::{Dial, Dialler, Event, Machine};
 pub(crate) use self::stream::cost as message_cost;
 use crate::error::ErrorKind;

@@ -3,6 +3,11 @@
 //! Nothing here belongs in a program that people rely on: the private Tor network runs on one machine and
 //! hides nothing from anybody.
 
+use zeroize::Zeroizing;
+
+use crate::identity::Identity;
+use crate::network::Period;
+
 pub mod bench;
 #[cfg(feature = "messenger")]
 pub mod fault {
@@ -26,3 +31,8 @@ pub use self::tor_network::{
     ControlError, DescriptionError, PrivateTorDescription, PrivateTorNetwork, PrivateTorNetworkBuilder, StartError,
     StartEvent, TESTNET_VARIABLE, TorClientProcess,
 };
+
+/// The secret scalar with which `service` signs in `period`, for tests that look for it where it must not be.
+pub fn blinded_secret_scalar(service: &Identity, period: Period) -> Zeroizing<[u8; 32]> {
+    crate::identity::blinded::blinded_secret_scalar(service, period.number, period.length)
+}

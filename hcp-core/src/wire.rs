@@ -9,12 +9,15 @@ mod padding;
 mod proto;
 
 pub use self::frame::FrameError;
-pub(crate) use self::frame::{Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, HEADER_LEN, PLACE_LEN};
-pub(crate) use self::padding::{FIRST_FLIGHT, MAX_BATCH, ZEROS, class, padme};
+#[cfg(feature = "testing")]
+pub(crate) use self::frame::Head;
+pub(crate) use self::frame::{Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, HEADER_LEN, PLACE_LEN, Received, owned};
+pub(crate) use self::padding::{FIRST_FLIGHT, MAX_BATCH, RECORD, ZEROS, class, padme};
 #[cfg(feature = "messenger")]
 pub(crate) use self::proto::file as file_proto;
 #[cfg(feature = "messenger")]
 pub(crate) use self::proto::messenger as messenger_proto;
 #[cfg(feature = "replica")]
 pub(crate) use self::proto::replica as replica_proto;
+pub(crate) use self::proto::service as service_proto;
 pub(crate) use self::proto::session as session_proto;

@@ -22,12 +22,15 @@ use rand::{RngExt, SeedableRng};
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 7] = [
+const TARGETS: [(&str, Target); 10] = [
     ("address", targets::address),
     ("delegation", targets::delegation),
     ("frame", targets::frame),
+    ("grant", targets::grant),
     ("hello", targets::hello),
     ("key_file", targets::key_file),
+    ("manifest", targets::manifest),
+    ("request", targets::request),
     ("session", targets::session),
     ("tor_key", targets::tor_key),
 ];

@@ -34,7 +34,7 @@ impl PublicKey {
 }
 
 impl PublicKey {
-    fn shared(inner: core::PublicKey) -> Arc<Self> {
+    pub(crate) fn shared(inner: core::PublicKey) -> Arc<Self> {
         Arc::new(Self { inner })
     }
 }

@@ -181,6 +181,7 @@ macro_rules! from_core {
 
 from_core!(
     hcp_core::identity::AddressError,
+    hcp_core::identity::DiscoveryKeyError,
     hcp_core::identity::EmptyPassphrase,
     hcp_core::identity::ExpandedKeyError,
     hcp_core::identity::SignatureError,
@@ -206,6 +207,7 @@ from_core!(
     hcp_core::node::ConnectError,
     hcp_core::node::OpenError,
     hcp_core::node::RecvError,
+    hcp_core::node::RenewError,
     hcp_core::node::SendError,
     hcp_core::testing::DescriptionError,
 );

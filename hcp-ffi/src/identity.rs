@@ -127,6 +127,113 @@ impl Identity {
     }
 }
 
+/// The secret key with which a client finds addresses that are hidden from others.
+///
+/// It proves nothing to a service, which sees the public half: use one for each service that should not learn that it has a
+/// client in common with another.
+#[derive(Debug, uniffi::Object)]
+pub struct DiscoveryKey {
+    pub(crate) inner: core::DiscoveryKey,
+}
+
+#[uniffi::export]
+impl DiscoveryKey {
+    /// Makes a new key from the operating system's random source.
+    #[uniffi::constructor]
+    pub fn generate() -> Arc<Self> {
+        Self::shared(core::DiscoveryKey::generate())
+    }
+
+    /// Takes the 32 bytes of an X25519 secret, and clamps them as every use of them would.
+    ///
+    /// # Errors
+    /// `InvalidInput` when they are not 32.
+    #[uniffi::constructor]
+    pub fn from_secret_bytes(secret: Vec<u8>) -> Result<Arc<Self>, HcpError> {
+        let secret = Zeroizing::new(secret);
+        let secret = Zeroizing::new(exactly("an X25519 secret", &secret)?);
+        Ok(Self::shared(core::DiscoveryKey::from_secret_bytes(&secret)))
+    }
+
+    /// The 32 bytes of the secret, clamped, for a Tor implementation or a backup. The copy is the caller's to overwrite.
+    pub fn secret_bytes(&self) -> Vec<u8> {
+        self.inner.secret_bytes().to_vec()
+    }
+
+    /// The public half, for whoever serves the address.
+    pub fn public_key(&self) -> Arc<DiscoveryPublicKey> {
+        DiscoveryPublicKey::shared(self.inner.public_key())
+    }
+
+    /// The line that gives C tor this key for `address`, in a file NAME.auth_private of its `ClientOnionAuthDir`; its last part
+    /// is what Tor Browser asks for. It holds the secret.
+    pub fn c_tor_line(&self, address: Arc<OnionAddress>) -> String {
+        self.inner.c_tor_line(address.inner).to_string()
+    }
+}
+
+impl DiscoveryKey {
+    pub(crate) fn shared(inner: core::DiscoveryKey) -> Arc<Self> {
+        Arc::new(Self { inner })
+    }
+}
+
+/// The public half of a [`DiscoveryKey`]. Its text is `descriptor:x25519:` and 52 characters, as in C tor's
+/// authorized_clients.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, uniffi::Object)]
+#[uniffi::export(Display, Eq, Hash)]
+pub struct DiscoveryPublicKey {
+    pub(crate) inner: core::DiscoveryPublicKey,
+}
+
+#[uniffi::export]
+impl DiscoveryPublicKey {
+    /// Parses the text of a key.
+    ///
+    /// # Errors
+    /// `InvalidInput`, whose message says what is wrong with it.
+    #[uniffi::constructor]
+    pub fn parse(text: String) -> Result<Arc<Self>, HcpError> {
+        Ok(Self::shared(text.parse()?))
+    }
+
+    /// Takes the 32 bytes of an X25519 public key after checking that it is one that protects something.
+    ///
+    /// # Errors
+    /// `InvalidInput`.
+    #[uniffi::constructor]
+    pub fn from_bytes(key: Vec<u8>) -> Result<Arc<Self>, HcpError> {
+        Ok(Self::shared(core::DiscoveryPublicKey::from_bytes(exactly("a public key", &key)?)?))
+    }
+
+    /// The 32 bytes of the X25519 public key.
+    pub fn as_bytes(&self) -> Vec<u8> {
+        self.inner.as_bytes().to_vec()
+    }
+}
+
+impl DiscoveryPublicKey {
+    fn shared(inner: core::DiscoveryPublicKey) -> Arc<Self> {
+        Arc::new(Self { inner })
+    }
+
+    pub(crate) fn all(keys: &[Arc<Self>]) -> Vec<core::DiscoveryPublicKey> {
+        keys.iter().map(|key| key.inner).collect()
+    }
+}
+
+impl fmt::Display for DiscoveryPublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl fmt::Debug for DiscoveryPublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
 /// A passphrase, overwritten when its last handle is dropped; the text that it was made of is not.
 #[derive(Debug, uniffi::Object)]
 pub struct Passphrase {

@@ -7,7 +7,7 @@ use hcp_core::identity::keyfile as core;
 
 use crate::delegation::{OwnerKey, ReplicaCredentials, SessionKey};
 use crate::error::HcpError;
-use crate::identity::{Identity, Passphrase};
+use crate::identity::{DiscoveryKey, Identity, Passphrase};
 
 /// How a key file is protected. There is no default: whoever writes a key in the clear says so.
 #[derive(Clone, Debug, uniffi::Enum)]
@@ -116,6 +116,22 @@ impl KeyFile {
     /// As `load`.
     pub async fn load_session_key(&self, protection: Protection) -> Result<Arc<SessionKey>, HcpError> {
         Ok(SessionKey::shared(self.read(protection).await?))
+    }
+
+    /// As [`save`](Self::save), for a discovery key.
+    ///
+    /// # Errors
+    /// As `save`.
+    pub async fn save_discovery_key(&self, key: Arc<DiscoveryKey>, protection: Protection) -> Result<(), HcpError> {
+        self.write(key.inner.clone(), protection).await
+    }
+
+    /// As [`load`](Self::load), for a discovery key.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub async fn load_discovery_key(&self, protection: Protection) -> Result<Arc<DiscoveryKey>, HcpError> {
+        Ok(DiscoveryKey::shared(self.read(protection).await?))
     }
 
     /// As [`save`](Self::save), for a replica's credentials.

@@ -29,6 +29,12 @@ pub fn max_sessions() -> u64 {
     node::MAX_SESSIONS as u64
 }
 
+/// Clients that an address may be restricted to.
+#[uniffi::export]
+pub fn max_discovery_clients() -> u64 {
+    network::MAX_DISCOVERY_CLIENTS as u64
+}
+
 /// The longest timeout of a keepalive.
 #[uniffi::export]
 pub fn max_keepalive() -> Duration {

@@ -7,6 +7,7 @@ use hcp_core::node as core;
 
 use crate::cancellation::{Cancellation, unless_cancelled};
 use crate::error::HcpError;
+use crate::identity::Identity;
 use crate::running::Running;
 use crate::session::Session;
 
@@ -43,6 +44,27 @@ impl Backoff {
     }
 }
 
+/// As whom a node dials.
+#[derive(Clone, Debug, uniffi::Enum)]
+pub enum DialAs {
+    /// As the node itself; all who do so share one session with a peer.
+    Node,
+    /// As nobody in particular, which is the default towards services.
+    Anonymous,
+    /// As somebody else, such as an identity made for this one peer.
+    Identity(Arc<Identity>),
+}
+
+impl From<DialAs> for core::DialAs {
+    fn from(me: DialAs) -> Self {
+        match me {
+            DialAs::Node => Self::Node,
+            DialAs::Anonymous => Self::Anonymous,
+            DialAs::Identity(identity) => Self::Identity(identity.inner.clone()),
+        }
+    }
+}
+
 /// The core's handle, which ends the dialling when it is dropped.
 pub(crate) type Dialling = Running<Arc<core::Maintained>>;
 
@@ -64,6 +86,22 @@ impl Maintained {
         let maintained = self.inner.value().ok_or_else(stopped)?;
         let session = unless_cancelled(cancellation, self.inner.unless_ended(maintained.session())).await?;
         session.map(Session::shared).ok_or_else(stopped)
+    }
+
+    /// Waits for a live session other than `last`: the one in which to go on after `last` has ended. Whether it is with another
+    /// replica of a service shows in `Session.replica` of the two.
+    ///
+    /// # Errors
+    /// `Cancelled`; `Closed` once it was stopped.
+    #[uniffi::method(default(cancellation = None))]
+    pub async fn after(
+        &self,
+        last: Arc<Session>,
+        cancellation: Option<Arc<Cancellation>>,
+    ) -> Result<Arc<Session>, HcpError> {
+        let maintained = self.inner.value().ok_or_else(stopped)?;
+        let after = self.inner.unless_ended(maintained.after(&last.inner));
+        unless_cancelled(cancellation, after).await?.map(Session::shared).ok_or_else(stopped)
     }
 
     /// The live session, if there is one now.

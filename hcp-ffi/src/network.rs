@@ -6,7 +6,7 @@ use hcp_core::network as core;
 
 use crate::cancellation::{Cancellation, unless_cancelled};
 use crate::error::HcpError;
-use crate::identity::Identity;
+use crate::identity::{DiscoveryKey, DiscoveryPublicKey, Identity, OnionAddress};
 use crate::service::Listener;
 use crate::tor::TorNetwork;
 
@@ -40,6 +40,22 @@ impl Network {
         let listener = unless_cancelled(cancellation, network.listen(&identity.inner, &[core::HCP_PORT])).await??;
         Ok(Listener::shared(listener))
     }
+
+    /// Serves as [`listen`](Self::listen) does, and lets nobody find the address who has the key of none of `clients`, of which
+    /// there are 1 to `maxDiscoveryClients`.
+    ///
+    /// # Errors
+    /// As `listen`; `InvalidInput` for another number of clients, and on a network that cannot do so.
+    pub async fn listen_restricted(
+        &self,
+        identity: Arc<Identity>,
+        clients: Vec<Arc<DiscoveryPublicKey>>,
+        cancellation: Option<Arc<Cancellation>>,
+    ) -> Result<Arc<Listener>, HcpError> {
+        let (network, clients) = (self.core()?, DiscoveryPublicKey::all(&clients));
+        let listen = network.listen_restricted(&identity.inner, &[core::HCP_PORT], &clients);
+        Ok(Listener::shared(unless_cancelled(cancellation, listen).await??))
+    }
 }
 
 impl Network {
@@ -64,6 +80,11 @@ impl MemoryNetwork {
     #[uniffi::constructor]
     pub fn new() -> Arc<Self> {
         Arc::new(Self { inner: core::MemoryNetwork::new() })
+    }
+
+    /// The same network for somebody who dials `address` with a discovery key.
+    pub fn with_discovery_key(&self, address: Arc<OnionAddress>, key: Arc<DiscoveryKey>) -> Arc<Self> {
+        Arc::new(Self { inner: self.inner.clone().with_discovery_key(address.inner, &key.inner) })
     }
 }
 

@@ -7,11 +7,11 @@ use hcp_core::node as core;
 
 use crate::builder::Building;
 use crate::cancellation::{Cancellation, unless_cancelled};
-use crate::delegation::SerialFloors;
+use crate::delegation::{ReplicaCredentials, SerialFloors};
 use crate::error::HcpError;
 use crate::handler::{StreamHandler, serve_with};
-use crate::identity::{Identity, OnionAddress};
-use crate::maintained::{Backoff, Dialling, Maintained};
+use crate::identity::{DiscoveryPublicKey, Identity, OnionAddress};
+use crate::maintained::{Backoff, DialAs, Dialling, Maintained};
 use crate::network::Network;
 use crate::node_event::{NodeEvents, NodeStats};
 use crate::running::Running;
@@ -80,6 +80,13 @@ impl NodeBuilder {
     /// delegations that were withdrawn before.
     pub fn floors(self: Arc<Self>, floors: Arc<SerialFloors>) -> Arc<Self> {
         self.inner.set(|builder| builder.floors(floors.inner.clone()));
+        self
+    }
+
+    /// Hides the node's own address from everybody who has the key of none of these clients, of which there are 1 to
+    /// `maxDiscoveryClients`. By default everybody finds it.
+    pub fn restricted_to(self: Arc<Self>, clients: Vec<Arc<DiscoveryPublicKey>>) -> Arc<Self> {
+        self.inner.set(|builder| builder.restricted_to(DiscoveryPublicKey::all(&clients)));
         self
     }
 
@@ -206,13 +213,37 @@ impl Node {
         address: Arc<OnionAddress>,
         backoff: Option<Arc<Backoff>>,
     ) -> Result<Arc<Maintained>, HcpError> {
-        let backoff = backoff.map(|backoff| backoff.inner).unwrap_or_default();
-        // Held while the node is asked, so that a shutdown either comes before or finds what is made here.
-        let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
-        let maintained = Running::start(Arc::new(self.core()?.maintain(address.inner, backoff)));
-        dialling.retain(|dialling| dialling.upgrade().is_some_and(|dialling| dialling.value().is_some()));
-        dialling.push(Arc::downgrade(&maintained));
-        Ok(Maintained::shared(maintained))
+        self.keep(&address, core::DialAs::Node, backoff)
+    }
+
+    /// Keeps a session as [`maintain`](Self::maintain) does, and dials as somebody: towards a service best anonymously.
+    ///
+    /// That sessions follow each other at once tells the peer that they are probably of the same dialler.
+    ///
+    /// # Errors
+    /// `Closed` when the node was shut down.
+    #[uniffi::method(default(backoff = None))]
+    #[expect(clippy::unused_async, reason = "the task that dials needs a runtime to be on")]
+    pub async fn maintain_as(
+        &self,
+        address: Arc<OnionAddress>,
+        me: DialAs,
+        backoff: Option<Arc<Backoff>>,
+    ) -> Result<Arc<Maintained>, HcpError> {
+        self.keep(&address, me.into(), backoff)
+    }
+
+    /// Has the node speak for a service under other credentials than it does, such as those of the owner's next round, while
+    /// it goes on serving: whoever connects from now on is shown these.
+    ///
+    /// Sessions that exist go on as they are, and the lanes that join them later are shown the key with which they began. So
+    /// that key stays in memory until the last of them has ended.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the node does not serve the service, `Authentication` when diallers would not take the credentials
+    /// now, `Closed` when the node was shut down.
+    pub fn renew(&self, credentials: Arc<ReplicaCredentials>) -> Result<(), HcpError> {
+        Ok(self.core()?.renew(credentials.inner.clone())?)
     }
 
     /// What happens to the node from now on.
@@ -244,6 +275,21 @@ impl Node {
 impl Node {
     fn core(&self) -> Result<core::Node, HcpError> {
         self.inner.value().ok_or_else(down)
+    }
+
+    fn keep(
+        &self,
+        address: &OnionAddress,
+        me: core::DialAs,
+        backoff: Option<Arc<Backoff>>,
+    ) -> Result<Arc<Maintained>, HcpError> {
+        let backoff = backoff.map(|backoff| backoff.inner).unwrap_or_default();
+        // Held while the node is asked, so that a shutdown either comes before or finds what is made here.
+        let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
+        let maintained = Running::start(Arc::new(self.core()?.maintain_as(address.inner, me, backoff)));
+        dialling.retain(|dialling| dialling.upgrade().is_some_and(|dialling| dialling.value().is_some()));
+        dialling.push(Arc::downgrade(&maintained));
+        Ok(Maintained::shared(maintained))
     }
 
     async fn unless_down<T>(

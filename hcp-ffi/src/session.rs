@@ -7,7 +7,7 @@ use hcp_core::node as core;
 use hcp_core::session as core_session;
 
 use crate::cancellation::{Cancellation, unless_cancelled};
-use crate::delegation::Delegation;
+use crate::delegation::{Delegation, PublicKey};
 use crate::error::{ErrorKind, HcpError, message};
 use crate::identity::OnionAddress;
 use crate::mirror::mirror;
@@ -116,7 +116,7 @@ impl From<core_session::SessionError> for SessionEnd {
 /// Everybody who connects to the same peer from one node shares one session. One that this node dialled ends when its last handle and the last of its streams are dropped, or with the node.
 #[derive(Debug, uniffi::Object)]
 pub struct Session {
-    inner: core::Session,
+    pub(crate) inner: core::Session,
 }
 
 #[uniffi::export(async_runtime = "tokio")]
@@ -131,10 +131,26 @@ impl Session {
         self.inner.dialled_by().into()
     }
 
-    /// On the dialler's side, the delegation by which the peer speaks for the service that was dialled; none where it holds
-    /// the address's own key.
+    /// On the dialler's side, the delegation by which the peer speaks for the service that was dialled, with its serial and its
+    /// end; none where it holds the address's own key.
     pub fn delegation(&self) -> Option<Arc<Delegation>> {
         self.inner.delegation().cloned().map(Delegation::shared)
+    }
+
+    /// Checks that the delegation would be taken now as it was when the session began: its time may have ended since, and the
+    /// node may have verified a higher floor for the service, in another session. Nothing happens to the session either way:
+    /// who wants to be with a replica that speaks for the service today drains it and connects again.
+    ///
+    /// # Errors
+    /// `Authentication`.
+    pub fn check_delegation(&self) -> Result<(), HcpError> {
+        Ok(self.inner.check_delegation()?)
+    }
+
+    /// On the dialler's side, the session key of the replica of the service that this session is with; none where the peer
+    /// holds the address's own key.
+    pub fn replica(&self) -> Option<Arc<PublicKey>> {
+        self.inner.replica().map(PublicKey::shared)
     }
 
     /// The smoothed round trip; none before the first ping came back.

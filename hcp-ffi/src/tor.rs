@@ -10,7 +10,7 @@ use hcp_core::testing::PrivateTorDescription;
 use crate::builder::Building;
 use crate::cancellation::{Cancellation, unless_cancelled};
 use crate::error::HcpError;
-use crate::identity::exactly;
+use crate::identity::{DiscoveryKey, OnionAddress, exactly};
 use crate::watch::ProgressWatch;
 
 /// A Tor network other than the public one, for tests. It protects nobody.
@@ -110,9 +110,15 @@ impl TorNetworkBuilder {
         self
     }
 
-    /// How long each of the three tries of a dial may take; default 45 s.
+    /// How long a dial may take once the network is usable, all its tries together; default 60 s.
     pub fn connect_deadline(self: Arc<Self>, deadline: Duration) -> Arc<Self> {
         self.inner.set(|builder| builder.connect_deadline(deadline));
+        self
+    }
+
+    /// Dials `address` with a key; each as often as it is called. See [`TorNetwork::set_discovery_key`].
+    pub fn discovery_key(self: Arc<Self>, address: Arc<OnionAddress>, key: Arc<DiscoveryKey>) -> Arc<Self> {
+        self.inner.set(|builder| builder.discovery_key(address.inner, key.inner.clone()));
         self
     }
 
@@ -160,6 +166,25 @@ impl TorNetwork {
     /// `Closed` when the network was shut down.
     pub fn isolated(&self) -> Result<Arc<Self>, HcpError> {
         Ok(Self::shared(self.core()?.isolated()))
+    }
+
+    /// Dials `address` with this key from now on, through all handles. The key stays in memory; neither the directory nor the
+    /// service can tell by it who dials.
+    ///
+    /// # Errors
+    /// `Closed` when the network was shut down.
+    pub fn set_discovery_key(&self, address: Arc<OnionAddress>, key: Arc<DiscoveryKey>) -> Result<(), HcpError> {
+        self.core()?.set_discovery_key(address.inner, &key.inner);
+        Ok(())
+    }
+
+    /// Dials `address` without a key from now on.
+    ///
+    /// # Errors
+    /// `Closed` when the network was shut down.
+    pub fn remove_discovery_key(&self, address: Arc<OnionAddress>) -> Result<(), HcpError> {
+        self.core()?.remove_discovery_key(address.inner);
+        Ok(())
     }
 
     /// Watches how well the network can be used; it may get worse again.

@@ -8,6 +8,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("HCP_PORT", network::HCP_PORT)?;
     module.add("ACCEPT_QUEUE", network::ACCEPT_QUEUE)?;
+    module.add("MAX_DISCOVERY_CLIENTS", network::MAX_DISCOVERY_CLIENTS)?;
     module.add("MAX_HANDSHAKES", node::MAX_HANDSHAKES)?;
     module.add("MAX_SESSIONS", node::MAX_SESSIONS)?;
     module.add("MAX_KEEPALIVE", node::MAX_KEEPALIVE.as_secs_f64())?;

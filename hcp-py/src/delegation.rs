@@ -25,7 +25,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// The public half of an owner key or a session key.
 #[pyclass(frozen, eq, hash, module = "hcp")]
 #[derive(PartialEq, Eq, Hash)]
-pub(crate) struct PublicKey(core::PublicKey);
+pub(crate) struct PublicKey(pub(crate) core::PublicKey);
 
 #[pymethods]
 impl PublicKey {

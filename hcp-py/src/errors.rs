@@ -8,13 +8,13 @@ use std::fmt::Debug;
 use hcp_core::error::ErrorKind;
 use hcp_core::identity::delegation::{DelegationError, IssueError};
 use hcp_core::identity::keyfile::{CostError, LoadKeyError, SaveKeyError};
-use hcp_core::identity::{AddressError, EmptyPassphrase, ExpandedKeyError, SignatureError, ctor};
+use hcp_core::identity::{AddressError, DiscoveryKeyError, EmptyPassphrase, ExpandedKeyError, SignatureError, ctor};
 use hcp_core::messenger::{
     ContactError, EventsError, GoOnlineError, IdError, MessageError, ProfileError, TransferError,
 };
 use hcp_core::network::tor::BootstrapError;
 use hcp_core::network::{DialError, ListenError, LocalNetworkError};
-use hcp_core::node::{BackoffError, BindError, ConnectError, OpenError, RecvError, SendError};
+use hcp_core::node::{BackoffError, BindError, ConnectError, OpenError, RecvError, RenewError, SendError};
 use hcp_core::session::SessionError;
 use hcp_core::testing::DescriptionError;
 use pyo3::prelude::*;
@@ -133,6 +133,7 @@ from_core!(
     DelegationError,
     DescriptionError,
     DialError,
+    DiscoveryKeyError,
     EmptyPassphrase,
     EventsError,
     ExpandedKeyError,
@@ -146,6 +147,7 @@ from_core!(
     OpenError,
     ProfileError,
     RecvError,
+    RenewError,
     SaveKeyError,
     SendError,
     SessionError,
@@ -190,6 +192,13 @@ fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'sta
         return match error {
             ConnectError::Dial(inner) => Some(inner),
             ConnectError::Session(inner) => Some(inner),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref() {
+        return match error {
+            RenewError::Delegation(inner) => Some(inner),
+            RenewError::Session(inner) => Some(inner),
             _ => None,
         };
     }

@@ -116,3 +116,67 @@ impl LogKey {
         format!("{:?}", self.0)
     }
 }
+
+/// The secret key with which a client finds addresses that are hidden from others.
+#[pyclass(frozen, module = "hcp")]
+pub(crate) struct DiscoveryKey(pub(crate) identity::DiscoveryKey);
+
+#[pymethods]
+impl DiscoveryKey {
+    #[staticmethod]
+    fn generate() -> Self {
+        Self(identity::DiscoveryKey::generate())
+    }
+
+    #[staticmethod]
+    fn from_secret_bytes(secret: &[u8]) -> Result<Self, Failure> {
+        Ok(Self(identity::DiscoveryKey::from_secret_bytes(&array("an X25519 secret", secret)?)))
+    }
+
+    fn secret_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &*self.0.secret_bytes())
+    }
+
+    #[getter]
+    fn public_key(&self) -> DiscoveryPublicKey {
+        DiscoveryPublicKey(self.0.public_key())
+    }
+
+    fn c_tor_line(&self, address: &OnionAddress) -> String {
+        self.0.c_tor_line(address.0).to_string()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
+
+/// The public half of a discovery key.
+#[pyclass(frozen, eq, ord, hash, from_py_object, module = "hcp")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct DiscoveryPublicKey(pub(crate) identity::DiscoveryPublicKey);
+
+#[pymethods]
+impl DiscoveryPublicKey {
+    #[new]
+    fn new(text: &str) -> Result<Self, Failure> {
+        Ok(Self(text.parse::<identity::DiscoveryPublicKey>()?))
+    }
+
+    #[staticmethod]
+    fn from_bytes(key: &[u8]) -> Result<Self, Failure> {
+        Ok(Self(identity::DiscoveryPublicKey::from_bytes(array("a public key", key)?)?))
+    }
+
+    fn as_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.0.as_bytes())
+    }
+
+    fn __str__(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}

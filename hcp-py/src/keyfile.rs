@@ -9,7 +9,7 @@ use pyo3::types::{PyRange, PyType};
 
 use crate::delegation::{OwnerKey, ReplicaCredentials, SessionKey};
 use crate::errors::Failure;
-use crate::identity::{Identity, LogKey};
+use crate::identity::{DiscoveryKey, Identity, LogKey};
 use crate::operation::{Nothing, Operation, blocking};
 
 /// A passphrase that does not leak.
@@ -105,6 +105,7 @@ impl KeyFile {
             Storable::LogKey(key) => save(file, key.get().0.clone(), protection),
             Storable::OwnerKey(key) => save(file, key.get().0.clone(), protection),
             Storable::SessionKey(key) => save(file, key.get().0.clone(), protection),
+            Storable::DiscoveryKey(key) => save(file, key.get().0.clone(), protection),
             Storable::ReplicaCredentials(credentials) => save(file, credentials.get().0.clone(), protection),
         }
     }
@@ -120,6 +121,8 @@ impl KeyFile {
             Ok(blocking(move || Ok(OwnerKey(file.load(&protection)?))))
         } else if key_type.is(py.get_type::<SessionKey>()) {
             Ok(blocking(move || Ok(SessionKey(file.load(&protection)?))))
+        } else if key_type.is(py.get_type::<DiscoveryKey>()) {
+            Ok(blocking(move || Ok(DiscoveryKey(file.load(&protection)?))))
         } else if key_type.is(py.get_type::<ReplicaCredentials>()) {
             Ok(blocking(move || Ok(ReplicaCredentials(file.load(&protection)?))))
         } else {
@@ -143,6 +146,7 @@ enum Storable<'py> {
     LogKey(Bound<'py, LogKey>),
     OwnerKey(Bound<'py, OwnerKey>),
     SessionKey(Bound<'py, SessionKey>),
+    DiscoveryKey(Bound<'py, DiscoveryKey>),
     ReplicaCredentials(Bound<'py, ReplicaCredentials>),
 }
 

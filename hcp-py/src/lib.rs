@@ -40,6 +40,8 @@ fn _hcp(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<identity::OnionAddress>()?;
     module.add_class::<identity::Identity>()?;
     module.add_class::<identity::LogKey>()?;
+    module.add_class::<identity::DiscoveryKey>()?;
+    module.add_class::<identity::DiscoveryPublicKey>()?;
     module.add_class::<keyfile::Passphrase>()?;
     module.add_class::<keyfile::Protection>()?;
     module.add_class::<keyfile::Argon2Cost>()?;
@@ -59,6 +61,7 @@ fn _hcp(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<node_event::NodeEvents>()?;
     module.add_class::<node_event::NodeStats>()?;
     module.add_class::<maintained::Backoff>()?;
+    module.add_class::<maintained::DialAs>()?;
     module.add_class::<maintained::Maintained>()?;
     module.add_class::<service::Listener>()?;
     module.add_class::<service::Service>()?;

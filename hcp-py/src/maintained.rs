@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use crate::arguments::seconds;
 use crate::errors::Failure;
+use crate::identity::Identity;
 use crate::lifetime::Lifetime;
 use crate::operation::Operation;
 use crate::session::Session;
@@ -39,6 +40,36 @@ impl Backoff {
     }
 }
 
+/// As whom a node dials.
+#[pyclass(frozen, module = "hcp")]
+pub(crate) struct DialAs(pub(crate) node::DialAs);
+
+#[pymethods]
+impl DialAs {
+    #[staticmethod]
+    fn node() -> Self {
+        Self(node::DialAs::Node)
+    }
+
+    #[staticmethod]
+    fn anonymous() -> Self {
+        Self(node::DialAs::Anonymous)
+    }
+
+    #[staticmethod]
+    fn identity(identity: &Identity) -> Self {
+        Self(node::DialAs::Identity(identity.0.clone()))
+    }
+
+    fn __repr__(&self) -> &'static str {
+        match self.0 {
+            node::DialAs::Node => "DialAs.node()",
+            node::DialAs::Anonymous => "DialAs.anonymous()",
+            _ => "DialAs.identity([redacted])",
+        }
+    }
+}
+
 /// Ends the dialling; the node that dials can do so too.
 pub(crate) type Dialling = Lifetime<Arc<node::Maintained>>;
 
@@ -56,6 +87,11 @@ impl Maintained {
 impl Maintained {
     fn session(&self) -> Operation {
         Operation::new(self.0.run(|maintained| async move { Ok::<_, Failure>(Session(maintained.session().await)) }))
+    }
+
+    fn after(&self, last: &Session) -> Operation {
+        let last = last.0.clone();
+        Operation::new(self.0.run(|maintained| async move { Ok::<_, Failure>(Session(maintained.after(&last).await)) }))
     }
 
     fn current(&self) -> Option<Session> {

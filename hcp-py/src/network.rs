@@ -8,7 +8,7 @@ use pyo3::PyClassInitializer;
 use pyo3::prelude::*;
 
 use crate::errors::Failure;
-use crate::identity::Identity;
+use crate::identity::{DiscoveryKey, DiscoveryPublicKey, Identity, OnionAddress};
 use crate::lifetime::Lifetime;
 use crate::operation::Operation;
 use crate::service::Listener;
@@ -33,17 +33,35 @@ impl Network {
             ),
         )
     }
+
+    fn listen_restricted(&self, identity: &Identity, clients: Vec<DiscoveryPublicKey>) -> Operation {
+        let identity = identity.0.clone();
+        let clients: Vec<_> = clients.iter().map(|client| client.0).collect();
+        Operation::new(self.0.run(move |network| async move {
+            network.listen_restricted(&identity, &[network::HCP_PORT], &clients).await.map(Listener::from)
+        }))
+    }
 }
 
 /// A network inside this process.
 #[pyclass(frozen, extends = Network, module = "hcp")]
-pub(crate) struct MemoryNetwork;
+pub(crate) struct MemoryNetwork(network::MemoryNetwork);
+
+impl MemoryNetwork {
+    fn create(network: network::MemoryNetwork) -> PyClassInitializer<Self> {
+        PyClassInitializer::from(Network::new(network.clone())).add_subclass(Self(network))
+    }
+}
 
 #[pymethods]
 impl MemoryNetwork {
     #[new]
     fn new() -> PyClassInitializer<Self> {
-        PyClassInitializer::from(Network::new(network::MemoryNetwork::new())).add_subclass(Self)
+        Self::create(network::MemoryNetwork::new())
+    }
+
+    fn with_discovery_key(&self, py: Python<'_>, address: &OnionAddress, key: &DiscoveryKey) -> PyResult<Py<Self>> {
+        Py::new(py, Self::create(self.0.clone().with_discovery_key(address.0, &key.0)))
     }
 }
 

@@ -7,11 +7,11 @@ use pyo3::prelude::*;
 
 use crate::arguments::seconds;
 use crate::bridge;
-use crate::delegation::SerialFloors;
+use crate::delegation::{ReplicaCredentials, SerialFloors};
 use crate::errors::Failure;
-use crate::identity::{Identity, OnionAddress};
+use crate::identity::{DiscoveryPublicKey, Identity, OnionAddress};
 use crate::lifetime::Lifetime;
-use crate::maintained::{Backoff, Dialling, Maintained};
+use crate::maintained::{Backoff, DialAs, Dialling, Maintained};
 use crate::network::{ListenerStatus, Network};
 use crate::node_event::{NodeEvents, NodeStats};
 use crate::operation::Operation;
@@ -34,8 +34,9 @@ pub(crate) struct Node {
 #[pymethods]
 impl Node {
     #[staticmethod]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     #[pyo3(signature = (identity, network, protocols = None, *, keepalive = None, lanes = None, floors = None,
-        services = None))]
+        restricted_to = None, services = None))]
     fn bind(
         identity: &Identity,
         network: &Network,
@@ -43,6 +44,7 @@ impl Node {
         keepalive: Option<(f64, f64)>,
         lanes: Option<usize>,
         floors: Option<&SerialFloors>,
+        restricted_to: Option<Vec<DiscoveryPublicKey>>,
         services: Option<Vec<Bound<'_, Service>>>,
     ) -> PyResult<Operation> {
         let mut builder = node::Node::builder(identity.0.clone(), network.0.handle()?);
@@ -58,6 +60,9 @@ impl Node {
         }
         if let Some(floors) = floors {
             builder = builder.floors(floors.0.clone());
+        }
+        if let Some(clients) = restricted_to {
+            builder = builder.restricted_to(clients.iter().map(|client| client.0));
         }
         let offered: Vec<_> = services.unwrap_or_default().iter().map(|service| service.get().offered()).collect();
         Ok(Operation::new(async move {
@@ -101,15 +106,21 @@ impl Node {
 
     #[pyo3(signature = (address, backoff = None))]
     fn maintain(&self, address: &OnionAddress, backoff: Option<&Backoff>) -> Result<Maintained, Failure> {
-        // Held while the node is asked, so that a shutdown either comes before or finds what is made here.
-        let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
-        let node = self.node.handle()?;
-        // The task that dials needs a runtime to be on.
-        let _runtime = bridge::runtime()?.enter();
-        let maintained = Maintained::new(node.maintain(address.0, backoff.map(|waits| waits.0).unwrap_or_default()));
-        dialling.retain(|dialling| dialling.strong_count() > 0);
-        dialling.push(Arc::downgrade(&maintained.0));
-        Ok(maintained)
+        self.keep(address, node::DialAs::Node, backoff)
+    }
+
+    #[pyo3(signature = (address, me, backoff = None))]
+    fn maintain_as(
+        &self,
+        address: &OnionAddress,
+        me: &DialAs,
+        backoff: Option<&Backoff>,
+    ) -> Result<Maintained, Failure> {
+        self.keep(address, me.0.clone(), backoff)
+    }
+
+    fn renew(&self, credentials: &ReplicaCredentials) -> Result<(), Failure> {
+        Ok(self.node.handle()?.renew(credentials.0.clone())?)
     }
 
     fn events(&self) -> Result<NodeEvents, Failure> {
@@ -153,6 +164,19 @@ impl Node {
     fn new(node: node::Node, services: Vec<Status>) -> Self {
         let address = OnionAddress(node.address());
         Self { node: Lifetime::new(node, "the node was shut down"), address, services, dialling: Mutex::default() }
+    }
+
+    fn keep(&self, address: &OnionAddress, me: node::DialAs, backoff: Option<&Backoff>) -> Result<Maintained, Failure> {
+        // Held while the node is asked, so that a shutdown either comes before or finds what is made here.
+        let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
+        let node = self.node.handle()?;
+        // The task that dials needs a runtime to be on.
+        let _runtime = bridge::runtime()?.enter();
+        let maintained =
+            Maintained::new(node.maintain_as(address.0, me, backoff.map(|waits| waits.0).unwrap_or_default()));
+        dialling.retain(|dialling| dialling.strong_count() > 0);
+        dialling.push(Arc::downgrade(&maintained.0));
+        Ok(maintained)
     }
 
     /// Gives the node up, with all that dials for it.

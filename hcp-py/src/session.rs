@@ -4,7 +4,7 @@ use hcp_core::{node, session};
 use pyo3::prelude::*;
 
 use crate::arguments::seconds;
-use crate::delegation::Delegation;
+use crate::delegation::{Delegation, PublicKey};
 use crate::errors::Failure;
 use crate::identity::OnionAddress;
 use crate::node_event::DialledBy;
@@ -65,6 +65,15 @@ impl Session {
     #[getter]
     fn delegation(&self) -> Option<Delegation> {
         self.0.delegation().cloned().map(Delegation)
+    }
+
+    fn check_delegation(&self) -> Result<(), Failure> {
+        Ok(self.0.check_delegation()?)
+    }
+
+    #[getter]
+    fn replica(&self) -> Option<PublicKey> {
+        self.0.replica().map(PublicKey)
     }
 
     fn stats(&self) -> SessionStats {

@@ -17,6 +17,7 @@ use tokio::sync::{oneshot, watch};
 use crate::arguments::{array, seconds};
 use crate::bridge;
 use crate::errors::Failure;
+use crate::identity::{DiscoveryKey, OnionAddress};
 use crate::lifetime::Lifetime;
 use crate::network::Network;
 use crate::operation::{Operation, blocking};
@@ -39,7 +40,8 @@ impl TorNetwork {
     #[staticmethod]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     #[pyo3(signature = (state_dir, cache_dir, *, private_network = None, bootstrap_deadline = None,
-        network_deadline = None, connect_deadline = None, memory_limit = None, on_progress = None))]
+        network_deadline = None, connect_deadline = None, memory_limit = None, discovery_keys = None,
+        on_progress = None))]
     fn bootstrap(
         state_dir: PathBuf,
         cache_dir: PathBuf,
@@ -48,6 +50,7 @@ impl TorNetwork {
         network_deadline: Option<f64>,
         connect_deadline: Option<f64>,
         memory_limit: Option<usize>,
+        discovery_keys: Option<Vec<(OnionAddress, Bound<'_, DiscoveryKey>)>>,
         on_progress: Option<Bound<'_, PyAny>>,
     ) -> PyResult<Operation> {
         let mut builder = tor::TorNetwork::builder(state_dir, cache_dir);
@@ -65,6 +68,9 @@ impl TorNetwork {
         }
         if let Some(bytes) = memory_limit {
             builder = builder.memory_limit(bytes);
+        }
+        for (address, key) in discovery_keys.unwrap_or_default() {
+            builder = builder.discovery_key(address.0, key.get().0.clone());
         }
         let report = on_progress.map(|callback| Report::new(&callback)).transpose()?;
         Ok(Operation::new(async move {
@@ -84,6 +90,16 @@ impl TorNetwork {
 
     fn isolated(this: &Bound<'_, Self>) -> PyResult<Py<Self>> {
         Self::create(this.py(), this.get().0.handle()?.isolated())
+    }
+
+    fn set_discovery_key(&self, address: &OnionAddress, key: &DiscoveryKey) -> Result<(), Failure> {
+        self.0.handle()?.set_discovery_key(address.0, &key.0);
+        Ok(())
+    }
+
+    fn remove_discovery_key(&self, address: &OnionAddress) -> Result<(), Failure> {
+        self.0.handle()?.remove_discovery_key(address.0);
+        Ok(())
     }
 
     fn progress(&self) -> Result<Watch, Failure> {

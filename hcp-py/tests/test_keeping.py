@@ -220,3 +220,27 @@ def test_impossible_backoff_is_refused(first: float, longest: float) -> None:
 def test_backoff_has_the_defaults_of_the_core() -> None:
     assert (hcp.Backoff().first, hcp.Backoff().longest) == (1, 60)
     assert hcp.Backoff(1, 60) == hcp.Backoff() != SOON
+
+
+async def test_a_session_is_kept_as_whoever_is_to_dial() -> None:
+    network = hcp.MemoryNetwork()
+    peers: list[hcp.OnionAddress | None] = []
+
+    async def who(_stream: hcp.Stream, session: hcp.Session) -> None:
+        peers.append(session.peer)
+
+    server = await hcp.Node.bind(hcp.Identity.generate(), network, {"who": (hcp.Access.ANYONE, who)})
+    client = await hcp.Node.bind(hcp.Identity.generate(), network)
+    somebody = hcp.Identity.generate()
+    for me in (hcp.DialAs.node(), hcp.DialAs.anonymous(), hcp.DialAs.identity(somebody)):
+        async with client.maintain_as(server.address, me, SOON) as kept:
+            first = await kept.session()
+            assert await (await first.open("who")).recv() is None
+            assert first.replica is None
+            await first.shutdown()
+            assert await (await (await kept.after(first)).open("who")).recv() is None
+        with pytest.raises(ClosedError):
+            await kept.after(first)
+    assert peers == [client.address, client.address, None, None, somebody.address, somebody.address]
+    assert [repr(me()) for me in (hcp.DialAs.node, hcp.DialAs.anonymous)] == ["DialAs.node()", "DialAs.anonymous()"]
+    assert repr(hcp.DialAs.identity(somebody)) == "DialAs.identity([redacted])"

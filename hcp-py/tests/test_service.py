@@ -7,7 +7,14 @@ import pytest
 from conftest import ECHO, echo
 
 import hcp
-from hcp.errors import AuthenticationError, InUseError, InvalidInputError, ProtocolViolationError, RefusedError
+from hcp.errors import (
+    AuthenticationError,
+    ClosedError,
+    InUseError,
+    InvalidInputError,
+    ProtocolViolationError,
+    RefusedError,
+)
 
 DAY = 86_400
 NOW = int(time.time())
@@ -154,6 +161,35 @@ async def test_a_service_is_dialled_by_its_address() -> None:
     # Both addresses are free when the node has been shut down.
     await replica.shutdown()
     await (await network.listen(owner.service)).shutdown()
+
+
+async def test_a_running_node_takes_a_renewed_delegation() -> None:
+    network, owner, floors = hcp.MemoryNetwork(), Owner(), hcp.SerialFloors()
+    replica = await owner.replica(network, owner.credentials(7, 5))
+    dialler = await hcp.Node.bind(hcp.Identity.generate(), network, floors=floors)
+    old = await dialler.connect_anonymously(owner.service.address)
+    replica.renew(owner.credentials(8, 8))
+    new = await dialler.connect_anonymously(owner.service.address)
+    assert old.delegation is not None and new.delegation is not None
+    assert (old.delegation.serial, new.delegation.serial) == (7, 8)
+    # The session that began before goes on, and says what has become of its delegation.
+    for session in (old, new):
+        async with await session.open(ECHO) as stream:
+            await stream.send(b"for the service")
+            assert await stream.recv() == b"for the service"
+    new.check_delegation()
+    with pytest.raises(AuthenticationError) as withdrawn:
+        old.check_delegation()
+    assert withdrawn.value.reason == "BelowFloor"
+
+    with pytest.raises(InvalidInputError):
+        replica.renew(Owner().credentials())
+    with pytest.raises(AuthenticationError) as expired:
+        replica.renew(owner.credentials(9, 8, hcp.Validity(NOW - DAY, NOW - DAY // 2)))
+    assert expired.value.reason == "Expired"
+    await replica.shutdown()
+    with pytest.raises(ClosedError):
+        replica.renew(owner.credentials(9, 8))
 
 
 async def test_an_address_is_served_until_its_listener_is_shut_down() -> None:

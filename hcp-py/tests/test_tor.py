@@ -72,6 +72,26 @@ async def test_two_processes_talk(testnet: Path, tmp_path: Path) -> None:
             await other.shutdown()
 
 
+async def test_a_restricted_address_is_found_with_its_key_alone(testnet: Path, tmp_path: Path) -> None:
+    private = await hcp.PrivateNetwork.load(testnet)
+    identity, key = hcp.Identity.generate(), hcp.DiscoveryKey.generate()
+    async with (
+        await hcp.TorNetwork.bootstrap(tmp_path / "a", tmp_path / "ac", private_network=private) as far,
+        await hcp.TorNetwork.bootstrap(
+            tmp_path / "b", tmp_path / "bc", private_network=private, discovery_keys=[(identity.address, key)]
+        ) as near,
+        await hcp.Node.bind(identity, far, restricted_to=[key.public_key]) as server,
+        await hcp.Node.bind(hcp.Identity.generate(), near) as client,
+    ):
+        assert await server.reachable()
+        await (await client.connect_anonymously(server.address)).shutdown()
+        near.remove_discovery_key(server.address)
+        with pytest.raises(hcp.errors.AuthenticationError):
+            await client.connect_anonymously(server.address)
+        near.set_discovery_key(server.address, key)
+        await (await client.connect_anonymously(server.address)).shutdown()
+
+
 async def test_state_directory_is_free_after_shutdown(testnet: Path, tmp_path: Path) -> None:
     private = await hcp.PrivateNetwork.load(testnet)
     state, cache = tmp_path / "state", tmp_path / "cache"

@@ -1,12 +1,21 @@
-//! A service on disk: a home for each node, the shared key, the file that all nodes have alike.
+//! A service on disk: the owner's folder, a home for each node, what they gave each other.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use hcp_core::identity::OnionAddress;
+use hcp_core::testing::PrivateTorDescription;
 use tokio::process::Command;
 
 use crate::{NodeProcess, Result};
+
+/// For how long nodes can serve, in hours: longer than any test.
+const HOURS: &str = "6";
+/// Enough for that with the shortest time periods of a private network.
+const PERIODS: &str = "100";
 
 /// Where nodes listen.
 #[derive(Clone, Debug)]
@@ -47,6 +56,8 @@ pub struct Cluster {
     /// The one address of the service.
     pub address: String,
     nodes: usize,
+    /// Nodes that have nothing to sign descriptors with.
+    bare: Arc<Mutex<BTreeSet<usize>>>,
 }
 
 impl Cluster {
@@ -57,26 +68,65 @@ impl Cluster {
     pub async fn create(program: &Path, folder: &Path, place: Place, nodes: usize, history: usize) -> Result<Self> {
         let passphrase = folder.join("passphrase");
         std::fs::write(&passphrase, format!("{:032x}\n", rand::random::<u128>()))?;
-        let cluster =
-            Self { program: program.to_owned(), folder: folder.to_owned(), place, address: String::new(), nodes };
-        let key = folder.join("service.key");
-        let shown =
-            cluster.run(&["new-service", "--out", &text(&key), "--passphrase-file", &text(&passphrase)]).await?;
+        let period = match &place {
+            Place::Local(_) => None,
+            Place::PrivateTor(file) => Some(PrivateTorDescription::load(file)?.time_period_minutes().to_string()),
+        };
+        let cluster = Self {
+            program: program.to_owned(),
+            folder: folder.to_owned(),
+            place,
+            address: String::new(),
+            nodes,
+            bare: Arc::default(),
+        };
+        let period: Vec<&str> = period.iter().flat_map(|minutes| ["--period-minutes", minutes.as_str()]).collect();
+        let sealed = text(&passphrase);
+        let keys = ["--passphrase-file", sealed.as_str()];
+        let owner = text(&folder.join("owner"));
+
+        let new = ["owner", "new", "--dir", &owner].iter().chain(&keys).chain(&period).copied().collect::<Vec<_>>();
+        let shown = cluster.run(&new).await?;
         let address = shown.split_whitespace().find(|word| word.ends_with(".onion"));
-        let address = address.ok_or("new-service printed no address")?.to_owned();
+        let address = address.ok_or("owner new printed no address")?.to_owned();
+        cluster.run(&[&["owner", "key", "--dir", &owner], &keys[..]].concat()).await?;
+
+        // In the order of their addresses, in which nodes tell of each other.
+        let mut members = Vec::new();
+        for i in 0..nodes {
+            let home = folder.join(format!("new{i}"));
+            let member = cluster.run(&[&["init", "--home", &text(&home)], &keys[..]].concat()).await?;
+            let block = member[member.find("[[member]]").ok_or("init printed no member")?..].to_owned();
+            let address = block.split('"').nth(1).ok_or("init printed no address")?.parse::<OnionAddress>()?;
+            members.push((address, block, home));
+        }
+        members.sort_by_key(|(address, ..)| *address);
         let mut shared = format!(
             "name = \"irc.hcp.example\"\nnetwork = \"HCP\"\nmotd = \"One address, {nodes} nodes.\"\nhistory = {history}\n\n"
         );
-        for i in 0..nodes {
-            let home = text(&cluster.home(i));
-            let member = cluster.run(&["init", "--home", &home, "--passphrase-file", &text(&passphrase)]).await?;
-            let block = member.find("[[member]]").ok_or("init printed no member")?;
-            shared.push_str(&member[block..]);
-            shared.push('\n');
-            // In this first version every node holds the key of the shared address.
-            std::fs::copy(&key, cluster.home(i).join("service.key"))?;
+        for (i, (_, block, home)) in members.iter().enumerate() {
+            shared.push_str(&format!("{block}name = \"node{}\"\n\n", i + 1));
+            std::fs::rename(home, cluster.home(i))?;
         }
-        std::fs::write(folder.join("cluster.toml"), shared)?;
+        let file = text(&folder.join("cluster.toml"));
+        std::fs::write(&file, shared)?;
+        cluster.run(&[&["owner", "manifest", "--dir", &owner], &keys[..], &[&file]].concat()).await?;
+
+        let mut requests = Vec::new();
+        for i in 0..nodes {
+            let (home, out) = (text(&cluster.home(i)), text(&folder.join(format!("node{}.request", i + 1))));
+            let request = ["request", "--home", &home, "--service", &address, "--periods", PERIODS, "--out", &out];
+            cluster.run(&[&request[..], &keys[..], &period[..]].concat()).await?;
+            requests.push(out);
+        }
+        let grants = folder.join("granted");
+        let grant = ["owner", "grant", "--dir", &owner, "--hours", HOURS, "--out", &text(&grants)];
+        let requests: Vec<&str> = requests.iter().map(String::as_str).collect();
+        cluster.run(&[&grant[..], &keys[..], &requests[..]].concat()).await?;
+        for i in 0..nodes {
+            let (home, grant) = (text(&cluster.home(i)), text(&grants.join(format!("node{}.grant", i + 1))));
+            cluster.run(&[&["import-grant", "--home", &home], &keys[..], &[&grant]].concat()).await?;
+        }
         Ok(Self { address, ..cluster })
     }
 
@@ -103,9 +153,7 @@ impl Cluster {
     /// # Errors
     /// When its process cannot be started, or not so.
     pub fn start_with(&self, node: usize, launch: &Launch) -> Result<NodeProcess> {
-        if launch.material == Material::Withheld {
-            return Err("every node of this service holds the key of the address: none can be without material".into());
-        }
+        self.supply(node, launch.material)?;
         let mut command = match launch.wrapper.split_first() {
             None => Command::new(&self.program),
             Some((wrapper, arguments)) => {
@@ -116,7 +164,7 @@ impl Cluster {
         };
         command.envs(launch.variables.iter().map(|(name, value)| (name, value)));
         command.arg("serve").arg("--json").arg("--until-stdin-closes");
-        command.arg("--home").arg(self.home(node)).arg("--cluster").arg(self.folder.join("cluster.toml"));
+        command.arg("--home").arg(self.home(node));
         command.arg("--passphrase-file").arg(self.folder.join("passphrase"));
         match &self.place {
             Place::Local(folder) => command.arg("--network").arg(format!("local:{}", folder.display())),
@@ -125,6 +173,47 @@ impl Cluster {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.home(node).join("log.txt"))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::from(log)).kill_on_drop(true);
         NodeProcess::start(node, command)
+    }
+
+    /// Sees to it that a node that does not run has what it shall have to sign descriptors with. Blocks.
+    fn supply(&self, node: usize, material: Material) -> Result<()> {
+        let mut bare = self.bare.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_bare = bare.contains(&node);
+        if is_bare == (material == Material::Withheld) {
+            return Ok(());
+        }
+        let file = self.folder.join("cluster.toml");
+        let block = format!("name = \"node{}\"\n", node + 1);
+        let listed = format!("{block}publisher = false\n");
+        let text_now = std::fs::read_to_string(&file)?;
+        let changed = if is_bare { text_now.replace(&listed, &block) } else { text_now.replace(&block, &listed) };
+        std::fs::write(&file, changed)?;
+        // What it was granted before would do as well.
+        for entry in std::fs::read_dir(self.home(node).join("grants"))? {
+            std::fs::remove_file(entry?.path())?;
+        }
+        let (owner, sealed) = (text(&self.folder.join("owner")), text(&self.folder.join("passphrase")));
+        let keys = ["--passphrase-file", sealed.as_str()];
+        let out = text(&self.folder.join("granted"));
+        let request = text(&self.folder.join(format!("node{}.request", node + 1)));
+        let granted = format!("{out}/node{}.grant", node + 1);
+        self.run_now(&[&["owner", "manifest", "--dir", &owner], &keys[..], &[&text(&file)]].concat())?;
+        let grant = ["owner", "grant", "--dir", &owner, "--hours", HOURS, "--out", &out];
+        self.run_now(&[&grant[..], &keys[..], &[&request]].concat())?;
+        let home = text(&self.home(node));
+        self.run_now(&[&["import-grant", "--home", &home], &keys[..], &[&granted]].concat())?;
+        if !bare.remove(&node) {
+            bare.insert(node);
+        }
+        Ok(())
+    }
+
+    fn run_now(&self, arguments: &[&str]) -> Result<()> {
+        let output = std::process::Command::new(&self.program).args(arguments).stdin(Stdio::null()).output()?;
+        if !output.status.success() {
+            return Err(format!("hcp-irc {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr).trim()).into());
+        }
+        Ok(())
     }
 
     /// Loses what a node that does not run has stored of the log, as if its disk had been replaced. Its keys stay.

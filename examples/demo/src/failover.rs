@@ -125,7 +125,7 @@ async fn kill_one(
     let fresh_tor = tor.start_client().await?;
     // A random moment of the load.
     tokio::time::sleep(Duration::from_millis(rand::random_range(0..1_000))).await;
-    let publisher = nodes.iter().enumerate().max_by_key(|(_, node)| node.state().published).map_or(0, |(i, _)| i);
+    let publisher = nodes.iter().enumerate().max_by_key(|(_, node)| last_published(node)).map_or(0, |(i, _)| i);
     let victim = nodes.remove(publisher);
     let index = victim.index;
     let killed = Instant::now();
@@ -135,4 +135,9 @@ async fn kill_one(
     let served = state.welcomed.map_or(Duration::ZERO, |welcomed| welcomed - killed);
     nodes.push(start_node(cluster, index, timeline).await?);
     Ok(served)
+}
+
+/// When a node uploaded a descriptor, last.
+fn last_published(node: &NodeProcess) -> Option<Instant> {
+    node.state().published_descriptors.last().map(|published| published.at)
 }

@@ -171,6 +171,14 @@ impl NodeProcess {
         if status.success() { Ok(()) } else { Err(format!("cannot send {name} to the process").into()) }
     }
 
+    /// The number of its process.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn id(&self) -> Result<u32> {
+        self.child.id().ok_or_else(|| "the node has ended".into())
+    }
+
     /// Resident memory in MiB.
     ///
     /// # Errors

@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use hcp_core::testing::{PrivateTorNetwork, StartEvent};
 
-use crate::{Cluster, NodeProcess, Place, Result, Timeline, User, dial_socks, seconds};
+use crate::{Cluster, Dial, NodeProcess, Place, Result, Timeline, User, dial_socks, dial_socks_isolated, seconds};
 
 const NODES: usize = 3;
 const CHANNEL: &str = "#hcp";
 const START: Duration = Duration::from_secs(120);
 /// Most things take seconds; now and then a C tor client needs three minutes to drop what it knew of a dead node.
 const SOON: Duration = Duration::from_secs(300);
+/// One in three would be usual; all of so many, one in fourteen million.
+const TRIES: usize = 15;
 /// Lines that each of the two says, in each part of the talk.
 const LINES: usize = 5;
 
@@ -37,29 +39,27 @@ pub async fn run(program: &Path, stay: bool) -> Result<()> {
     let cluster = Cluster::create(program, folder.path(), place, NODES, 200).await?;
     timeline.say(format!("one address for all nodes: {}", cluster.address));
 
+    timeline.say("the owner made the identity of the address, which no node has, and granted each node its part");
+
     let client = || async { Ok(tor.start_client().await?) };
-    let (first, alice_tor, bob_tor) = tokio::try_join!(start_node(&cluster, 0, timeline), client(), client())?;
+    let start = |index| start_node(&cluster, index, timeline);
+    let (first, second, third, alice_tor, bob_tor) =
+        tokio::try_join!(start(0), start(1), start(2), client(), client())?;
+    let mut nodes = vec![first, second, third];
     timeline.say("two C tor clients are up, for alice and for bob");
-    let mut nodes = vec![first];
-    let alice = User::new("alice", CHANNEL, dial_socks(alice_tor.socks_addr(), &cluster.address));
-    alice.wait("joining", SOON, |alice| alice.joined).await?;
-    nodes[0].wait("a client", SOON, |node| node.clients == 1).await?;
-    timeline.say("alice is on node 1, through a C tor SOCKS port");
-    for index in 1..NODES {
-        let node = start_node(&cluster, index, timeline).await?;
-        nodes.push(node);
-    }
     for node in &mut nodes {
         node.wait("links with both others", SOON, |node| node.peers.len() == NODES - 1).await?;
     }
-    timeline.say("all three nodes are linked and hold the same log");
-    let bob = User::new("bob", CHANNEL, dial_socks(bob_tor.socks_addr(), &cluster.address));
-    bob.wait("joining", SOON, |bob| bob.joined).await?;
-    let of_bob = clients_of(&mut nodes).await?;
+    timeline
+        .say("all three nodes are linked and hold the same log; one descriptor lists the introduction points of all");
+    let alice = User::new("alice", CHANNEL, dial_socks(alice_tor.socks_addr(), &cluster.address));
+    alice.wait("joining", SOON, |alice| alice.joined).await?;
+    let of_alice = node_with_one_more(&nodes, &[0; NODES]).await?;
+    timeline.say(format!("alice is on node {}, through a C tor SOCKS port", of_alice + 1));
+    let (bob, of_bob) =
+        bob_elsewhere(&nodes, of_alice, timeline, || dial_socks_isolated(bob_tor.socks_addr(), &cluster.address))
+            .await?;
     timeline.say(format!("bob is on node {}, through a C tor of his own, at the same address", of_bob + 1));
-    if of_bob == 0 {
-        return Err("both are on one node, so there is nothing to show: start again".into());
-    }
 
     let began = Instant::now();
     talk(&alice, &bob, "before").await?;
@@ -104,12 +104,14 @@ pub async fn run(program: &Path, stay: bool) -> Result<()> {
     timeline.say(format!("the ghost of the dead connection has left ({} after the kill)", seconds(killed.elapsed())));
     bob.wait("his nickname", SOON, |bob| bob.nick == "bob").await?;
     timeline.say("bob has his nickname back");
-    let node = start_node(&cluster, of_bob, timeline).await?;
+    let mut node = cluster.start(of_bob)?;
+    node.wait("the Tor bootstrap", START, |node| node.bootstrap >= 100).await?;
     nodes.push(node);
     for node in &mut nodes {
         node.wait("links with both others", SOON, |node| node.peers.len() == NODES - 1).await?;
     }
-    timeline.say(format!("node {} is back and has caught up", of_bob + 1));
+    timeline
+        .say(format!("node {} is back and has caught up; within a minute the descriptor lists it again", of_bob + 1));
     count(&alice, &bob, timeline)?;
     if stay {
         timeline.say("the service stays up. Connect an IRC client of your own through Tor:");
@@ -135,19 +137,45 @@ pub(crate) async fn start_node(cluster: &Cluster, index: usize, timeline: Timeli
     Ok(node)
 }
 
-/// The node that the second client is on.
-async fn clients_of(nodes: &mut [NodeProcess]) -> Result<usize> {
+/// The node that has one client more than it had.
+async fn node_with_one_more(nodes: &[NodeProcess], before: &[u64; NODES]) -> Result<usize> {
     let deadline = Instant::now() + SOON;
     loop {
-        let counts: Vec<_> = nodes.iter().map(|node| node.state().clients).collect();
-        if counts.iter().sum::<u64>() == 2 {
-            return Ok(counts[1..].iter().position(|count| *count > 0).map_or(0, |other| other + 1));
+        let more = nodes.iter().zip(before).position(|(node, before)| node.state().clients > *before);
+        if let Some(node) = more {
+            return Ok(node);
         }
         if Instant::now() > deadline {
-            return Err("the nodes do not show two clients".into());
+            return Err("no node shows the client".into());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Connects bob until chance takes him to another node than alice's.
+async fn bob_elsewhere(
+    nodes: &[NodeProcess],
+    of_alice: usize,
+    timeline: Timeline,
+    dial: impl Fn() -> Dial,
+) -> Result<(User, usize)> {
+    let mut before = [0; NODES];
+    before[of_alice] = 1;
+    for _ in 0..TRIES {
+        let bob = User::new("bob", CHANNEL, dial());
+        bob.wait("joining", SOON, |bob| bob.joined).await?;
+        let of_bob = node_with_one_more(nodes, &before).await?;
+        if of_bob != of_alice {
+            return Ok((bob, of_bob));
+        }
+        timeline.say("chance took bob to alice's node; he comes again");
+        drop(bob);
+        let deadline = Instant::now() + SOON;
+        while nodes[of_alice].state().clients > 1 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    Err(format!("bob came to alice's node {TRIES} times of {TRIES}: clients are not spread over the nodes").into())
 }
 
 async fn talk(alice: &User, bob: &User, when: &str) -> Result<()> {

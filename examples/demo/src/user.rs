@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use hcp_core::network::{BoxedTransport, LocalNetwork, Network};
-use hcp_core::testing::socks_connect;
+use hcp_core::testing::{socks_connect, socks_connect_isolated};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -35,6 +35,18 @@ pub fn dial_socks(proxy: SocketAddr, address: &str) -> Dial {
     Arc::new(move || {
         let address = Arc::clone(&address);
         Box::pin(async move { Ok(Box::new(socks_connect(proxy, &address, IRC).await?) as BoxedTransport) })
+    })
+}
+
+/// Connects as [`dial_socks`] does, each time on circuits of its own.
+pub fn dial_socks_isolated(proxy: SocketAddr, address: &str) -> Dial {
+    let address: Arc<str> = address.into();
+    Arc::new(move || {
+        let address = Arc::clone(&address);
+        let alone = format!("{:016x}", rand::random::<u64>());
+        Box::pin(
+            async move { Ok(Box::new(socks_connect_isolated(proxy, &address, IRC, &alone).await?) as BoxedTransport) },
+        )
     })
 }
 

@@ -5,11 +5,13 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::owner::args::{ImportGrant, Owner, Request, Warden};
+
 /// An IRC server that lives at one onion address on many equal nodes.
 ///
-/// Each node: `init` makes its keys and prints its block of the cluster file. Once: `new-service` makes the key of the shared
-/// address, of which every node gets a copy. The cluster file lists all members and is the same on every node. Then
-/// `serve` on each.
+/// No node holds the identity of the shared address. The owner, on a machine of its own: `owner new`, `owner key`. Each node:
+/// `init`, which prints its block of the cluster file, and `request`. The owner: `owner manifest` with the cluster file,
+/// `owner grant` with the requests. Each node: `import-grant`, then `serve`.
 #[derive(Debug, Parser)]
 #[command(name = "hcp-irc", version)]
 pub struct Cli {
@@ -21,10 +23,16 @@ pub struct Cli {
 pub(crate) enum Command {
     /// Make the keys of a node and print its block of the cluster file.
     Init(Init),
-    /// Make the key of the shared address and print the address.
-    NewService(NewService),
     /// Serve the shared address together with the other members.
     Serve(Serve),
+    /// Ask the owner for what this node needs to serve: public keys, signed by the node.
+    Request(Request),
+    /// Take in what the owner granted this node; a running node notices.
+    ImportGrant(ImportGrant),
+    /// The owner's work: the service's identity, the manifest, grants, revocation.
+    Owner(Owner),
+    /// Hand out grants that the owner made in advance, each when its time has come.
+    Warden(Warden),
 }
 
 /// How key files are protected; there is no default.
@@ -49,28 +57,10 @@ pub(crate) struct Init {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct NewService {
-    /// The key file to make.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: PathBuf,
-    /// Take the key from C tor's hs_ed25519_secret_key instead of making one.
-    #[arg(long, value_name = "HS_ED25519_SECRET_KEY")]
-    pub(crate) import: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) keys: KeyProtection,
-}
-
-#[derive(Args, Debug)]
 pub(crate) struct Serve {
     /// The node's folder, as `init` made it.
     #[arg(long, value_name = "DIR")]
     pub(crate) home: PathBuf,
-    /// The cluster file, the same on every node.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) cluster: PathBuf,
-    /// The key of the shared address [default: service.key in the home].
-    #[arg(long, value_name = "FILE")]
-    pub(crate) service_key: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) keys: KeyProtection,
     /// Where addresses are: `tor`, or `local:DIR` for development on one machine, which hides nothing.
@@ -123,10 +113,10 @@ mod tests {
 
     #[test]
     fn public_tor_is_the_default_and_the_protection_of_keys_has_none() {
-        let serve = "hcp-irc serve --home h --cluster c --plain-keys";
+        let serve = "hcp-irc serve --home h --plain-keys";
         let Ok(Cli { command: Command::Serve(parsed) }) = parse(serve) else { panic!("is valid") };
         assert_eq!((parsed.network, parsed.private_tor), (NetworkChoice::Tor, None));
-        assert!(parse("hcp-irc serve --home h --cluster c").is_err());
+        assert!(parse("hcp-irc serve --home h").is_err());
         assert!(parse("hcp-irc init --home h --plain-keys --passphrase-file f").is_err());
         assert!(parse(&format!("{serve} --network local:")).is_err());
         assert!(parse(&format!("{serve} --network local:x")).is_ok());

@@ -1,30 +1,35 @@
-//! The cluster file: what all nodes of a service have alike.
+//! The cluster file: what all nodes of a service have alike. `owner manifest` signs what it says.
 
 use std::path::Path;
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use hcp_core::identity::OnionAddress;
+use hcp_core::identity::manifest::SoftwareVersion;
 use hcp_core::replica::{Member, NodeId};
 use serde::Deserialize;
 
 use crate::failure::Failure;
-use crate::server::ServerConfig;
+use crate::settings::{self, Settings};
 
-/// Messages that a channel keeps for those who join.
-const HISTORY: usize = 200;
-/// The most that may be configured; with 64 KiB of text for each channel this bounds memory anyway.
-const MAX_HISTORY: usize = 10_000;
-/// Clients of one node. Each costs a few KiB idle and at most 1 MiB when it reads slowly.
-const MAX_CLIENTS: usize = 2000;
 /// Nodes of one service: every node links with every other.
 const MAX_MEMBERS: usize = 64;
 
 /// The cluster file, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
-    file: File,
+    pub(crate) settings: Settings,
     pub(crate) members: Vec<Member>,
+    /// Beside each member.
+    pub(crate) roles: Vec<MemberRole>,
+    pub(crate) lowest_software: Option<SoftwareVersion>,
+}
+
+/// What a manifest says of a member besides its keys.
+#[derive(Clone, Debug)]
+pub(crate) struct MemberRole {
+    pub(crate) publishes: bool,
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -34,14 +39,15 @@ struct File {
     network: String,
     #[serde(default)]
     motd: String,
-    #[serde(default = "default_history")]
+    #[serde(default = "settings::default_history")]
     history: usize,
-    #[serde(default = "default_max_clients")]
+    #[serde(default = "settings::default_max_clients")]
     max_clients: usize,
     #[serde(default)]
     ctcp: bool,
     #[serde(default)]
     real_names: bool,
+    lowest_software: Option<String>,
     member: Vec<MemberBlock>,
 }
 
@@ -50,6 +56,9 @@ struct File {
 struct MemberBlock {
     address: String,
     log_key: String,
+    #[serde(default = "publishes_by_default")]
+    publisher: bool,
+    name: Option<String>,
 }
 
 impl Cluster {
@@ -66,24 +75,19 @@ impl Cluster {
             let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
             format!("line {line}: {}", error.message().replace('\n', " "))
         })?;
-        let word = |text: &str| !text.is_empty() && text.len() <= 63 && text.bytes().all(|b| b.is_ascii_graphic());
-        if !word(&file.name) || file.name.starts_with(':') || !file.name.contains('.') {
-            return Err(
-                "`name` must look like a host name, for instance \"irc.example\", in at most 63 characters".into()
-            );
-        }
-        if !word(&file.network) {
-            return Err("`network` must be one word of at most 63 characters".into());
-        }
-        if file.motd.len() > 16 * 1024 || file.motd.chars().any(|c| c.is_control() && c != '\n') {
-            return Err("`motd` must be at most 16 KiB of lines without control characters".into());
-        }
-        if file.history > MAX_HISTORY {
-            return Err(format!("`history` must be at most {MAX_HISTORY}"));
-        }
-        if !(1..=10_000).contains(&file.max_clients) {
-            return Err("`max_clients` must be 1 to 10000".into());
-        }
+        let settings = Settings {
+            name: file.name,
+            network: file.network,
+            motd: file.motd,
+            history: file.history,
+            max_clients: file.max_clients,
+            ctcp: file.ctcp,
+            real_names: file.real_names,
+        };
+        let settings = settings.checked()?;
+        let lowest_software = file.lowest_software.map(|text| text.parse()).transpose();
+        let lowest_software =
+            lowest_software.map_err(|_| "`lowest_software` must be a version such as \"0.1.0\"".to_owned())?;
         if !(1..=MAX_MEMBERS).contains(&file.member.len()) {
             return Err(format!("there must be 1 to {MAX_MEMBERS} [[member]] blocks, as `hcp-irc init` prints them"));
         }
@@ -99,30 +103,14 @@ impl Cluster {
             }
             members.push(Member { address, node });
         }
-        Ok(Self { file, members })
-    }
-
-    /// The server's configuration, for the service at `address`.
-    pub(crate) fn server(&self, address: &OnionAddress) -> ServerConfig {
-        ServerConfig {
-            name: self.file.name.clone(),
-            network: self.file.network.clone(),
-            motd: self.file.motd.lines().map(str::to_owned).collect(),
-            history: self.file.history,
-            ctcp: self.file.ctcp,
-            real_names: self.file.real_names,
-            msgid_key: ServerConfig::derive_msgid_key(&address.to_string(), &self.file.name),
-            max_clients: self.file.max_clients,
-        }
+        let role = |block: MemberBlock| MemberRole { publishes: block.publisher, name: block.name };
+        let roles = file.member.into_iter().map(role).collect();
+        Ok(Self { settings, members, roles, lowest_software })
     }
 }
 
-fn default_history() -> usize {
-    HISTORY
-}
-
-fn default_max_clients() -> usize {
-    MAX_CLIENTS
+fn publishes_by_default() -> bool {
+    true
 }
 
 #[cfg(test)]
@@ -146,8 +134,8 @@ mod tests {
     fn reads_a_complete_file_and_fills_in_defaults() {
         let text = format!("name = \"irc.example\"\nnetwork = \"HCP\"\nmotd = \"a\\nb\"\n{}{}", member(), member());
         let cluster = Cluster::parse(&text).expect("is valid");
-        let server = cluster.server(&Identity::generate().address());
-        assert_eq!((cluster.members.len(), server.history, server.motd.len()), (2, HISTORY, 2));
+        let server = cluster.settings.server(&Identity::generate().address());
+        assert_eq!((cluster.members.len(), server.history, server.motd.len()), (2, 200, 2));
         assert!(!server.ctcp && !server.real_names);
     }
 

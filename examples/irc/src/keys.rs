@@ -1,22 +1,20 @@
-//! The keys of a node and of the service: making them, opening them.
+//! The keys of a node: making them, opening them.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use hcp_core::identity::keyfile::{KeyFile, Protection, StoredKey};
-use hcp_core::identity::{Identity, LogKey, Passphrase, ctor};
+use hcp_core::identity::{Identity, LogKey, Passphrase};
 use zeroize::Zeroizing;
 
-use crate::cli::{Init, KeyProtection, NewService};
+use crate::cli::{Init, KeyProtection};
 use crate::failure::Failure;
 
 /// The file of a node's address key in its home.
 pub(crate) const NODE_KEY: &str = "node.key";
 /// The file of a node's log key in its home.
 pub(crate) const LOG_KEY: &str = "log.key";
-/// The file of the service's key, unless the command line names another.
-pub(crate) const SERVICE_KEY: &str = "service.key";
 
 /// `hcp-irc init`.
 pub(crate) fn init(command: &Init) -> Result<(), Failure> {
@@ -38,21 +36,6 @@ pub(crate) fn init(command: &Init) -> Result<(), Failure> {
     print(&format!("[[member]]\naddress = \"{}\"\nlog_key = \"{key}\"\n", node.address()))
 }
 
-/// `hcp-irc new-service`.
-pub(crate) fn new_service(command: &NewService) -> Result<(), Failure> {
-    let protection = protection(&command.keys)?;
-    let service = match &command.import {
-        Some(path) => {
-            let content = std::fs::read(path).map(Zeroizing::new);
-            let content = content.map_err(|error| Failure::file("read C tor's key file", path, &error))?;
-            ctor::decode_secret_key(&content).map_err(|error| Failure::file("import", path, &error))?
-        }
-        None => Identity::generate(),
-    };
-    save(&command.out, &service, &protection)?;
-    print(&format!("{}\n", service.address()))
-}
-
 /// Reads a key.
 pub(crate) fn load<K: StoredKey>(path: &Path, what: &str, protection: &Protection) -> Result<K, Failure> {
     KeyFile::new(path).load(protection).map_err(|error| Failure::file(&format!("open the {what}"), path, &error))
@@ -69,21 +52,29 @@ pub(crate) fn protection(keys: &KeyProtection) -> Result<Protection, Failure> {
     Ok(Protection::Passphrase(passphrase))
 }
 
-fn save<K: StoredKey>(path: &Path, key: &K, protection: &Protection) -> Result<(), Failure> {
+/// Writes a key to a new file.
+pub(crate) fn save<K: StoredKey>(path: &Path, key: &K, protection: &Protection) -> Result<(), Failure> {
     KeyFile::new(path).save(key, protection).map_err(|error| Failure::file("write the key file", path, &error))
 }
 
-fn make_private_folder(path: &PathBuf) -> Result<(), Failure> {
+/// Makes a folder that only its owner can enter, unless it is there.
+pub(crate) fn make_private_folder(path: &Path) -> Result<(), Failure> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(|error| Failure::file("make the home", path, &error))
+    builder.create(path).map_err(|error| Failure::file("make the folder", path, &error))
 }
 
-fn print(text: &str) -> Result<(), Failure> {
+/// Prints what the command was asked for.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| Failure::of("write to standard output", &error))
+}
+
+/// Says what to do next, beside the output, so that the output is of use to scripts.
+pub(crate) fn hint(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stderr(), "{text}").map_err(|error| Failure::of("write to standard error", &error))
 }

@@ -14,11 +14,12 @@ mod keys;
 mod log;
 pub mod message;
 mod names;
+mod owner;
 mod private_tor;
 mod report;
 mod serve;
 pub mod server;
-mod shared_address;
+mod settings;
 mod world;
 
 use std::io::Write;
@@ -35,8 +36,11 @@ pub async fn main(cli: Cli) -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let ended = match cli.command {
         cli::Command::Init(command) => keys::init(&command),
-        cli::Command::NewService(command) => keys::new_service(&command),
         cli::Command::Serve(command) => serve::serve(command).await,
+        cli::Command::Request(command) => owner::request(&command),
+        cli::Command::ImportGrant(command) => owner::import_grant(&command),
+        cli::Command::Owner(command) => owner::owner(command).await,
+        cli::Command::Warden(command) => owner::warden(command).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -27,8 +27,14 @@ pub(crate) enum Report {
     },
     /// Another member came or went.
     Peer { member: usize, live: bool },
-    /// This node announces the shared address anew.
-    Relaunch { reason: String },
+    /// A member is not heard any more.
+    Dead { member: usize },
+    /// It is heard again.
+    Alive { member: usize },
+    /// All that this node has to do for a death is done.
+    Takeover { member: usize, points: usize, gave_up: usize },
+    /// This node has uploaded a descriptor.
+    Published { period: u64, listed: Vec<usize>, accepted: usize, refused: usize, failed: usize },
     /// A client's stream was accepted at the shared address.
     Accepted { port: u16 },
     /// How many clients are registered here.
@@ -76,7 +82,17 @@ impl fmt::Display for Report {
             }
             Self::Peer { member, live: true } => write!(f, "linked with member {}", member + 1),
             Self::Peer { member, live: false } => write!(f, "lost member {}", member + 1),
-            Self::Relaunch { reason } => write!(f, "announcing the shared address anew: {reason}"),
+            Self::Dead { member } => write!(f, "member {} is not heard any more", member + 1),
+            Self::Alive { member } => write!(f, "member {} is heard again", member + 1),
+            Self::Takeover { member, points, gave_up } => {
+                write!(f, "took over {points} introduction points of member {}, gave up {gave_up}", member + 1)
+            }
+            Self::Published { listed, accepted, refused, failed, .. } => write!(
+                f,
+                "published a descriptor that lists {} members: {accepted} directories took it, {refused} refused, \
+                 {failed} failed",
+                listed.len()
+            ),
             Self::Accepted { port } => write!(f, "a client, on port {port}"),
             Self::Clients { count } => write!(f, "{count} clients"),
             Self::Ready { seconds } => write!(f, "ready, after {:.1} s", seconds.as_secs_f64()),
@@ -107,7 +123,16 @@ mod tests {
                 Report::Bootstrap { percent: 5, message: "x".into() },
                 r#"{"event":"bootstrap","percent":5,"message":"x"}"#,
             ),
-            (Report::Relaunch { reason: "y".into() }, r#"{"event":"relaunch","reason":"y"}"#),
+            (Report::Dead { member: 1 }, r#"{"event":"dead","member":1}"#),
+            (Report::Alive { member: 1 }, r#"{"event":"alive","member":1}"#),
+            (
+                Report::Takeover { member: 1, points: 3, gave_up: 0 },
+                r#"{"event":"takeover","member":1,"points":3,"gave_up":0}"#,
+            ),
+            (
+                Report::Published { period: 7, listed: vec![0, 2], accepted: 6, refused: 1, failed: 0 },
+                r#"{"event":"published","period":7,"listed":[0,2],"accepted":6,"refused":1,"failed":0}"#,
+            ),
         ] {
             assert_eq!(serde_json::to_string(&report).expect("serializes"), json);
         }

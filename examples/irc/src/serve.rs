@@ -1,56 +1,77 @@
-//! `hcp-irc serve`: keys, network, log, server and listeners put together, until something says stop.
+//! `hcp-irc serve`: keys, grants, network, log, server and listeners put together, until something says stop.
 
+mod bytes;
+mod misbehave;
 mod network;
+mod tell;
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Read;
+use std::io::BufRead as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use hcp_core::identity::{Identity, LogKey};
-use hcp_core::network::{Listener, ListenerStatus, Network};
-use hcp_core::node::{Access, Node};
-use hcp_core::replica::{Member, NodeId, PROTOCOL, Peers, Replica};
+use futures::FutureExt as _;
+use hcp_core::identity::keyfile::Protection;
+use hcp_core::identity::{Identity, LogKey, OnionAddress};
+use hcp_core::network::{Listener, Network};
+use hcp_core::node::{Access, Node, Session, Stream};
+use hcp_core::owner::Holdings;
+use hcp_core::replica::{self, Member, NodeId, Replica};
+use hcp_core::service::{self, Launched, ReplicatedService};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use self::network::Joined;
 use crate::cli::Serve;
 use crate::client::connection;
-use crate::config::Cluster;
 use crate::failure::Failure;
 use crate::keys;
-use crate::report::{Form, Report, Reporter, What};
+use crate::owner;
+use crate::report::{Form, Report, Reporter};
 use crate::server::{Handle, Server};
+use crate::settings::Settings;
 
 /// The virtual port of the service.
 pub(crate) const IRC_PORT: u16 = 6667;
+/// The bytes of an IRC connection as messages of a stream, at the service's address: for clients that check the delegation.
+pub(crate) const IRC_PROTOCOL: &str = "hcp/irc/1";
+/// Lines from standard input that wait to be looked at.
+const ORDERS: usize = 16;
+/// The longest of them, in bytes.
+const MAX_ORDER: usize = 64;
+/// How long leaving in order may take; a supervisor is kept waiting no longer.
+const LEAVING: Duration = Duration::from_secs(12);
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn serve(command: Serve) -> Result<(), Failure> {
     let began = Instant::now();
     let reporter = Reporter(if command.json { Form::Json } else { Form::Text });
     // Ends are noticed from the first moment on.
-    let stop = stop_signal(command.until_stdin_closes)?;
+    let (orders, ordered) = tokio::sync::mpsc::channel(ORDERS);
+    let stop = stop_signal(command.until_stdin_closes, orders)?;
     tokio::pin!(stop);
-    let cluster = Cluster::load(&command.cluster)?;
     let _lock = lock(&command.home)?;
-    let keys = open_keys(&command, &cluster).await?;
+    let home = open_home(&command).await?;
     let joined = tokio::select! {
         joined = network::join(&command, reporter) => joined?,
         () = &mut stop => return Ok(()),
     };
-    let node = run(began, reporter, &command, &cluster, keys, &joined, stop).await;
+    let node = run(began, reporter, &command, home, &joined, stop, ordered).await;
     joined.leave().await;
     node
 }
 
-struct Keys {
+/// What a node's folder holds.
+struct Home {
     node: Identity,
     log: LogKey,
-    service: Identity,
+    holdings: Holdings,
+    service: OnionAddress,
+    settings: Settings,
+    members: Vec<Member>,
 }
 
 /// Runs everything that needs the network.
@@ -58,35 +79,54 @@ async fn run(
     began: Instant,
     reporter: Reporter,
     command: &Serve,
-    cluster: &Cluster,
-    keys: Keys,
+    home: Home,
     joined: &Joined,
     stop: impl Future<Output = ()>,
+    ordered: tokio::sync::mpsc::Receiver<String>,
 ) -> Result<(), Failure> {
+    let Home { node, log, holdings, service, settings, members } = home;
     let database = command.home.join("log.db");
-    let own = NodeId(keys.log.public_key());
-    let replica = Replica::open(&database, keys.service.address(), keys.log, cluster.members.clone())
+    let replica = Replica::open(&database, service, log, members.clone())
         .await
         .map_err(|error| Failure::file("open the log", &database, &error))?;
     let network: Arc<dyn Network> = joined.network();
-    let node = Node::builder(keys.node, network)
-        .protocol(PROTOCOL, Access::Identified, replica.handler())
+    let launched = ReplicatedService::launch(&*network, &node, holdings, &[IRC_PORT]).await;
+    let launched = launched.map_err(|error| Failure::of("serve the shared address", &error))?;
+    let Launched { listener, endpoint, gossip, starter } = launched;
+    let (server, handle) = Server::new(settings.server(&service), replica.clone());
+    let irc = {
+        let handle = handle.clone();
+        move |stream: Stream, _: Session| serve_stream(reporter, handle.clone(), stream).boxed()
+    };
+    let node = Node::builder(node, network)
+        .protocol(replica::PROTOCOL, Access::Identified, replica.handler())
+        .protocol(service::PROTOCOL, Access::Identified, gossip)
+        .service(endpoint.protocol(IRC_PROTOCOL, Access::Anyone, irc))
         .bind()
         .await
         .map_err(|error| Failure::of("serve this node's own address", &error))?;
     let links = replica.link(&node);
-    let (server, handle) = Server::new(cluster.server(&keys.service.address()), replica.clone());
-    let (listener, takeover) = joined.serve(&keys.service, IRC_PORT).await?;
+    let shared = starter.start(&node);
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(tell_peers(reporter, cluster.members.clone(), replica.peers()));
-    tasks.spawn(tell_clients(reporter, handle.clients()));
-    tasks.spawn(tell_reachable(reporter, began, What::Node, node.status()));
-    tasks.spawn(tell_reachable(reporter, began, What::Service, listener.status()));
-    tasks.spawn(tell_ready(reporter, began, handle.ready(), [node.status(), listener.status()]));
-    tasks.spawn(takeover.run(reporter, own, replica.peers()));
+    tasks.spawn(tell::peers(reporter, members.clone(), replica.peers()));
+    tasks.spawn(tell::clients(reporter, handle.clients()));
+    tasks.spawn(tell::node(reporter, began, node.status()));
+    tasks.spawn(tell::service(reporter, began, shared.status()));
+    tasks.spawn(tell::events(reporter, members, shared.events()));
+    tasks.spawn(tell::ready(reporter, began, handle.ready(), node.status(), shared.status()));
     tasks.spawn(accept(reporter, listener, handle.clone()));
 
+    // New clients go to the others first; those who are here are served until then.
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = misbehave::obey(&shared, ordered) => {}
+        }
+        if timeout(LEAVING, shared.shutdown()).await.is_err() {
+            tracing::warn!("the others did not take over in time; leaving all the same");
+        }
+    };
     let ended = server.run(stop).await;
     handle.idle().await;
     drop(links);
@@ -95,27 +135,45 @@ async fn run(
     ended.map_err(|error| Failure::new(error.to_string()))
 }
 
-async fn open_keys(command: &Serve, cluster: &Cluster) -> Result<Keys, Failure> {
+async fn open_home(command: &Serve) -> Result<Home, Failure> {
     let protection = keys::protection(&command.keys)?;
     let home = command.home.clone();
-    let service = command.service_key.clone().unwrap_or_else(|| home.join(keys::SERVICE_KEY));
-    let opened = tokio::task::spawn_blocking(move || {
-        Ok(Keys {
-            node: keys::load(&home.join(keys::NODE_KEY), "node's key", &protection)?,
-            log: keys::load(&home.join(keys::LOG_KEY), "log key", &protection)?,
-            service: keys::load(&service, "service's key", &protection)?,
-        })
-    });
-    let keys: Keys = opened.await.map_err(|error| Failure::of("open the keys", &error))??;
-    let own = Member { address: keys.node.address(), node: NodeId(keys.log.public_key()) };
-    if !cluster.members.contains(&own) {
+    let opened = tokio::task::spawn_blocking(move || read_home(&home, &protection));
+    opened.await.map_err(|error| Failure::of("open the keys", &error))?
+}
+
+fn read_home(home: &Path, protection: &Protection) -> Result<Home, Failure> {
+    let node: Identity = keys::load(&home.join(keys::NODE_KEY), "node's key", protection)?;
+    let log: LogKey = keys::load(&home.join(keys::LOG_KEY), "log key", protection)?;
+    let holdings = owner::open_holdings(home, protection)?;
+    for problem in holdings.problems() {
+        tracing::warn!(file = problem.file, error = %problem.error, "a file in the folder of grants is none");
+    }
+    let manifest = holdings.manifest().ok_or_else(|| {
+        Failure::new(format!(
+            "{} holds no grant that is valid now: run `hcp-irc request`, bring its file to the owner, and take in with \
+             `hcp-irc import-grant` what comes back",
+            home.display()
+        ))
+    })?;
+    let contents = manifest.contents();
+    let settings = Settings::from_shared(contents.shared_configuration())
+        .map_err(|problem| Failure::new(format!("the settings in the manifest cannot be used: {problem}")))?;
+    let members: Vec<Member> = contents
+        .members()
+        .iter()
+        .map(|member| Member { address: member.address(), node: NodeId(*member.log_key().as_bytes()) })
+        .collect();
+    let own = Member { address: node.address(), node: NodeId(log.public_key()) };
+    if !members.contains(&own) {
         return Err(Failure::new(format!(
-            "the keys in {} belong to no [[member]] of {}: add the block that `init` printed, on every node",
-            command.home.display(),
-            command.cluster.display()
+            "the keys in {} belong to no member of the manifest: the owner adds the block that `init` printed to the \
+             cluster file, signs a new manifest and makes new grants",
+            home.display()
         )));
     }
-    Ok(keys)
+    let service = manifest.service();
+    Ok(Home { node, log, holdings, service, settings, members })
 }
 
 /// Two processes on one home would write two databases and announce one address.
@@ -133,15 +191,31 @@ fn lock(home: &Path) -> Result<File, Failure> {
 }
 
 /// Resolves on SIGTERM, SIGINT and, if asked for, the end of standard input.
-fn stop_signal(until_stdin_closes: bool) -> Result<impl Future<Output = ()>, Failure> {
+fn stop_signal(
+    until_stdin_closes: bool,
+    orders: tokio::sync::mpsc::Sender<String>,
+) -> Result<impl Future<Output = ()>, Failure> {
     let handle = |kind| signal(kind).map_err(|error| Failure::of("handle signals", &error));
     let (mut terminate, mut interrupt) = (handle(SignalKind::terminate())?, handle(SignalKind::interrupt())?);
     let (closed, stdin_closed) = oneshot::channel::<()>();
     if until_stdin_closes {
         // A thread of its own: one of the runtime's would keep it from ending.
         std::thread::spawn(move || {
-            let mut ignored = [0; 256];
-            while std::io::stdin().read(&mut ignored).is_ok_and(|len| len > 0) {}
+            let (mut stdin, mut line) = (std::io::stdin().lock(), Vec::new());
+            while let Ok(bytes @ [_, ..]) = stdin.fill_buf() {
+                let taken = bytes.len();
+                for byte in bytes {
+                    if *byte != b'\n' {
+                        // What is longer is no order.
+                        line.truncate(MAX_ORDER);
+                        line.push(*byte);
+                    } else if let Ok(order) = String::from_utf8(std::mem::take(&mut line)) {
+                        // Nobody waits for a node to do what it is told here.
+                        let _ = orders.try_send(order);
+                    }
+                }
+                stdin.consume(taken);
+            }
             drop(closed);
         });
     } else {
@@ -166,66 +240,17 @@ async fn accept(reporter: Reporter, mut listener: Listener, handle: Handle) {
                     reporter.tell(&Report::Accepted { port: incoming.port });
                     connections.spawn(connection(handle.clone(), incoming.stream));
                 }
-                None => return,
+                None => break,
             },
             Some(_) = connections.join_next() => {}
         }
     }
+    // Who is served is served until the server itself ends.
+    while connections.join_next().await.is_some() {}
 }
 
-async fn tell_peers(reporter: Reporter, members: Vec<Member>, mut peers: watch::Receiver<Peers>) {
-    let mut told = vec![false; members.len()];
-    loop {
-        for (node, state) in peers.borrow_and_update().iter() {
-            let Some(member) = members.iter().position(|member| member.node == node) else { continue };
-            if std::mem::replace(&mut told[member], state.live) != state.live {
-                reporter.tell(&Report::Peer { member, live: state.live });
-            }
-        }
-        if peers.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn tell_clients(reporter: Reporter, mut clients: watch::Receiver<usize>) {
-    while clients.changed().await.is_ok() {
-        let count = *clients.borrow_and_update();
-        reporter.tell(&Report::Clients { count });
-    }
-}
-
-async fn tell_reachable(reporter: Reporter, began: Instant, what: What, mut status: watch::Receiver<ListenerStatus>) {
-    let mut was = false;
-    loop {
-        let now = status.borrow_and_update().clone();
-        if let ListenerStatus::Broken(problem) = &now {
-            tracing::warn!(?what, problem, "cannot be reached");
-        }
-        let is = now == ListenerStatus::Reachable;
-        if is && !std::mem::replace(&mut was, is) {
-            reporter.tell(&Report::Reachable { what, seconds: began.elapsed() });
-        }
-        was = is;
-        if status.changed().await.is_err() {
-            return;
-        }
-    }
-}
-
-async fn tell_ready(
-    reporter: Reporter,
-    began: Instant,
-    mut server: watch::Receiver<bool>,
-    listeners: [watch::Receiver<ListenerStatus>; 2],
-) {
-    if server.wait_for(|ready| *ready).await.is_err() {
-        return;
-    }
-    for mut listener in listeners {
-        if listener.wait_for(|status| *status == ListenerStatus::Reachable).await.is_err() {
-            return;
-        }
-    }
-    reporter.tell(&Report::Ready { seconds: began.elapsed() });
+/// Serves a client that came by a session.
+async fn serve_stream(reporter: Reporter, handle: Handle, stream: Stream) {
+    reporter.tell(&Report::Accepted { port: hcp_core::network::HCP_PORT });
+    bytes::as_bytes(stream, |io| connection(handle, io)).await;
 }

@@ -43,7 +43,6 @@ async fn a_full_disk_is_told_and_loses_nothing_that_was_echoed() {
     let mut command = Command::new("unshare");
     command.args(way).args(["sh", "-c", TWICE, "sh"]);
     command.arg(program).args(["serve", "--json", "--until-stdin-closes", "--home"]).arg(&disk);
-    command.arg("--cluster").arg(folder.path().join("cluster.toml"));
     command.arg("--passphrase-file").arg(folder.path().join("passphrase"));
     command.arg("--network").arg(format!("local:{}", ports.display()));
     command.env("DISK", &disk).env("HOME_OF_NODE", cluster.home(0));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use hcp_core::identity::OnionAddress;
 use hcp_core::network::{LocalNetwork, Network};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
@@ -28,6 +29,13 @@ async fn run(arguments: &[&str]) -> Output {
     tokio::time::timeout(DEADLINE, command.output()).await.expect("ends in time").expect("runs")
 }
 
+/// Runs it and returns what it printed; it must not fail.
+async fn good(arguments: &[&str]) -> String {
+    let output = run(arguments).await;
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
 /// Runs it and returns the one line that it must fail with.
 async fn refusal(arguments: &[&str]) -> String {
     let output = run(arguments).await;
@@ -46,16 +54,34 @@ impl Cluster {
     async fn new(nodes: usize) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let at = |name: &str| text(&folder.path().join(name));
-        let made = run(&["new-service", "--out", &at("service.key"), "--plain-keys"]).await;
-        let address = String::from_utf8(made.stdout).expect("UTF-8").trim().to_owned();
-        let mut shared = "name = \"irc.test\"\nnetwork = \"Test\"\n".to_owned();
+        let owner = at("owner");
+        let made = good(&["owner", "new", "--dir", &owner, "--plain-keys"]).await;
+        let address = made.split_whitespace().find(|word| word.ends_with(".onion")).expect("an address").to_owned();
+        good(&["owner", "key", "--dir", &owner, "--plain-keys"]).await;
+        // Nodes tell of each other in the order of their addresses.
+        let mut members = Vec::new();
         for node in 0..nodes {
-            let made = run(&["init", "--home", &at(&node.to_string()), "--plain-keys"]).await;
-            assert!(made.status.success(), "{made:?}");
-            shared.push_str(std::str::from_utf8(&made.stdout).expect("UTF-8"));
-            std::fs::copy(at("service.key"), folder.path().join(node.to_string()).join("service.key")).expect("copies");
+            let home = at(&format!("new{node}"));
+            let block = good(&["init", "--home", &home, "--plain-keys"]).await;
+            let address: OnionAddress = block.split('"').nth(1).expect("an address").parse().expect("an address");
+            members.push((address, block, home));
+        }
+        members.sort_by_key(|(address, ..)| *address);
+        let mut shared = "name = \"irc.test\"\nnetwork = \"Test\"\n".to_owned();
+        for (node, (_, block, home)) in members.iter().enumerate() {
+            shared.push_str(&format!("{block}name = \"{node}\"\n"));
+            std::fs::rename(home, at(&node.to_string())).expect("renames");
         }
         std::fs::write(at("cluster.toml"), shared).expect("writes");
+        good(&["owner", "manifest", "--dir", &owner, "--plain-keys", &at("cluster.toml")]).await;
+        for node in 0..nodes {
+            let (home, request) = (at(&node.to_string()), at(&format!("{node}.request")));
+            let ask = ["request", "--home", &home, "--service", &address, "--out", &request, "--plain-keys"];
+            good(&ask).await;
+            let grant = ["owner", "grant", "--dir", &owner, "--hours", "24", "--out", &at("granted"), "--plain-keys"];
+            good(&[&grant[..], &[&request]].concat()).await;
+            good(&["import-grant", "--home", &home, "--plain-keys", &at(&format!("granted/{node}.grant"))]).await;
+        }
         Self { folder, address }
     }
 
@@ -65,10 +91,8 @@ impl Cluster {
 
     fn arguments(&self, node: usize) -> Vec<String> {
         let network = format!("local:{}", self.path("net").display());
-        let (home, cluster) = (text(&self.path(&node.to_string())), text(&self.path("cluster.toml")));
-        ["serve", "--home", &home, "--cluster", &cluster, "--plain-keys", "--network", &network, "--json"]
-            .map(str::to_owned)
-            .to_vec()
+        let home = text(&self.path(&node.to_string()));
+        ["serve", "--home", &home, "--plain-keys", "--network", &network, "--json"].map(str::to_owned).to_vec()
     }
 
     fn start(&self, node: usize, more: &[&str]) -> Process {
@@ -168,17 +192,12 @@ async fn every_refusal_is_one_line_that_says_what_to_do() {
         change(&mut arguments, &cluster);
         arguments
     };
-    std::fs::write(cluster.path("bad.toml"), "name = \"irc.test\"\nnetwrok = \"x\"\n").expect("writes");
     std::fs::write(cluster.path("passphrase"), "wrong\n").expect("writes");
     std::fs::write(cluster.path("empty"), "").expect("writes");
     for (arguments, expected) in [
-        (serve(|a, c| a[4] = text(&c.path("missing.toml"))), "cannot read the cluster file"),
-        (serve(|a, c| a[4] = text(&c.path("bad.toml"))), "line 2: unknown field `netwrok`"),
         (serve(|a, c| a[2] = text(&c.path("nowhere"))), "does `init` come first?"),
-        (serve(|a, c| drop(a.splice(5..6, ["--passphrase-file".into(), text(&c.path("passphrase"))]))), "not sealed"),
-        (serve(|a, c| drop(a.splice(5..6, ["--passphrase-file".into(), text(&c.path("empty"))]))), "empty"),
-        (serve(|a, c| a.extend(["--service-key".into(), text(&c.path("missing.key"))])), "no key file at this path"),
-        (serve(|a, c| a.extend(["--service-key".into(), text(&c.path("0/log.key"))])), "another purpose"),
+        (serve(|a, c| drop(a.splice(3..4, ["--passphrase-file".into(), text(&c.path("passphrase"))]))), "not sealed"),
+        (serve(|a, c| drop(a.splice(3..4, ["--passphrase-file".into(), text(&c.path("empty"))]))), "empty"),
         (serve(|a, _| a.extend(["--private-tor".into(), "x".into()])), "contradict each other"),
     ] {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -187,13 +206,21 @@ async fn every_refusal_is_one_line_that_says_what_to_do() {
     }
     let home = text(&cluster.path("0"));
     assert!(refusal(&["init", "--home", &home, "--plain-keys"]).await.contains("exists already"));
+    // A node that has asked and was granted nothing, and one whose log key is not the one in the manifest.
     let other = text(&cluster.path("other"));
-    run(&["init", "--home", &other, "--plain-keys"]).await;
-    let mut stranger = cluster.arguments(0);
-    stranger[2] = other;
-    stranger.extend(["--service-key".into(), text(&cluster.path("service.key"))]);
-    let stranger: Vec<&str> = stranger.iter().map(String::as_str).collect();
-    assert!(refusal(&stranger).await.contains("belong to no [[member]]"));
+    good(&["init", "--home", &other, "--plain-keys"]).await;
+    let refused = async |home: &str| {
+        let mut arguments = cluster.arguments(0);
+        arguments[2] = home.to_owned();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        refusal(&arguments).await
+    };
+    assert!(refused(&other).await.contains("does `request` come first?"));
+    let asked = text(&cluster.path("other.request"));
+    good(&["request", "--home", &other, "--service", &cluster.address, "--out", &asked, "--plain-keys"]).await;
+    assert!(refused(&other).await.contains("hcp-irc import-grant"));
+    std::fs::rename(cluster.path("other").join("log.key"), cluster.path("0").join("log.key")).expect("renames");
+    assert!(refused(&home).await.contains("belong to no member of the manifest"));
 }
 
 #[tokio::test]
@@ -212,12 +239,8 @@ async fn keys_are_sealed_and_a_wrong_passphrase_is_told_as_such() {
     let at = |name: &str| text(&folder.path().join(name));
     std::fs::write(at("right"), "correct horse\n").expect("writes");
     std::fs::write(at("wrong"), "battery staple\n").expect("writes");
-    let block = run(&["init", "--home", &at("home"), "--passphrase-file", &at("right")]).await.stdout;
-    let made = run(&["new-service", "--out", &at("home/service.key"), "--passphrase-file", &at("right")]).await;
-    assert!(String::from_utf8_lossy(&made.stdout).trim().ends_with(".onion"));
-    let shared = format!("name = \"irc.test\"\nnetwork = \"T\"\n{}", String::from_utf8_lossy(&block));
-    std::fs::write(at("cluster.toml"), shared).expect("writes");
-    let (home, cluster, wrong) = (at("home"), at("cluster.toml"), at("wrong"));
-    let line = refusal(&["serve", "--home", &home, "--cluster", &cluster, "--passphrase-file", &wrong]).await;
+    good(&["init", "--home", &at("home"), "--passphrase-file", &at("right")]).await;
+    let (home, wrong) = (at("home"), at("wrong"));
+    let line = refusal(&["serve", "--home", &home, "--passphrase-file", &wrong]).await;
     assert!(line.contains("wrong passphrase"), "{line}");
 }

@@ -7,7 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use curve25519_dalek::edwards::CompressedEdwardsY;
+use curve25519_dalek::Scalar;
+use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use data_encoding::BASE32_NOPAD;
 use sha3::{Digest, Sha3_256};
 use thiserror::Error;
@@ -48,7 +49,7 @@ impl OnionAddress {
         if point.is_small_order() {
             return Err(AddressError::SmallOrder);
         }
-        if !point.is_torsion_free() {
+        if !is_torsion_free(&point) {
             return Err(AddressError::Torsion);
         }
         Ok(Self(key))
@@ -152,6 +153,14 @@ impl AddressError {
     }
 }
 
+/// Whether a point has no torsion component: whether the group's order times the point is the identity, in other words the
+/// order less one times the point is its negative. A scalar is below the order, and that one is written `-1`.
+///
+/// [`EdwardsPoint::is_torsion_free`] takes the time of a secret scalar for it; an address is none.
+fn is_torsion_free(point: &EdwardsPoint) -> bool {
+    EdwardsPoint::vartime_double_scalar_mul_basepoint(&-Scalar::ONE, point, &Scalar::ZERO) == -point
+}
+
 const VERSION: u8 = 3;
 const DECODED_LEN: usize = 35;
 const ENCODED_LEN: usize = 56;
@@ -246,6 +255,18 @@ mod tests {
             let disguise = (point + torsion).compress().0;
             assert_eq!(OnionAddress::from_public_key(disguise), Err(AddressError::Torsion));
             assert_eq!(OnionAddress(disguise).to_string().parse::<OnionAddress>(), Err(AddressError::Torsion));
+        }
+    }
+
+    #[test]
+    fn a_point_has_torsion_where_the_constant_time_test_says_so() {
+        for seed in 0..20 {
+            let key = *Identity::from_seed(&[seed; 32]).address().public_key();
+            let point = CompressedEdwardsY(key).decompress().expect("a key");
+            for torsion in &EIGHT_TORSION {
+                let sum = point + torsion;
+                assert_eq!(is_torsion_free(&sum), sum.is_torsion_free());
+            }
         }
     }
 

@@ -49,6 +49,7 @@ mod vectors;
 use thiserror::Error;
 
 pub use self::credentials::ReplicaCredentials;
+pub(crate) use self::documents::signed;
 pub use self::documents::{Delegation, OwnerCertificate, Round, Validity};
 pub use self::floors::SerialFloors;
 pub use self::keys::{OwnerKey, PublicKey, SessionKey};

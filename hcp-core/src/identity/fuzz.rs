@@ -1,4 +1,4 @@
-//! Arbitrary bytes as addresses, keys, key files, certificates and delegations.
+//! Arbitrary bytes as addresses, keys, key files, certificates, delegations and manifests.
 
 use std::sync::LazyLock;
 
@@ -6,9 +6,10 @@ use super::delegation::{
     Delegation, OwnerCertificate, OwnerKey, PublicKey, ReplicaCredentials, Round, SerialFloors, SessionKey, Validity,
     verify,
 };
-use super::{Identity, OnionAddress, Passphrase, ctor, keyfile};
+use super::manifest::Manifest;
+use super::{DiscoveryKey, DiscoveryPublicKey, Identity, OnionAddress, Passphrase, ReplicaSeed, ctor, keyfile};
 
-/// As text and as a public key.
+/// As text and as a public key, of an address and for discovery.
 pub(crate) fn address(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(address) = text.parse::<OnionAddress>()
@@ -21,6 +22,17 @@ pub(crate) fn address(data: &[u8]) {
         && let Ok(address) = OnionAddress::from_public_key(key)
     {
         assert_eq!(address.to_string().parse(), Ok(address));
+    }
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(key) = text.parse::<DiscoveryPublicKey>()
+    {
+        assert!(key.to_string().eq_ignore_ascii_case(text));
+        assert_eq!(key.to_string().parse(), Ok(key));
+    }
+    if let Ok(key) = data.try_into()
+        && let Ok(key) = DiscoveryPublicKey::from_bytes(key)
+    {
+        assert_eq!(key.to_string().parse(), Ok(key));
     }
 }
 
@@ -37,7 +49,9 @@ pub(crate) fn key_file(data: &[u8]) {
     keyfile::fuzz::decode::<Identity>(data, &PASSPHRASE);
     keyfile::fuzz::decode::<OwnerKey>(data, &PASSPHRASE);
     keyfile::fuzz::decode::<SessionKey>(data, &PASSPHRASE);
+    keyfile::fuzz::decode::<DiscoveryKey>(data, &PASSPHRASE);
     keyfile::fuzz::decode::<ReplicaCredentials>(data, &PASSPHRASE);
+    keyfile::fuzz::decode::<ReplicaSeed>(data, &PASSPHRASE);
 }
 
 /// The clock of the delegations that are good.
@@ -93,6 +107,26 @@ pub(crate) fn delegation(data: &[u8]) {
         }
         (Ok(_), Err(_)) => panic!("a certificate that cannot be read was taken"),
         (Err(_), _) => assert_eq!(floors.export(), []),
+    }
+}
+
+/// As a manifest of the known service, and with the owner's signature behind it: what is taken is to the byte what would be
+/// sent, and the owner has signed it.
+pub(crate) fn manifest(data: &[u8]) {
+    let known = &*KNOWN;
+    let take = |bytes: &[u8]| Manifest::signed_by(known.service, known.owner_public, bytes);
+    if let Ok(manifest) = take(data) {
+        let again = Manifest::sign(&known.owner, known.service, manifest.contents().clone());
+        assert!(again.is_ok_and(|again| again.to_bytes() == data), "nobody signed it");
+    }
+    let signature = known.owner.sign(&super::delegation::signed(b"HCP/1 manifest\0", known.service, data));
+    let bytes = [data, &signature].concat();
+    if let Ok(manifest) = take(&bytes) {
+        assert_eq!(manifest.to_bytes(), bytes);
+        assert!(bytes.len() <= Manifest::MAX_LEN && !manifest.supersedes(&manifest));
+        let contents = manifest.contents();
+        assert!(contents.members().iter().all(|member| contents.member(member.address()) == Some(member)));
+        assert!(contents.members().iter().any(|member| member.is_publisher()));
     }
 }
 

@@ -3,7 +3,7 @@
 //! The key is kept expanded, byte for byte as it came, because Tor's key files hold no seed; the public key beside
 //! it is always derived from it, never given, so that a signature cannot be made over somebody else's key.
 
-use curve25519_dalek::scalar::clamp_integer;
+use curve25519_dalek::scalar::{Scalar, clamp_integer};
 use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
 use ed25519_dalek::{Signature, VerifyingKey};
 use rand::TryRng;
@@ -83,12 +83,25 @@ impl SecretKey {
         raw_sign::<Sha512>(&self.signing, message, &self.public).to_bytes()
     }
 
+    /// Signs with the key that `factor` blinds this one to (rend-spec-v3, appendix A.2).
+    pub(super) fn sign_blinded(&self, factor: Scalar, message: &[u8]) -> [u8; 64] {
+        let hash = Sha512::new().chain_update(BLINDED_PREFIX).chain_update(self.signing.hash_prefix);
+        let hash = Zeroizing::new(<[u8; 64]>::from(hash.finalize()));
+        let mut secret = ExpandedSecretKey { scalar: self.signing.scalar * factor, hash_prefix: [0; 32] };
+        secret.hash_prefix.copy_from_slice(&hash[..32]);
+        let public = VerifyingKey::from(&secret);
+        raw_sign::<Sha512>(&secret, message, &public).to_bytes()
+    }
+
     fn from_clamped(expanded: Zeroizing<[u8; 64]>) -> Self {
         let signing = ExpandedSecretKey::from_bytes(&expanded);
         let public = VerifyingKey::from(&signing);
         Self { expanded, signing, public }
     }
 }
+
+/// What the specification puts before the prefix that a blinded key's is hashed from.
+const BLINDED_PREFIX: &[u8] = b"Derive temporary signing key hash input";
 
 /// Verifies strictly: a small-order key, a small-order nonce and a non-canonical scalar are refused.
 pub(super) fn verify(public: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {

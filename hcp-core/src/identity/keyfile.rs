@@ -11,11 +11,11 @@
 //! |---|---|
 //! | 8 | `HCP-KEY` and a zero byte |
 //! | 1 | version, 1 |
-//! | 1 | purpose: 1 address, 2 log, 3 a profile's database, 4 owner, 5 session, 6 a replica's credentials |
+//! | 1 | purpose: 1 address, 2 log, 3 a profile's database, 4 owner, 5 session, 6 a replica's credentials, 7 a replica's seed, 8 discovery, 9 an owner's revision seed |
 //! | 1 | protection: 0 plain, 1 sealed |
 //! | 4, 4, 4 | sealed: Argon2id memory in KiB, passes, lanes, big endian |
 //! | 16, 12 | sealed: salt, nonce |
-//! | 64 or 336 | the expanded secret key; of credentials service (32), certificate (112), delegation (128), session key (64) |
+//! | 64, 32 or 336 | the expanded secret key; a seed; the X25519 secret of discovery; of credentials service (32), certificate (112), delegation (128), session key (64) |
 //! | 16 | sealed: the tag of ChaCha20-Poly1305, which encrypts the field before with all before it as associated data |
 //! | 32 | first half of the SHA-512 of all bytes before: tells a damaged file from a wrong passphrase |
 //!
@@ -33,16 +33,14 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-#[cfg(feature = "messenger")]
-use self::file::write_over;
-pub(super) use self::file::{read_bounded, write_new};
+pub(crate) use self::file::{read_bounded, write_new, write_over};
 use self::format::DecodeError;
 #[cfg(test)]
 use self::format::Purpose;
 #[cfg(feature = "messenger")]
 use super::DatabaseKey;
 use super::delegation::{OwnerKey, ReplicaCredentials, SessionKey};
-use super::{Identity, LogKey, Passphrase};
+use super::{DiscoveryKey, Identity, LogKey, Passphrase, ReplicaSeed, RevisionSeed};
 use crate::error::ErrorKind;
 
 /// How a key file is protected. There is no default: whoever writes a key in the clear says so.
@@ -173,14 +171,18 @@ impl KeyFile {
     }
 }
 
-/// What a [`KeyFile`] can hold: [`Identity`], [`LogKey`], [`OwnerKey`], [`SessionKey`] or [`ReplicaCredentials`].
+/// What a [`KeyFile`] can hold: [`Identity`], [`LogKey`], [`OwnerKey`], [`SessionKey`], [`DiscoveryKey`], [`ReplicaCredentials`],
+/// [`ReplicaSeed`] or [`RevisionSeed`].
 pub trait StoredKey: stored::Stored {}
 
 impl StoredKey for Identity {}
 impl StoredKey for LogKey {}
 impl StoredKey for OwnerKey {}
 impl StoredKey for SessionKey {}
+impl StoredKey for DiscoveryKey {}
 impl StoredKey for ReplicaCredentials {}
+impl StoredKey for ReplicaSeed {}
+impl StoredKey for RevisionSeed {}
 #[cfg(feature = "messenger")]
 impl StoredKey for DatabaseKey {}
 

@@ -178,12 +178,17 @@ pub(crate) enum EstablishError {
     /// No circuit to the relay, or it refused, or did not answer in time.
     #[error("the relay could not be reached or refused")]
     Failed,
+    /// The point has taken its share of introductions, or nobody remembers which ones it took: it must be given up.
+    #[error("the introduction point has taken its share of introductions")]
+    Spent,
 }
 
 /// One upload: the same points at all of a period's directories, or a subset of its own for each.
 #[derive(Debug)]
 pub(crate) struct Upload {
     pub(crate) material: PeriodMaterial,
+    /// The revision is that of this second since 1970, or of a later one: another publisher's clock may lead this node's.
+    pub(crate) not_before: u64,
     /// What to list at which directories; a directory stands in at most one of them, none is listed for those of no other.
     pub(crate) listings: Vec<(Vec<RelayId>, Vec<PointDescription>)>,
 }
@@ -199,16 +204,41 @@ pub(crate) trait OnionBackend: Send + Sync + 'static {
     /// Whether the consensus lists the relay.
     fn is_listed(&self, relay: RelayId) -> bool;
 
-    /// Establishes a point; within a deadline of the backend's. Introductions whose mark is in `seen` are not answered.
+    /// Establishes a point; within a deadline of the backend's. Introductions whose mark is in `seen` are not answered. It
+    /// closes after a random number of introductions in the life of its keys, 16,384 to 32,768 on the public network.
+    ///
+    /// `still` is asked when the circuit to the relay is there, right before the point is requested: it fails when that says
+    /// no, as it is too late.
     fn establish(
         &self,
         relay: RelayId,
         secrets: PointSecrets,
         seen: Vec<Tag>,
+        still: Box<dyn FnOnce() -> bool + Send>,
     ) -> BoxFuture<'static, Result<Point, EstablishError>>;
 
     /// Uploads; within a deadline of the backend's. A revision is later than that of every earlier upload of this process.
     fn upload(&self, upload: Upload) -> BoxFuture<'static, UploadReport>;
+
+    /// What has happened since the launch.
+    fn counts(&self) -> OnionCounts;
+}
+
+/// What has happened at a service since its launch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OnionCounts {
+    /// Introductions that were new.
+    pub(crate) introductions: u64,
+    /// Introductions that were there before.
+    pub(crate) replays: u64,
+    /// Introductions that made room for newer ones before anybody looked at them.
+    pub(crate) displaced: u64,
+    /// Introductions that made no sense.
+    pub(crate) malformed: u64,
+    /// Clients that were met.
+    pub(crate) met: u64,
+    /// Clients that could not be met.
+    pub(crate) missed: u64,
 }
 
 impl fmt::Debug for RelayId {

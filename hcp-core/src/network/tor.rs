@@ -10,9 +10,10 @@
 mod bootstrap;
 mod circuits;
 mod dial;
+mod discovery;
 mod host;
+pub(crate) mod onion;
 mod private;
-mod same_key;
 mod served;
 
 use std::fmt;
@@ -32,12 +33,13 @@ pub use self::bootstrap::{BootstrapError, BootstrapProgress, TorNetworkBuilder};
 use self::bootstrap::{StateLock, Threads};
 use self::circuits::Circuits;
 use self::dial::Dialler;
+use self::discovery::DiscoveryKeys;
 use self::host::Service;
+use self::onion::{OnionOptions, OnionService};
 pub use self::private::{PrivateAuthority, PrivateNetwork};
-pub use self::same_key::SameKeyService;
 use self::served::Served;
-use super::{BoxedTransport, DialError, ListenError, Listener, Network};
-use crate::identity::{Identity, OnionAddress};
+use super::{BoxedTransport, DialError, Hosting, ListenError, Listener, Network};
+use crate::identity::{DiscoveryKey, DiscoveryPublicKey, Identity, OnionAddress};
 
 /// A connection to the Tor network; clones share it.
 ///
@@ -61,6 +63,18 @@ impl TorNetwork {
     /// Returns a handle whose dials share no circuit with those of any other handle.
     pub fn isolated(&self) -> Self {
         Self { inner: Arc::clone(&self.inner), dialler: Arc::new(self.dialler.isolated()) }
+    }
+
+    /// Dials `address` with this key from now on, through all handles: for addresses that are found only by clients whose keys
+    /// they list. The key stays in memory, and is used for reading the descriptor alone: neither the directory nor the service
+    /// can tell by it who dials, or that two dials have something in common.
+    pub fn set_discovery_key(&self, address: OnionAddress, key: &DiscoveryKey) {
+        self.inner.keys.set(address, key);
+    }
+
+    /// Dials `address` without a key from now on.
+    pub fn remove_discovery_key(&self, address: OnionAddress) {
+        self.inner.keys.remove(&address);
     }
 
     /// Watches how well the network can be used; it may get worse again.
@@ -92,7 +106,20 @@ impl Network for TorNetwork {
     }
 
     fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>> {
-        async move { Ok(Service::launch(&self.inner, identity, ports).await?.0) }.boxed()
+        Service::launch(&self.inner, identity, ports, None).boxed()
+    }
+
+    fn listen_restricted<'a>(
+        &'a self,
+        identity: &'a Identity,
+        ports: &'a [u16],
+        clients: &'a [DiscoveryPublicKey],
+    ) -> BoxFuture<'a, Result<Listener, ListenError>> {
+        Service::launch(&self.inner, identity, ports, Some(clients)).boxed()
+    }
+
+    fn host<'a>(&'a self, service: OnionAddress, ports: &'a [u16]) -> BoxFuture<'a, Result<Hosting, ListenError>> {
+        async move { OnionService::host(self, service, ports, OnionOptions::default()) }.boxed()
     }
 }
 
@@ -110,6 +137,8 @@ struct Inner {
     /// Where services keep their introduction points; emptied at every start, as their keys are gone by then.
     services: StateDirectory,
     served: Arc<Served>,
+    /// With which addresses are dialled that have some.
+    keys: Arc<DiscoveryKeys>,
     /// Rendezvous circuits; they outlive the listener that they were accepted for.
     circuits: Arc<Circuits>,
     /// After everything that runs on it.

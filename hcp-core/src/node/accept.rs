@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
@@ -12,10 +13,15 @@ use super::event::count;
 use super::pipe::{Pipe, READ_BUFFER, Step};
 use super::sessions::Offer;
 use crate::network::{BoxedTransport, Incoming, Listener};
-use crate::session::{Accepted, Accepting, Acceptor, CLOSE_BUSY, Event, Machine, PRIMARY, SessionError};
+use crate::session::{Accepted, Accepting, Acceptor, CLOSE_BUSY, Event, Formerly, Machine, PRIMARY, SessionError};
 
-/// Accepts until the listener stops. Dropping the future ends all that it has accepted.
-pub(super) async fn accept_all(mut listener: Listener, acceptor: Arc<Acceptor>, environment: Environment) {
+/// Accepts until the listener stops, each connection under what `present` holds by then. Dropping the future ends all that
+/// it has accepted.
+pub(super) async fn accept_all(
+    mut listener: Listener,
+    present: watch::Receiver<Arc<Acceptor>>,
+    environment: Environment,
+) {
     let mut handshakes: Vec<(AbortHandle, Weak<Pending>)> = Vec::new();
     let mut tasks = JoinSet::new();
     loop {
@@ -32,7 +38,8 @@ pub(super) async fn accept_all(mut listener: Listener, acceptor: Arc<Acceptor>, 
         }
         let pending = Arc::new(Pending::default());
         let watched = Arc::downgrade(&pending);
-        let handshake = tasks.spawn(serve(Arc::clone(&acceptor), environment.clone(), stream, pending));
+        let acceptor = Arc::clone(&present.borrow());
+        let handshake = tasks.spawn(serve(acceptor, environment.clone(), stream, pending));
         handshakes.push((handshake, watched));
     }
     // Who is served goes on being served.
@@ -56,8 +63,15 @@ fn displaced(handshakes: &[(AbortHandle, Weak<Pending>)]) -> usize {
 }
 
 /// Serves a connection, whatever it turns out to be.
-async fn serve(acceptor: Arc<Acceptor>, environment: Environment, transport: BoxedTransport, pending: Arc<Pending>) {
-    let (accepted, pipe) = match shake(&acceptor, transport, &pending).await {
+async fn serve(
+    acceptor: Arc<Acceptor>,
+    mut environment: Environment,
+    transport: BoxedTransport,
+    pending: Arc<Pending>,
+) {
+    let Lanes::Accepted(host) = &mut environment.lanes else { return };
+    let former = Arc::clone(&host.table) as Arc<dyn Formerly>;
+    let (accepted, pipe) = match shake(&acceptor, former, transport, &pending).await {
         Ok(accepted) => accepted,
         Err(error) => {
             count(&environment.telling.counts.handshakes_failed);
@@ -65,10 +79,12 @@ async fn serve(acceptor: Arc<Acceptor>, environment: Environment, transport: Box
         }
     };
     match accepted {
-        Accepted::Session(machine) => serve_session(*machine, pipe, environment, pending).await,
+        Accepted::Session(machine) => {
+            host.acceptor = acceptor;
+            serve_session(machine, pipe, environment, pending).await;
+        }
         Accepted::Lane(request) => {
-            let Lanes::Accepted(table) = &environment.lanes else { return };
-            if let Err(Offer { request, pipe }) = table.offer(Offer { request: Box::new(request), pipe }) {
+            if let Err(Offer { request, pipe }) = host.offer(Offer { request: Box::new(request), pipe }) {
                 count(&environment.telling.counts.lanes_failed);
                 let mut words = Some(request.refuse());
                 let _ = timeout(LINGER, pipe.finish(|out| out.extend(words.take().unwrap_or_default()))).await;
@@ -77,7 +93,7 @@ async fn serve(acceptor: Arc<Acceptor>, environment: Environment, transport: Box
     }
 }
 
-async fn serve_session(mut machine: Machine, pipe: Pipe, environment: Environment, pending: Arc<Pending>) {
+async fn serve_session(mut machine: Box<Machine>, pipe: Pipe, environment: Environment, pending: Arc<Pending>) {
     // Only what has established both is handed out as a session.
     let (Some(Event::Established(peer)), Some(id)) = (machine.poll_event(), machine.session_id()) else {
         return tracing::error!("an accepted session is not established");
@@ -99,10 +115,11 @@ async fn serve_session(mut machine: Machine, pipe: Pipe, environment: Environmen
 /// Runs the handshake, within the acceptor's deadline.
 async fn shake(
     acceptor: &Arc<Acceptor>,
+    former: Arc<dyn Formerly>,
     transport: BoxedTransport,
     pending: &Pending,
 ) -> Result<(Accepted, Pipe), SessionError> {
-    let mut accepting = Accepting::new(acceptor, Instant::now())?;
+    let mut accepting = Accepting::knowing(acceptor, former, Instant::now())?;
     let mut pipe = Pipe::new(transport);
     let mut input = vec![0; READ_BUFFER];
     let error = loop {

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use super::event::DialledBy;
 use super::ledger::Holder;
-use crate::identity::delegation::Delegation;
+use crate::identity::delegation::{Delegation, SerialFloors};
 use crate::session::{Peer, Priority, SessionError, SessionId, SessionStats, StreamId};
 
 /// Bytes that a session may have sent without the peer giving credit for them again, all streams together: what a peer that
@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) dialled_by: DialledBy,
     /// What the acceptor showed of its right to speak for a service.
     pub(super) delegation: Option<Delegation>,
+    /// What the node knows of withdrawn delegations.
+    pub(super) floors: SerialFloors,
     pub(super) standing: watch::Sender<Standing>,
     pub(super) stats: Mutex<SessionStats>,
     pub(super) signals: Signals,

@@ -1,16 +1,15 @@
 //! Joins a session's machine with its transports and its streams; one task a session.
 //!
-//! The task polls the primary connection and the lanes in turn, one read and one write of each at a time, so that none
+//! The task polls the primary connection and the lanes in turn, a few reads and one batch of each at a time, so that none
 //! starves the others.
 
 mod end;
 mod lanes;
 mod streams;
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,11 +24,12 @@ use self::streams::Attached;
 use super::channel::{Command, Shared, Standing};
 use super::event::{DialledBy, Telling};
 use super::ledger::Ledger;
-use super::pipe::{Pipe, READ_BUFFER};
+use super::pipe::Pipe;
 use super::router::Router;
 use super::session::Session;
-use super::sessions::{Entered, LaneTable, Sessions, WeakSession};
+use super::sessions::{Entered, LaneHost, Sessions, WeakSession};
 use crate::identity::OnionAddress;
+use crate::identity::delegation::SerialFloors;
 use crate::network::Network;
 use crate::session::{CLOSE_SHUTDOWN, ConnId, Machine, PRIMARY, Peer, SessionError, SessionId, StreamId};
 
@@ -38,10 +38,13 @@ const COMMAND_QUEUE: usize = 64;
 /// How long the last bytes of a session may take to go out, and its handlers to finish with what has come in.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
-thread_local! {
-    /// Where all sessions of a thread read to: what is in it is taken before the next reads, so that an idle one has none.
-    static INPUT: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BUFFER]);
-}
+/// How often a connection is read before others have their turn; each time gives one record of TLS at the most.
+const READS: usize = 4;
+/// Bytes of messages that are delivered before those who wait for them have their turn, while all of it is still in the
+/// processor's cache: a fast peer would have megabytes lie about first.
+const DELIVERED_AT_ONCE: usize = 128 * 1024;
+/// Turns after which what a session has done is shown to whoever asks, if it never rests meanwhile.
+const SHOWN_AFTER: u32 = 64;
 
 /// What the sessions of a listener, or those that a node dials, have in common.
 #[derive(Clone, Debug)]
@@ -51,6 +54,7 @@ pub(super) struct Environment {
     pub(super) sessions: Option<Arc<Sessions>>,
     pub(super) telling: Arc<Telling>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) floors: SerialFloors,
     /// Bytes that a session may have under way.
     pub(super) send_budget: usize,
     /// Sessions beyond which none is accepted.
@@ -64,7 +68,7 @@ pub(super) enum Lanes {
     /// This side dials them.
     Dialled { network: Arc<dyn Network>, target: OnionAddress },
     /// The peer dials them, and the accept loop hands them on.
-    Accepted(Arc<LaneTable>),
+    Accepted(LaneHost),
 }
 
 impl Environment {
@@ -84,7 +88,8 @@ struct Connection {
 }
 
 struct Driver {
-    machine: Machine,
+    /// Large, and what drives it is moved about.
+    machine: Box<Machine>,
     /// The primary is the first; lanes follow.
     connections: Vec<Connection>,
     /// Whose turn it is to be looked at first.
@@ -92,6 +97,8 @@ struct Driver {
     timer: Pin<Box<Sleep>>,
     queue: mpsc::Receiver<Command>,
     commands: mpsc::WeakSender<Command>,
+    /// What was taken out of the queue; empty between turns.
+    taken: Vec<Command>,
     /// All handles are gone: the queue is closed.
     unwatched: bool,
     streams: HashMap<StreamId, Attached>,
@@ -105,6 +112,10 @@ struct Driver {
     entered: Option<Entered>,
     /// What of the holder's account stands for the machine.
     machine_held: usize,
+    /// Bytes of messages since others had their turn.
+    delivered: usize,
+    /// Turns since its statistics were shown.
+    unshown: u32,
     /// No stream is left, and it is this side's turn to close.
     drained: bool,
     /// The code to close with once no stream is left.
@@ -117,7 +128,7 @@ struct Driver {
 /// Makes an established machine a session. The future drives it and must be polled as long as the session lives; it ends by
 /// itself when a dialled session's handles are gone.
 pub(super) fn start(
-    machine: Machine,
+    machine: Box<Machine>,
     pipe: Pipe,
     peer: Peer,
     id: SessionId,
@@ -130,6 +141,7 @@ pub(super) fn start(
         peer,
         dialled_by,
         delegation: machine.delegation().cloned(),
+        floors: environment.floors.clone(),
         standing: watch::Sender::new(Standing::Open),
         stats: Mutex::new(machine.stats()),
         signals: Default::default(),
@@ -140,7 +152,7 @@ pub(super) fn start(
     let weak = WeakSession { commands: session.commands.downgrade(), shared: Arc::clone(&shared) };
     let lanes_taken = match &environment.lanes {
         Lanes::Dialled { .. } => None,
-        Lanes::Accepted(table) => Some(Taking::new(table, id)),
+        Lanes::Accepted(host) => Some(Taking::new(host, id)),
     };
     let obituary = Obituary::new(Arc::clone(&shared), Arc::clone(&environment.telling));
     let entered = match (&environment.sessions, peer.address()) {
@@ -154,6 +166,7 @@ pub(super) fn start(
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         queue,
         commands: session.commands.downgrade(),
+        taken: Vec::new(),
         unwatched: false,
         streams: HashMap::new(),
         handlers: JoinSet::new(),
@@ -164,6 +177,8 @@ pub(super) fn start(
         shared,
         entered,
         machine_held: 0,
+        delivered: 0,
+        unshown: 0,
         drained: false,
         drain_code: CLOSE_SHUTDOWN,
         drain_deadline: None,
@@ -175,18 +190,25 @@ pub(super) fn start(
 impl Driver {
     async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
+        let mut evicted = pin!(shared.holder.evicted());
         let error = loop {
-            let turned = tokio::select! {
-                biased;
-                () = shared.holder.evicted() => Err(SessionError::Evicted),
-                turned = std::future::poll_fn(|cx| self.poll(cx)) => turned,
-            };
-            if let Err(error) = turned {
+            let turned = std::future::poll_fn(|cx| {
+                if shared.holder.is_evicted() {
+                    return Poll::Ready(Err(SessionError::Evicted));
+                }
+                let turned = self.poll(cx);
+                if turned.is_pending() && evicted.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Err(SessionError::Evicted));
+                }
+                turned
+            });
+            if let Err(error) = turned.await {
                 break error;
             }
         };
         // What came together with the end was received all the same.
         self.dispatch(Instant::now());
+        self.show();
         self.finish(error).await;
     }
 
@@ -207,7 +229,19 @@ impl Driver {
         }
         moved |= self.poll_timer(cx, now)?;
         self.account();
-        if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
+        self.unshown += 1;
+        if !moved || self.unshown >= SHOWN_AFTER {
+            self.show();
+        }
+        if !moved || self.delivered >= DELIVERED_AT_ONCE {
+            self.delivered = 0;
+            if moved {
+                // Goes on behind those whom it has woken.
+                cx.waker().wake_by_ref();
+            }
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_told(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, SessionError> {
@@ -235,8 +269,13 @@ impl Driver {
         if self.unwatched {
             return Ok(false);
         }
-        let mut commands = Vec::new();
-        match self.queue.poll_recv_many(cx, &mut commands, COMMAND_QUEUE) {
+        let mut commands = std::mem::take(&mut self.taken);
+        let polled = self.queue.poll_recv_many(cx, &mut commands, COMMAND_QUEUE);
+        let handled = commands.drain(..).try_for_each(|command| self.handle_command(command, now));
+        // The room that it has is for the next time; of an idle session, a few hundred bytes.
+        self.taken = commands;
+        handled?;
+        match polled {
             Poll::Pending => Ok(false),
             Poll::Ready(0) => {
                 // Nobody can use it any more. What is still under way goes out; what the peer has open may end.
@@ -245,31 +284,24 @@ impl Driver {
                 self.drain(CLOSE_SHUTDOWN, now);
                 Ok(true)
             }
-            Poll::Ready(_) => {
-                commands.into_iter().try_for_each(|command| self.handle_command(command, now))?;
-                Ok(true)
-            }
+            Poll::Ready(_) => Ok(true),
         }
     }
 
     fn poll_input(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, SessionError> {
         let mut moved = false;
         let count = self.connections.len();
-        let mut lost = Vec::new();
         self.turn = self.turn.wrapping_add(1);
         for offset in 0..count {
             let Connection { id, pipe, .. } = &mut self.connections[(self.turn + offset) % count];
-            let machine = &mut self.machine;
-            moved |= INPUT.with_borrow_mut(|input| match pipe.poll_read(cx, input) {
-                Poll::Pending => Ok(false),
-                Poll::Ready(Ok(n)) => machine.handle_input(now, *id, &input[..n]).map(|()| true),
-                Poll::Ready(Err(_)) => {
-                    lost.push(*id);
-                    Ok(true)
+            let mut reader = pipe.reader(cx);
+            for _ in 0..READS {
+                if !self.machine.read_from(now, *id, &mut reader)? {
+                    break;
                 }
-            })?;
+                moved = true;
+            }
         }
-        lost.into_iter().try_for_each(|id| self.lose(id, now))?;
         Ok(moved)
     }
 
@@ -279,7 +311,7 @@ impl Driver {
         let count = self.connections.len();
         for offset in 0..count {
             let Connection { id, pipe, .. } = &mut self.connections[(self.turn + offset) % count];
-            match pipe.poll_write(cx, |out| self.machine.poll_output(now, *id, out)) {
+            match pipe.poll_write_by(cx, |transport| self.machine.write_to(*id, transport)) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => moved = true,
                 Poll::Ready(Err(_)) => lost.push(*id),
@@ -335,16 +367,21 @@ impl Driver {
         }
     }
 
-    /// Shows how the session stands to whoever asks.
+    /// Counts what the machine holds.
     fn account(&mut self) {
         let held = self.machine.held();
         let holder = &self.shared.holder;
         if held > self.machine_held {
             holder.hold(held - self.machine_held);
-        } else {
+        } else if held < self.machine_held {
             holder.release(self.machine_held - held);
         }
         self.machine_held = held;
+    }
+
+    /// Shows how the session stands to whoever asks.
+    fn show(&mut self) {
+        self.unshown = 0;
         *self.shared.stats.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.machine.stats();
     }
 }

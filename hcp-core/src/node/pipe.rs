@@ -1,6 +1,6 @@
 //! A transport and what is on its way into it.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::network::BoxedTransport;
 use crate::session::SessionError;
 
-/// Bytes read from a transport at once.
-pub(super) const READ_BUFFER: usize = 32 * 1024;
+/// Bytes read from a transport at once during a handshake: more than either side sends in it.
+pub(super) const READ_BUFFER: usize = 8 * 1024;
 
 /// A transport of which one task polls both directions.
 pub(super) struct Pipe {
@@ -36,6 +36,51 @@ pub(super) enum Step {
 impl Pipe {
     pub(super) fn new(transport: BoxedTransport) -> Self {
         Self { transport, output: Vec::new(), written: 0, unflushed: false }
+    }
+
+    /// The transport as something to read from; [`io::ErrorKind::WouldBlock`] where it is pending.
+    pub(super) fn reader<'a>(&'a mut self, cx: &'a mut Context<'_>) -> impl Read + 'a {
+        Polled { transport: &mut self.transport, cx }
+    }
+
+    /// Writes once, what a handshake left and then by `write`, and flushes when there is no more. Pending also when there is
+    /// nothing to do.
+    pub(super) fn poll_write_by(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<bool>,
+    ) -> Poll<io::Result<()>> {
+        while self.written < self.output.len() {
+            ready!(self.poll_write_once(cx))?;
+        }
+        self.output = Vec::new();
+        self.written = 0;
+        match write(&mut Polled { transport: &mut self.transport, cx }) {
+            Ok(true) => {
+                self.unflushed = true;
+                Poll::Ready(Ok(()))
+            }
+            Ok(false) => {
+                if self.unflushed {
+                    ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
+                    self.unflushed = false;
+                }
+                Poll::Pending
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn poll_write_once(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.transport).poll_write(cx, &self.output[self.written..]))? {
+            0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            n => {
+                self.written += n;
+                self.unflushed = true;
+                Poll::Ready(Ok(()))
+            }
+        }
     }
 
     /// Reads once. An end is an error.
@@ -66,14 +111,7 @@ impl Pipe {
             self.output = Vec::new();
             return Poll::Ready(Ok(()));
         }
-        match ready!(Pin::new(&mut self.transport).poll_write(cx, &self.output[self.written..]))? {
-            0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            n => {
-                self.written += n;
-                self.unflushed = true;
-                Poll::Ready(Ok(()))
-            }
-        }
+        self.poll_write_once(cx)
     }
 
     /// Waits until one thing has happened. Cancel-safe.
@@ -117,5 +155,51 @@ impl Pipe {
         let mut rest = vec![0; 4096];
         while std::future::poll_fn(|cx| self.poll_read(cx, &mut rest)).await.is_ok() {}
         Ok(())
+    }
+}
+
+/// A transport that is polled whenever it is read or written.
+struct Polled<'a, 'b> {
+    transport: &'a mut BoxedTransport,
+    cx: &'a mut Context<'b>,
+}
+
+impl Read for Polled<'_, '_> {
+    /// Fills as much as there is: some transports give a few hundred bytes at a time.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut into = ReadBuf::new(into);
+        while into.remaining() > 0 {
+            let before = into.filled().len();
+            match Pin::new(&mut self.transport).poll_read(self.cx, &mut into) {
+                Poll::Ready(Ok(())) if into.filled().len() == before => break,
+                Poll::Ready(Ok(())) => {}
+                // What came before counts; the end or the error is still there when it is read next.
+                _ if before > 0 => break,
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Err(io::ErrorKind::WouldBlock.into()),
+            }
+        }
+        Ok(into.filled().len())
+    }
+}
+
+impl Write for Polled<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        would_block(Pin::new(&mut self.transport).poll_write(self.cx, bytes))
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        would_block(Pin::new(&mut self.transport).poll_write_vectored(self.cx, slices))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        would_block(Pin::new(&mut self.transport).poll_flush(self.cx))
+    }
+}
+
+fn would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }

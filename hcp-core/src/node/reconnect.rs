@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::failure::Failure;
 use super::{ConnectError, Session};
 use crate::error::ErrorKind;
 use crate::session::{CLOSE_REPLACED, SessionError};
@@ -77,6 +78,9 @@ impl BackoffError {
 ///
 /// While this lives the session is kept although nobody else holds it. Dropping it ends the dialling; the session goes on as
 /// long as other handles hold it.
+///
+/// After a failure of the session with one replica of a service, the next is with another one, if one answers within a few
+/// dials. What was under way on the streams of the old session is for their protocols to take up again: see [`after`](Self::after).
 #[must_use = "dropping it ends the dialling"]
 pub struct Maintained {
     session: watch::Receiver<Option<Session>>,
@@ -84,10 +88,10 @@ pub struct Maintained {
 }
 
 impl Maintained {
-    /// Keeps what `dial` gives. `random` gives numbers from 0 to 1.
+    /// Keeps what `dial` gives, which is told how the session before has failed. `random` gives numbers from 0 to 1.
     pub(super) fn start<D, F>(dial: D, backoff: Backoff, random: impl FnMut() -> f64 + Send + 'static) -> Self
     where
-        D: Fn() -> F + Send + Sync + 'static,
+        D: Fn(Option<Failure>) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Session, ConnectError>> + Send + 'static,
     {
         let (live, session) = watch::channel(None);
@@ -101,10 +105,23 @@ impl Maintained {
     /// # Cancel safety
     /// Cancel-safe.
     pub async fn session(&self) -> Session {
+        self.wait(|_| true).await
+    }
+
+    /// Waits for a live session other than `last`: the one in which to go on after `last` has ended. Whether it is with another
+    /// replica of the service shows in [`Session::replica`] of the two.
+    ///
+    /// # Cancel safety
+    /// Cancel-safe.
+    pub async fn after(&self, last: &Session) -> Session {
+        self.wait(|live| live.shared.id != last.shared.id).await
+    }
+
+    async fn wait(&self, fits: impl Fn(&Session) -> bool) -> Session {
         let mut session = self.session.clone();
         loop {
-            let live = session.wait_for(Option::is_some).await.ok().and_then(|session| session.clone());
-            if let Some(live) = live {
+            let live = session.wait_for(|live| live.as_ref().is_some_and(&fits)).await;
+            if let Some(live) = live.ok().and_then(|session| session.clone()) {
                 return live;
             }
             // The task that dials ends only with this, or with the runtime.
@@ -130,16 +147,18 @@ async fn keep<D, F>(
     mut random: impl FnMut() -> f64 + Send + 'static,
     live: watch::Sender<Option<Session>>,
 ) where
-    D: Fn() -> F + Send + Sync + 'static,
+    D: Fn(Option<Failure>) -> F + Send + Sync + 'static,
     F: Future<Output = Result<Session, ConnectError>> + Send,
 {
+    let mut failure = None;
     loop {
-        match dial().await {
+        match dial(failure).await {
             Ok(session) => {
                 let began = Instant::now();
                 live.send_replace(Some(session.clone()));
                 let why = session.draining_or_closed().await;
                 live.send_replace(None);
+                failure = why.as_ref().and_then(|why| Failure::of(&session.shared, why));
                 drop(session);
                 if began.elapsed() >= HEALTHY_SESSION {
                     waits.succeeded();

@@ -7,10 +7,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::channel::{Command, Opened, Shared, Standing};
+use super::dial::unix_now;
 use super::event::DialledBy;
 use super::stream::Stream;
 use crate::error::ErrorKind;
-use crate::identity::delegation::Delegation;
+use crate::identity::delegation::{Delegation, DelegationError, PublicKey};
 use crate::session::{CLOSE_SHUTDOWN, MAX_PROTOCOL_NAME, Peer, Priority, SessionError, SessionStats};
 
 /// An encrypted connection with a peer, on which streams are opened. Cheap to clone.
@@ -34,10 +35,34 @@ impl Session {
         self.shared.dialled_by
     }
 
-    /// On the dialler's side, the delegation by which the peer speaks for the service that was dialled; `None` where it holds
-    /// the address's own key.
+    /// On the dialler's side, the delegation by which the peer speaks for the service that was dialled, with its serial and its
+    /// end; `None` where it holds the address's own key.
+    ///
+    /// It was good when the session began. The session goes on when it is no more, which [`Self::check_delegation`] tells.
     pub fn delegation(&self) -> Option<&Delegation> {
         self.shared.delegation.as_ref()
+    }
+
+    /// Checks that the delegation would be taken now as it was when the session began: its time may have ended since, and this
+    /// node may have verified a higher floor for the service, in another session. Nothing happens to the session either way:
+    /// who wants to be with a replica that speaks for the service today [drains](Self::drain) it and connects again.
+    ///
+    /// Always good where the peer needs none.
+    ///
+    /// # Errors
+    /// [`DelegationError::Expired`] or [`DelegationError::BelowFloor`].
+    pub fn check_delegation(&self) -> Result<(), DelegationError> {
+        let Shared { peer, delegation, floors, .. } = &*self.shared;
+        match (peer.address(), delegation) {
+            (Some(service), Some(delegation)) => floors.check(service, delegation, unix_now()),
+            _ => Ok(()),
+        }
+    }
+
+    /// On the dialler's side, which replica of the service that was dialled this session is with: the session key that it has in
+    /// this round of delegations. `None` where the peer holds the address's own key.
+    pub fn replica(&self) -> Option<PublicKey> {
+        self.delegation().map(Delegation::session_key)
     }
 
     /// The smoothed round trip; `None` before the first ping came back.

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, mpsc};
 
 use super::channel::{Command, Shared, Standing};
+use super::failure::{Failure, Failures};
 use super::pipe::Pipe;
 use super::registry::{Registry, Verdict};
 use super::session::Session;
 use crate::identity::OnionAddress;
-use crate::session::{CLOSE_REPLACED, JoinRequest, MAX_LANES, SessionId};
+use crate::session::{Acceptor, CLOSE_REPLACED, Formerly, JoinRequest, LaneHint, MAX_LANES, SessionId};
 
 /// Lanes that may wait for a session's driver; others are refused.
 pub(super) const LANE_QUEUE: usize = MAX_LANES;
@@ -41,12 +42,13 @@ impl WeakSession {
 #[derive(Debug)]
 pub(super) struct Sessions {
     registry: Mutex<Registry<SessionId, WeakSession>>,
+    failures: Mutex<Failures>,
     changed: Notify,
 }
 
 impl Sessions {
     pub(super) fn new(me: OnionAddress) -> Arc<Self> {
-        Arc::new(Self { registry: Mutex::new(Registry::new(me)), changed: Notify::new() })
+        Arc::new(Self { registry: Mutex::new(Registry::new(me)), failures: Mutex::default(), changed: Notify::new() })
     }
 
     /// The session with a peer in which new streams are opened.
@@ -73,6 +75,16 @@ impl Sessions {
         }
     }
 
+    /// Notes that a session with a peer has failed.
+    pub(super) fn failed(&self, peer: OnionAddress, failure: Failure) {
+        self.failures().note(peer, failure);
+    }
+
+    /// How the last session with a peer has failed, where that was a moment ago.
+    pub(super) fn failure(&self, peer: OnionAddress) -> Option<Failure> {
+        self.failures().of(peer)
+    }
+
     /// Takes an established session in until the returned guard is dropped, and drains those that it replaces.
     pub(super) fn enter(
         self: &Arc<Self>,
@@ -81,6 +93,7 @@ impl Sessions {
         session: WeakSession,
     ) -> Entered {
         let id = session.shared.id;
+        self.failures().forget(peer);
         let Verdict { drain, end } = self.registry().began(peer, id, known, session);
         for replaced in drain {
             replaced.shared.standing.send_if_modified(Standing::drain);
@@ -92,6 +105,10 @@ impl Sessions {
         }
         self.changed.notify_waiters();
         Entered { sessions: Arc::clone(self), peer, id }
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry<SessionId, WeakSession>> {
@@ -122,31 +139,66 @@ impl Drop for Entered {
     }
 }
 
-/// Which driver takes a lane: those of the sessions that a node has accepted.
+/// Which driver takes a lane, and which key the lane is shown: those of the sessions that a node has accepted. A key that is
+/// shown no more to others lives as long as a session here does.
 #[derive(Debug, Default)]
 pub(super) struct LaneTable {
-    drivers: Mutex<HashMap<SessionId, mpsc::Sender<Offer>>>,
+    takers: Mutex<HashMap<LaneHint, Taker>>,
+}
+
+/// Whoever takes the lanes of a session.
+#[derive(Debug)]
+struct Taker {
+    driver: mpsc::Sender<Offer>,
+    acceptor: Arc<Acceptor>,
 }
 
 impl LaneTable {
     /// Takes lanes for a session until the returned guard is dropped.
-    pub(super) fn enter(self: &Arc<Self>, id: SessionId) -> (LanesTaken, mpsc::Receiver<Offer>) {
+    fn enter(self: &Arc<Self>, id: SessionId, acceptor: Arc<Acceptor>) -> (LanesTaken, mpsc::Receiver<Offer>) {
         let (driver, offers) = mpsc::channel(LANE_QUEUE);
-        self.drivers().insert(id, driver);
-        (LanesTaken { table: Arc::clone(self), id }, offers)
+        let hint = id.lane_hint();
+        self.takers().insert(hint, Taker { driver, acceptor });
+        (LanesTaken { table: Arc::clone(self), hint }, offers)
     }
 
     /// Hands a connection to the session that it names, or back.
-    pub(super) fn offer(&self, offer: Offer) -> Result<(), Offer> {
-        let driver = self.drivers().get(&offer.request.session_id()).cloned();
+    fn offer(&self, offer: Offer) -> Result<(), Offer> {
+        let hint = offer.request.session_id().lane_hint();
+        let driver = self.takers().get(&hint).map(|taker| taker.driver.clone());
         match driver {
             Some(driver) => driver.try_send(offer).map_err(mpsc::error::TrySendError::into_inner),
             None => Err(offer),
         }
     }
 
-    fn drivers(&self) -> MutexGuard<'_, HashMap<SessionId, mpsc::Sender<Offer>>> {
-        self.drivers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn takers(&self) -> MutexGuard<'_, HashMap<LaneHint, Taker>> {
+        self.takers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Formerly for LaneTable {
+    fn acceptor_of(&self, hint: &LaneHint) -> Option<Arc<Acceptor>> {
+        self.takers().get(hint).map(|taker| Arc::clone(&taker.acceptor))
+    }
+}
+
+/// The table as the sessions see it that one acceptor has accepted.
+#[derive(Clone, Debug)]
+pub(super) struct LaneHost {
+    pub(super) table: Arc<LaneTable>,
+    pub(super) acceptor: Arc<Acceptor>,
+}
+
+impl LaneHost {
+    /// Takes lanes for a session until the returned guard is dropped.
+    pub(super) fn enter(&self, id: SessionId) -> (LanesTaken, mpsc::Receiver<Offer>) {
+        self.table.enter(id, Arc::clone(&self.acceptor))
+    }
+
+    /// Hands a connection to the session that it names, or back.
+    pub(super) fn offer(&self, offer: Offer) -> Result<(), Offer> {
+        self.table.offer(offer)
     }
 }
 
@@ -154,12 +206,12 @@ impl LaneTable {
 #[derive(Debug)]
 pub(super) struct LanesTaken {
     table: Arc<LaneTable>,
-    id: SessionId,
+    hint: LaneHint,
 }
 
 impl Drop for LanesTaken {
     fn drop(&mut self) {
-        self.table.drivers().remove(&self.id);
+        self.table.takers().remove(&self.hint);
     }
 }
 

@@ -1,14 +1,20 @@
 //! An incoming connection until it is a session or a lane (protocol.md, sections 4 and 6).
 //!
-//! Nothing but PROOF or JOIN is taken, within a deadline and a bounded number of bytes.
+//! - Nothing but PROOF or JOIN is taken, within a deadline and a bounded number of bytes.
+//! - A lane is shown the key that its session began with, everybody else the one of now; with each key goes its own HELLO,
+//!   so that nothing connects the two.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use tokio::time::Instant;
 
-use super::connection::Connection;
-use super::hello::{self, Join, Proved};
+use super::connection::{Connection, Taken};
+use super::hello::{self, Join, LaneHint, Proved};
 use super::limits::MAX_BEFORE_PROOF;
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::tls::{self, ServerKey};
 use super::{CLOSE_PROTOCOL, CLOSE_REFUSED, HANDSHAKE_TIMEOUT, Keepalive, Machine, SessionError, SessionId, machine};
 use crate::identity::delegation::ReplicaCredentials;
@@ -31,8 +37,15 @@ pub(crate) struct Acceptor {
     /// What is dialled: the node's address, or the service's.
     address: OnionAddress,
     server_key: [u8; 32],
+    key: Arc<CertifiedKey>,
     hello: Frame,
     keepalive: Keepalive,
+}
+
+/// Knows under what the sessions that live were accepted.
+pub(crate) trait Formerly: std::fmt::Debug + Send + Sync {
+    /// What has accepted the session that a lane's ClientHello names.
+    fn acceptor_of(&self, hint: &LaneHint) -> Option<Arc<Acceptor>>;
 }
 
 impl Acceptor {
@@ -49,7 +62,13 @@ impl Acceptor {
             }
         };
         let config = tls::server_config(&key).map_err(SessionError::Tls)?;
-        Ok(Arc::new(Self { config, address, server_key: key.public(), hello, keepalive }))
+        let (server_key, key) = (key.public(), tls::certified(&key));
+        Ok(Arc::new(Self { config, address, server_key, key, hello, keepalive }))
+    }
+
+    /// What is dialled: the node's address, or the service's.
+    pub(crate) fn address(&self) -> OnionAddress {
+        self.address
     }
 }
 
@@ -94,23 +113,81 @@ impl JoinRequest {
     }
 }
 
+/// Chooses the key for one connection, and notes the choice.
+#[derive(Debug)]
+struct Choice {
+    present: Arc<Acceptor>,
+    former: Arc<dyn Formerly>,
+    /// A former one, if that is what was chosen.
+    chosen: Mutex<Option<Arc<Acceptor>>>,
+}
+
+impl Choice {
+    fn take(&self) -> Option<Arc<Acceptor>> {
+        self.chosen.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ResolvesServerCert for Choice {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // Of this address alone: a session with one that the node serves must not show what it serves beside it.
+        let former = tls::lane_hint(&hello)
+            .and_then(|hint| self.former.acceptor_of(&hint))
+            .filter(|former| former.address == self.present.address && former.server_key != self.present.server_key);
+        #[cfg(test)]
+        let former = former.filter(|_| !planted(Defect::FormerKeyForgotten));
+        let key = Arc::clone(&former.as_ref().unwrap_or(&self.present).key);
+        *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = former;
+        Some(key)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
 /// An incoming connection whose dialler has yet to say what it wants.
 #[derive(Debug)]
 pub(crate) struct Accepting {
     acceptor: Arc<Acceptor>,
+    choice: Option<Arc<Choice>>,
     /// Until it has become something else.
     connection: Option<Connection>,
+    /// The key was shown, and HELLO is on its way.
+    greeted: bool,
+    /// The key is one of before, for a lane and nothing else.
+    formerly: bool,
     began: Instant,
 }
 
 impl Accepting {
     /// Begins with the transport's first byte.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn new(acceptor: &Arc<Acceptor>, now: Instant) -> Result<Self, SessionError> {
-        let tls = tls::server(Arc::clone(&acceptor.config)).map_err(SessionError::Tls)?;
-        let mut connection = Connection::new(tls.into(), now);
-        // Waits inside TLS until the server's flight goes.
-        connection.write_first(acceptor.hello.clone())?;
-        Ok(Self { acceptor: Arc::clone(acceptor), connection: Some(connection), began: now })
+        Self::begin(acceptor, None, Arc::clone(&acceptor.config), now)
+    }
+
+    /// Begins with the transport's first byte, at an address whose sessions may have been accepted under other keys before.
+    pub(crate) fn knowing(
+        acceptor: &Arc<Acceptor>,
+        former: Arc<dyn Formerly>,
+        now: Instant,
+    ) -> Result<Self, SessionError> {
+        let choice = Arc::new(Choice { present: Arc::clone(acceptor), former, chosen: Mutex::default() });
+        let config = tls::choosing(&acceptor.config, Arc::clone(&choice) as _);
+        Self::begin(acceptor, Some(choice), config, now)
+    }
+
+    fn begin(
+        acceptor: &Arc<Acceptor>,
+        choice: Option<Arc<Choice>>,
+        config: Arc<rustls::ServerConfig>,
+        now: Instant,
+    ) -> Result<Self, SessionError> {
+        let tls = tls::server(config).map_err(SessionError::Tls)?;
+        let connection = Some(Connection::new(tls.into(), now));
+        let acceptor = Arc::clone(acceptor);
+        Ok(Self { acceptor, choice, connection, greeted: false, formerly: false, began: now })
     }
 
     /// Takes bytes from the transport. Once it has given something it takes no more: what came in is in there, and a
@@ -157,15 +234,15 @@ impl Accepting {
 
     /// Reads until a frame is whole; with it, whether the peer goes on.
     fn first_frame(
-        &self,
+        &mut self,
         now: Instant,
         connection: &mut Connection,
         input: &mut &[u8],
     ) -> Result<Option<(Frame, bool)>, SessionError> {
         while !input.is_empty() {
-            let alive = connection.read(now, input)?;
-            if tls::has_chosen(connection.tls()) && !tls::speaks_hcp(connection.tls()) {
-                return Err(SessionError::NotHcp);
+            let alive = connection.read(now, input)? != Taken::End;
+            if !self.greeted && tls::has_chosen(connection.tls()) {
+                self.greet(connection)?;
             }
             if let Some(frame) = connection.next_frame()? {
                 return Ok(Some((frame, alive)));
@@ -178,6 +255,20 @@ impl Accepting {
             }
         }
         Ok(None)
+    }
+
+    /// Puts HELLO behind the server's flight, which is ready and shows the key that was chosen.
+    fn greet(&mut self, connection: &mut Connection) -> Result<(), SessionError> {
+        if !tls::speaks_hcp(connection.tls()) {
+            return Err(SessionError::NotHcp);
+        }
+        let chosen = self.choice.take().and_then(|choice| choice.take());
+        if let Some(former) = chosen {
+            self.acceptor = former;
+            self.formerly = true;
+        }
+        self.greeted = true;
+        connection.write_first(self.acceptor.hello.clone())
     }
 
     fn accept(
@@ -197,6 +288,10 @@ impl Accepting {
         };
         let Acceptor { server_key, keepalive, .. } = *self.acceptor;
         match first {
+            First::Proof(_) if self.formerly => {
+                self.fail(connection);
+                Err(SessionError::OutOfPlace("a session where a lane was asked for"))
+            }
             First::Proof(proved) => {
                 let machine = Machine::accepted(now, connection, proved, server_key, keepalive)?;
                 Ok(Accepted::Session(Box::new(machine.with_rest(now, input, alive))))

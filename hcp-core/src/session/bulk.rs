@@ -1,6 +1,7 @@
 //! The two ends of a bulk stream's direction: frames with places, which travel by different connections, arrive in any
 //! order, and are sent again when the connection that had them ends (protocol.md, section 8).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use bytes::Bytes;
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{ConnId, PRIMARY, SessionError};
-use crate::wire::{FLAG_FIN, Frame};
+use crate::wire::{FLAG_FIN, Frame, Received};
 
 /// A frame that was sent and is not known to have arrived.
 #[derive(Debug)]
@@ -124,15 +125,15 @@ impl BulkReceiver {
         self.ahead_bytes
     }
 
-    /// Whether this frame has come before. One behind the end of the stream is an error.
-    pub(super) fn is_known(&self, frame: &Frame) -> Result<bool, SessionError> {
-        if frame.place < self.next || self.ahead.contains_key(&frame.place) {
+    /// Whether the frame at this place has come before. One behind the end of the stream is an error.
+    pub(super) fn is_known(&self, place: u64, flags: u8) -> Result<bool, SessionError> {
+        if place < self.next || self.ahead.contains_key(&place) {
             return Ok(true);
         }
-        let behind_the_end = self.end.is_some_and(|end| frame.place >= end);
+        let behind_the_end = self.end.is_some_and(|end| place >= end);
         let ends_too_early =
-            frame.flags & FLAG_FIN != 0 && self.ahead.last_key_value().is_some_and(|(last, _)| *last > frame.place);
-        if behind_the_end || ends_too_early || frame.place == u64::MAX {
+            flags & FLAG_FIN != 0 && self.ahead.last_key_value().is_some_and(|(last, _)| *last > place);
+        if behind_the_end || ends_too_early || place == u64::MAX {
             return Err(SessionError::OutOfPlace("a frame behind the end of a stream"));
         }
         Ok(false)
@@ -148,19 +149,19 @@ impl BulkReceiver {
     }
 
     /// Takes in the next frame in order, with none waiting behind a gap; gives it back where that is not so.
-    pub(super) fn pass(&mut self, frame: Frame) -> Result<(u8, Bytes), Frame> {
-        if frame.place != self.next || !self.ahead.is_empty() {
+    pub(super) fn pass<'a>(&mut self, frame: Received<'a>) -> Result<(u8, Cow<'a, [u8]>), Received<'a>> {
+        if frame.place() != self.next || !self.ahead.is_empty() {
             return Err(frame);
         }
-        if frame.flags & FLAG_FIN != 0 {
-            self.end = Some(frame.place);
+        if frame.flags() & FLAG_FIN != 0 {
+            self.end = Some(frame.place());
         }
         #[cfg(test)]
         if planted(Defect::DeliveredHeld) {
             self.ahead_bytes += frame.payload.len();
         }
         self.next += 1;
-        Ok((frame.flags, frame.payload))
+        Ok((frame.flags(), frame.payload))
     }
 
     /// The next frame in order: flags and content.
@@ -210,11 +211,11 @@ mod tests {
     fn frames_come_out_in_order_and_once() {
         let mut receiver = BulkReceiver::default();
         for place in [2, 0, 3] {
-            assert!(!receiver.is_known(&frame(place, 0)).unwrap());
+            assert!(!receiver.is_known(place, 0).unwrap());
             receiver.insert(frame(place, 0));
         }
         let mut seen: Vec<_> = std::iter::from_fn(|| receiver.next()).map(|(_, content)| content).collect();
-        assert!(receiver.is_known(&frame(0, 0)).unwrap() && receiver.is_known(&frame(3, 0)).unwrap());
+        assert!(receiver.is_known(0, 0).unwrap() && receiver.is_known(3, 0).unwrap());
         receiver.insert(frame(1, 0));
         seen.extend(std::iter::from_fn(|| receiver.next()).map(|(_, content)| content));
         assert_eq!(seen, ["0", "1", "2", "3"]);
@@ -224,10 +225,10 @@ mod tests {
     fn a_stream_ends_once_and_nothing_lies_behind_its_end() {
         let mut receiver = BulkReceiver::default();
         receiver.insert(frame(5, 0));
-        assert!(receiver.is_known(&frame(4, FLAG_FIN)).is_err());
+        assert!(receiver.is_known(4, FLAG_FIN).is_err());
         receiver.insert(frame(6, FLAG_FIN));
-        assert!(receiver.is_known(&frame(6, FLAG_FIN)).unwrap());
-        assert!(receiver.is_known(&frame(7, FLAG_FIN)).is_err() && receiver.is_known(&frame(7, 0)).is_err());
-        assert!(!receiver.is_known(&frame(1, 0)).unwrap());
+        assert!(receiver.is_known(6, FLAG_FIN).unwrap());
+        assert!(receiver.is_known(7, FLAG_FIN).is_err() && receiver.is_known(7, 0).is_err());
+        assert!(!receiver.is_known(1, 0).unwrap());
     }
 }

@@ -1,9 +1,10 @@
 //! One transport connection of a session: TLS around frames and padding, keepalive, round trip.
 //!
-//! Plaintext goes from TLS into the decoder and from frames into TLS without a buffer between.
+//! Plaintext goes from TLS into the decoder and from frames into TLS without a buffer between; so do TLS's records from and
+//! to a transport that lets itself be polled.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, IoSlice, Write};
+use std::io::{self, BufRead, IoSlice, Read, Write};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -13,7 +14,7 @@ use super::limits::MAX_ANSWERS;
 use super::planted::{Defect, planted};
 use super::roundtrip::RoundTrip;
 use super::{Keepalive, SessionError};
-use crate::wire::{Decoder, FIRST_FLIGHT, Frame, FrameKind, MAX_BATCH, ZEROS, class, padme};
+use crate::wire::{Decoder, FIRST_FLIGHT, Frame, FrameKind, MAX_BATCH, Received, ZEROS, class, padme};
 
 /// Bytes and frames that went over a connection.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +33,28 @@ impl Traffic {
         self.frames_sent += other.frames_sent;
         self.frames_received += other.frames_received;
         self.padding_sent += other.padding_sent;
+    }
+}
+
+/// What [`Connection::read`] has taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// There was nothing yet.
+    Nothing,
+    Some,
+    /// Something, and the peer has ended TLS: what came before can still be read.
+    End,
+}
+
+/// Notes how reading failed, which TLS's own refusal cannot be told from otherwise.
+struct Noting<'a> {
+    from: &'a mut dyn Read,
+    failed: Option<io::ErrorKind>,
+}
+
+impl Read for Noting<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.from.read(into).inspect_err(|error| self.failed = Some(error.kind()))
     }
 }
 
@@ -119,31 +142,57 @@ impl Connection {
         &self.round_trip
     }
 
-    /// Takes some of `input` in, so that [`Self::next_frame`] may have something. `false` when the peer has ended TLS: what
-    /// came before can still be read.
-    pub(super) fn read(&mut self, now: Instant, input: &mut &[u8]) -> Result<bool, SessionError> {
-        self.last_heard = now;
-        // After the peer's close_notify TLS takes nothing more.
-        if self.tls.read_tls(input).map_err(|_| SessionError::Limit("TLS buffer"))? == 0 {
-            return Err(SessionError::Lost);
+    /// Takes in some of what `from` has, so that [`Self::next_frame`] may have something.
+    pub(super) fn read(&mut self, now: Instant, from: &mut dyn Read) -> Result<Taken, SessionError> {
+        let mut from = Noting { from, failed: None };
+        match self.tls.read_tls(&mut from) {
+            // The end; and after the peer's close_notify TLS takes nothing more.
+            Ok(0) => return Err(SessionError::Lost),
+            Ok(_) => self.last_heard = now,
+            Err(_) => {
+                return match from.failed {
+                    Some(io::ErrorKind::WouldBlock) => Ok(Taken::Nothing),
+                    Some(_) => Err(SessionError::Lost),
+                    None => Err(SessionError::Limit("TLS buffer")),
+                };
+            }
         }
         let state = self.tls.process_new_packets().map_err(SessionError::Tls)?;
-        Ok(!state.peer_has_closed())
+        Ok(if state.peer_has_closed() { Taken::End } else { Taken::Some })
     }
 
     /// The next frame that has come whole. To be called after each [`Self::read`] until there is none.
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, SessionError> {
-        let mut reader = self.tls.reader();
+        self.next_but(|frame| Ok(Some(frame.into_frame())))
+    }
+
+    /// As [`Self::next_frame`], but for those that `handle` takes where they were read.
+    pub(super) fn next_but(
+        &mut self,
+        mut handle: impl FnMut(Received<'_>) -> Result<Option<Frame>, SessionError>,
+    ) -> Result<Option<Frame>, SessionError> {
         // An error means that there is no more for now, or that TLS has ended, which `read` tells.
-        while let Ok(chunk @ [_, ..]) = reader.fill_buf() {
-            let mut rest = chunk;
-            let frame = self.decoder.next(&mut rest);
+        while let Ok(chunk @ [_, ..]) = self.tls.reader().into_first_chunk() {
+            let (mut rest, mut left) = (chunk, None);
+            let decoded = loop {
+                match self.decoder.next(&mut rest) {
+                    Ok(Some(frame)) => {
+                        self.traffic.frames_received += 1;
+                        match handle(frame) {
+                            Ok(None) => {}
+                            handled => break handled.map(|frame| left = frame),
+                        }
+                    }
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error.into()),
+                }
+            };
             let taken = chunk.len() - rest.len();
-            reader.consume(taken);
+            self.tls.reader().consume(taken);
             self.traffic.bytes_received += taken as u64;
-            if let Some(frame) = frame? {
-                self.traffic.frames_received += 1;
-                return Ok(Some(frame));
+            decoded?;
+            if left.is_some() {
+                return Ok(left);
             }
         }
         Ok(None)
@@ -157,6 +206,7 @@ impl Connection {
     }
 
     /// Frames that wait to be sent before all streams'.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn queued(&self) -> usize {
         self.control.len()
     }
@@ -234,6 +284,14 @@ impl Connection {
     /// Whether TLS has bytes for the transport.
     pub(super) fn wants_write(&self) -> bool {
         self.tls.wants_write()
+    }
+
+    /// Writes once of what TLS has for the transport.
+    pub(super) fn write_to(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        match self.tls.write_tls(out)? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Appends what TLS has for the transport to `out`.

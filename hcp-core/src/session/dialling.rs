@@ -2,9 +2,12 @@
 //!
 //! Nothing is sent but the ClientHello before the server has shown the session's own server key.
 
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 use tokio::time::Instant;
 
-use super::connection::Connection;
+use super::connection::{Connection, Taken};
 use super::hello::Secrets;
 #[cfg(test)]
 use super::planted::{Defect, planted};
@@ -21,6 +24,16 @@ pub(crate) struct Lane {
     pub(super) rest: Vec<u8>,
     /// Whether the peer has ended TLS right after HELLO.
     pub(super) ended: bool,
+}
+
+#[cfg(feature = "testing")]
+impl Lane {
+    /// What is to be said on it: for a dialler that asks for more lanes than there may be.
+    pub(crate) fn into_words(mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.connection.flush(&mut out);
+        out
+    }
 }
 
 /// Why a connection did not become a lane. None of it concerns the session.
@@ -54,7 +67,8 @@ impl LaneDialling {
         number: ConnId,
         now: Instant,
     ) -> Result<Self, SessionError> {
-        let (connection, first) = dial(now)?;
+        let config = tls::lane_config(&secrets.id.lane_hint()).map_err(SessionError::Tls)?;
+        let (connection, first) = dial(now, config)?;
         Ok(Self { connection: Some(connection), first, secrets, server_key, number, began: now })
     }
 
@@ -64,7 +78,7 @@ impl LaneDialling {
             return Err(SessionError::OutOfPlace("input after the handshake").into());
         };
         while !input.is_empty() {
-            let alive = connection.read(now, &mut input)?;
+            let alive = connection.read(now, &mut input)? != Taken::End;
             if let Some(frame) = connection.next_frame()? {
                 if !tls::speaks_hcp(connection.tls()) {
                     return Err(SessionError::NotHcp.into());
@@ -112,8 +126,8 @@ impl LaneDialling {
 }
 
 /// A connection of the dialler's with the ClientHello, all that it says before it knows whom it reached.
-pub(super) fn dial(now: Instant) -> Result<(Connection, Vec<u8>), SessionError> {
-    let tls = tls::client_config().and_then(tls::client).map_err(SessionError::Tls)?;
+pub(super) fn dial(now: Instant, config: Arc<ClientConfig>) -> Result<(Connection, Vec<u8>), SessionError> {
+    let tls = tls::client(config).map_err(SessionError::Tls)?;
     let mut connection = Connection::new(tls.into(), now);
     let mut first = Vec::new();
     connection.flush(&mut first);

@@ -183,7 +183,8 @@ impl Talk {
     /// Joins a lane as a dialler does.
     fn join(&mut self) {
         let (mut lane, mut accepting) = greeted(self.now);
-        let secrets = Secrets::of(&self.stranger.tls).expect("TLS stands");
+        let id = tls::session_id(&self.stranger.tls).expect("TLS stands");
+        let secrets = Secrets::of(&self.stranger.tls, id).expect("TLS stands");
         let join = secrets.join(1, &lane.tls).expect("TLS stands");
         let words = lane.say(&encoded(&join));
         let Ok(Some(Accepted::Lane(request))) = accepting.handle_input(self.now, &words) else {

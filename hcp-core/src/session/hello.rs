@@ -1,6 +1,6 @@
 //! What the two sides show each other first: HELLO, PROOF, JOIN (protocol.md, sections 4 to 6).
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
 use bytes::Bytes;
 use prost::Message;
 use zeroize::Zeroizing;
@@ -18,6 +18,8 @@ use crate::wire::{Frame, FrameKind};
 const PROOF_CONTEXT: &[u8] = b"HCP/1 dialler\0";
 /// What the MAC of JOIN is over, followed by session id, lane number and the lane's TLS exporter.
 const JOIN_CONTEXT: &[u8] = b"HCP/1 lane\0";
+/// What the hint of a lane is hashed of, followed by the session id.
+const HINT_CONTEXT: &[u8] = b"HCP/1 lane hint\0";
 
 /// What a peer allows this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ impl PeerLimits {
     }
 }
 
-/// What both sides of a session, and nobody else, compute from its primary connection.
+/// What both sides of a session, and nobody else, compute from its primary connection, whenever a lane needs it.
 pub(super) struct Secrets {
     pub(super) id: SessionId,
     lane_key: Zeroizing<[u8; 32]>,
@@ -49,8 +51,8 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    pub(super) fn of(primary: &rustls::Connection) -> Result<Self, SessionError> {
-        let id = tls::session_id(primary).map_err(SessionError::Tls)?;
+    /// Those of the session that its primary connection names `id`.
+    pub(super) fn of(primary: &rustls::Connection, id: SessionId) -> Result<Self, SessionError> {
         let lane_key = tls::lane_key(primary).map_err(SessionError::Tls)?;
         Ok(Self { id, lane_key })
     }
@@ -77,14 +79,23 @@ impl Secrets {
         hmac::Key::new(hmac::HMAC_SHA256, &*self.lane_key)
     }
 
-    /// For lanes that are dialled while the session goes on.
-    pub(super) fn copy(&self) -> Self {
-        Self { id: self.id, lane_key: self.lane_key.clone() }
-    }
-
     #[cfg(test)]
     pub(super) fn for_vectors(id: [u8; 16], lane_key: [u8; 32]) -> Self {
         Self { id: SessionId(id), lane_key: Zeroizing::new(lane_key) }
+    }
+}
+
+/// Says in a lane's ClientHello, which anybody may see, to who holds the session which one it is, and to nobody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LaneHint(pub(super) [u8; 16]);
+
+impl SessionId {
+    /// What the ClientHello of its lanes names it by.
+    pub(crate) fn lane_hint(&self) -> LaneHint {
+        let hash = digest::digest(&digest::SHA256, &[HINT_CONTEXT, &self.0].concat());
+        let mut hint = [0; 16];
+        hint.copy_from_slice(&hash.as_ref()[..16]);
+        LaneHint(hint)
     }
 }
 

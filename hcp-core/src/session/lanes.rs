@@ -22,7 +22,6 @@ impl Machine {
         let (Some(secrets), Some(server_key)) = (self.secrets(), self.server_key()) else {
             return Err(SessionError::OutOfPlace("a lane before the session"));
         };
-        let secrets = secrets.copy();
         let number = self.last_lane.checked_add(1).ok_or(SessionError::Limit("lane numbers"))?;
         self.last_lane = number;
         LaneDialling::new(secrets, server_key, number, now)
@@ -54,7 +53,10 @@ impl Machine {
             && self.secrets().is_some_and(|secrets| secrets.fits(join, connection.tls()));
         #[cfg(test)]
         let fits = fits || planted(Defect::ForeignLaneTaken);
-        if !fits || self.lanes.len() >= MAX_LANES || !self.use_number(number) {
+        let full = self.lanes.len() >= MAX_LANES;
+        #[cfg(test)]
+        let full = full && !planted(Defect::LanesUnbounded);
+        if !fits || full || !self.use_number(number) {
             return Err(request);
         }
         let Joining { connection, rest, ended, .. } = *request.0;

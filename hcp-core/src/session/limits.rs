@@ -5,12 +5,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{MAX_STREAMS, SessionError};
+use crate::wire::RECORD;
 
 /// What each frame costs of the window beyond its payload, so that a flood of empty messages runs out of credit too.
 pub(super) const FRAME_COST: u64 = 64;
-/// The content of the frames that messages are cut into: a BULK frame with its headers is one TLS record of 16,384 bytes,
-/// four of them are a full batch, and the longest message costs less than the least window.
-pub(super) const CUT: usize = 16_366;
+/// The content of the frames that long messages are cut into, which a BULK frame with its headers makes one TLS record of;
+/// a DATA frame that does takes 8 bytes more. Four of them are a full batch, and the longest message costs less than the
+/// least window.
+pub(super) const CUT: usize = RECORD - 18;
+/// Messages up to this length are not cut to fill a record or a batch: what that saves is a class of padding at the most
+/// once in a full batch, and each piece costs the receiver as much as a message.
+pub(super) const LEAST_CUT: usize = 1_024;
 /// The least window that a peer may announce: what the longest message costs in frames of 4,096 bytes.
 pub(super) const LEAST_WINDOW: u64 = 532_480;
 /// Application data that an acceptor reads before PROOF or JOIN: a padded flight many times over.

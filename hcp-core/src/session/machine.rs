@@ -7,11 +7,12 @@ mod frames;
 mod output;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::Read;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Traffic};
+use super::connection::{Connection, Taken, Traffic};
 use super::hello::{self, PeerLimits, Proved, Secrets};
 use super::limits::{Churn, ROUND_TRIP_AGE};
 #[cfg(test)]
@@ -19,7 +20,7 @@ use super::planted::{Defect, planted};
 use super::streams::Streams;
 use super::{
     CLOSE_SHUTDOWN, ConnId, HANDSHAKE_TIMEOUT, Keepalive, MAX_LANES, PRIMARY, Peer, Priority, SessionError, SessionId,
-    SessionStats, StreamId, dialling,
+    SessionStats, StreamId, dialling, tls,
 };
 use crate::identity::delegation::{Delegation, SerialFloors};
 use crate::identity::{Identity, OnionAddress};
@@ -65,6 +66,8 @@ pub(crate) enum Event {
     Finished(StreamId),
     /// The peer gave credit: this many bytes more may be sent.
     Credit { stream: StreamId, bytes: u64 },
+    /// A message has gone out in fewer frames than were paid for: this many bytes more may be sent.
+    Refunded { stream: StreamId, bytes: u64 },
     /// The peer abandoned the stream; the last event of it. What of it was not consumed need not be.
     Reset { stream: StreamId, code: u32 },
     /// Both directions have ended; the last event of the stream. What was not consumed still wants
@@ -96,7 +99,7 @@ enum State {
 #[derive(Debug)]
 struct Established {
     peer: Peer,
-    secrets: Secrets,
+    id: SessionId,
     server_key: [u8; 32],
     /// What the dialler verified, where the server key is not the dialled address.
     delegation: Option<Delegation>,
@@ -138,7 +141,8 @@ impl Machine {
     /// The dialling side of a session with whoever speaks for `dial.target`. [`Event::Established`] comes when the
     /// acceptor has shown that it does.
     pub(crate) fn dial(dial: Dial, now: Instant) -> Result<Self, SessionError> {
-        let (connection, first) = dialling::dial(now)?;
+        let config = tls::client_config().map_err(SessionError::Tls)?;
+        let (connection, first) = dialling::dial(now, config)?;
         let (keepalive, lanes) = (dial.keepalive, dial.lanes.min(MAX_LANES));
         let mut machine = Self::new(now, connection, 1, keepalive);
         machine.lane_goal = lanes;
@@ -154,10 +158,10 @@ impl Machine {
         server_key: [u8; 32],
         keepalive: Keepalive,
     ) -> Result<Self, SessionError> {
-        let secrets = Secrets::of(connection.tls())?;
+        let id = tls::session_id(connection.tls()).map_err(SessionError::Tls)?;
         let mut machine = Self::new(now, connection, 2, keepalive);
         let Proved { peer, known, limits } = proved;
-        machine.establish(now, Established { peer, secrets, server_key, delegation: None, limits, known });
+        machine.establish(now, Established { peer, id, server_key, delegation: None, limits, known });
         Ok(machine)
     }
 
@@ -218,11 +222,11 @@ impl Machine {
         };
         let greeted = hello::check_hello(self.primary.tls(), frame, &dial)?;
         let proof = hello::proof(self.primary.tls(), &dial.me, dial.known, &dial.target)?;
-        let secrets = Secrets::of(self.primary.tls())?;
+        let id = tls::session_id(self.primary.tls()).map_err(SessionError::Tls)?;
         self.primary.write_first(proof)?;
         let established = Established {
             peer: Peer::Address(dial.target),
-            secrets,
+            id,
             server_key: greeted.server_key,
             delegation: greeted.delegation,
             limits: greeted.limits,
@@ -239,23 +243,42 @@ impl Machine {
         if let Some((_, error)) = self.deferred.take() {
             return Err(error);
         }
-        while !input.is_empty() && !self.is_closed() {
-            // Input for a lane that is gone is of no interest.
-            let Some(connection) = self.connection(conn) else { return Ok(()) };
-            let read = connection.read(now, &mut input);
-            let ended = match read {
-                Ok(alive) => {
-                    self.handle_frames(now, conn)?;
-                    (!alive).then_some(SessionError::Lost)
-                }
-                Err(error) => Some(error),
-            };
-            if let Some(error) = ended {
-                return self.end_connection(conn, error);
-            }
-        }
+        while !input.is_empty() && !self.is_closed() && self.read(now, conn, &mut input)? {}
         self.see_to_drained();
         Ok(())
+    }
+
+    /// As [`Self::handle_input`], from a transport that gives bytes when it is asked: reads once, at most about what one record
+    /// of TLS has. `false` when there was nothing yet, or the lane is gone. The end of the transport is that of `conn`.
+    pub(crate) fn read_from(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        transport: &mut dyn Read,
+    ) -> Result<bool, SessionError> {
+        if let Some((_, error)) = self.deferred.take() {
+            return Err(error);
+        }
+        let read = !self.is_closed() && self.read(now, conn, transport)?;
+        self.see_to_drained();
+        Ok(read)
+    }
+
+    /// Reads once. `false` when there was nothing, also when a lane is or was gone, whose input is of no interest.
+    fn read(&mut self, now: Instant, conn: ConnId, input: &mut dyn Read) -> Result<bool, SessionError> {
+        let Some(connection) = self.connection(conn) else { return Ok(false) };
+        let ended = match connection.read(now, input) {
+            Ok(Taken::Nothing) => return Ok(false),
+            Ok(taken) => {
+                self.handle_frames(now, conn)?;
+                (taken == Taken::End).then_some(SessionError::Lost)
+            }
+            Err(error) => Some(error),
+        };
+        match ended {
+            Some(error) => self.end_connection(conn, error).map(|()| false),
+            None => Ok(true),
+        }
     }
 
     /// The transport of `conn` ended. For a lane: `Ok`, and what it had is sent again elsewhere.
@@ -263,6 +286,10 @@ impl Machine {
         #[cfg(test)]
         if planted(Defect::LossUntold) {
             return Ok(());
+        }
+        // What came before the end says why.
+        if let Some((_, error)) = self.deferred.take() {
+            return Err(error);
         }
         self.end_connection(conn, SessionError::Lost)
     }
@@ -411,10 +438,11 @@ impl Machine {
 
     /// The session's name, once established.
     pub(crate) fn session_id(&self) -> Option<SessionId> {
-        self.secrets().map(|secrets| secrets.id)
+        self.established.as_ref().map(|established| established.id)
     }
 
     /// Who is at the other end, once established.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn peer(&self) -> Option<Peer> {
         self.established.as_ref().map(|established| established.peer)
     }
@@ -436,11 +464,16 @@ impl Machine {
 
     /// What the dialler's PROOF named, on the acceptor's side.
     pub(crate) fn known(&self) -> Option<SessionId> {
+        #[cfg(test)]
+        if planted(Defect::KnownUnheard) {
+            return None;
+        }
         self.established.as_ref()?.known
     }
 
-    pub(super) fn secrets(&self) -> Option<&Secrets> {
-        self.established.as_ref().map(|established| &established.secrets)
+    /// What lanes need, once established. Most sessions have none.
+    pub(super) fn secrets(&self) -> Option<Secrets> {
+        Secrets::of(self.primary.tls(), self.session_id()?).ok()
     }
 
     pub(super) fn is_established(&self) -> bool {

@@ -49,6 +49,18 @@ pub(crate) enum Defect {
     OtherReplicaTaken,
     /// Whoever answers is whom was dialled.
     AnyServerTaken,
+    /// Any number of lanes may live.
+    LanesUnbounded,
+    /// Any number of streams is held.
+    HeldUnbounded,
+    /// A stream is refused although there is room.
+    BusyHasty,
+    /// A stream for which there is no room is forgotten and nobody is told.
+    BusyUntold,
+    /// What the dialler says of a session that it holds is not heard.
+    KnownUnheard,
+    /// Everybody is shown the key of now.
+    FormerKeyForgotten,
 }
 
 thread_local! {
@@ -56,6 +68,7 @@ thread_local! {
 }
 
 /// Has all sessions of this thread carry a defect, or none.
+#[cfg(feature = "testing")]
 pub(crate) fn plant(defect: Option<Defect>) {
     PLANTED.set(defect);
 }

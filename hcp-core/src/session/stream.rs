@@ -1,5 +1,9 @@
 //! One stream as this side sees it: cutting and assembling messages, credit in both directions, its end.
+//!
+//! A message is paid for when it is queued, before anybody knows how it will be cut: for as many frames as there can be.
+//! Those that it did not need are given back when its last one goes.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -8,23 +12,39 @@ use tokio::time::Instant;
 
 use super::assembly::Assembly;
 use super::bulk::{BulkReceiver, BulkSender};
-use super::limits::{CUT, FRAME_COST, UNHEARD_BULK};
+use super::limits::{CUT, FRAME_COST, LEAST_CUT, UNHEARD_BULK};
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::window::ReceiveWindow;
 use super::{ConnId, MAX_MESSAGE, MAX_STREAM_WINDOW, PRIMARY, Priority, SessionError, StreamId};
 use crate::wire::session_proto as proto;
-use crate::wire::{FLAG_FIN, FLAG_MORE, Frame, FrameKind, HEADER_LEN, PLACE_LEN};
+use crate::wire::{FLAG_FIN, FLAG_MORE, Frame, FrameKind, HEADER_LEN, MAX_BATCH, PLACE_LEN, RECORD, Received};
 
-/// What sending a message of this length costs of the window.
+/// What sending a message of this length costs of the window at the most; what it did not need comes back as
+/// [`Event::Refunded`](super::Event::Refunded).
 pub(crate) fn cost(length: usize) -> u64 {
-    length as u64 + FRAME_COST * length.div_ceil(CUT).max(1) as u64
+    length as u64 + FRAME_COST * (frames(length) + spare_frames(length)) as u64
+}
+
+/// Frames that a message takes when each is as long as can be.
+fn frames(length: usize) -> usize {
+    length.div_ceil(CUT).max(1)
+}
+
+/// Frames that are paid for beyond those, for pieces that end with their record: one where the message begins, and one for
+/// each batch, in front of which other frames may stand.
+fn spare_frames(length: usize) -> usize {
+    if length <= LEAST_CUT { 0 } else { 1 + length.div_ceil(MAX_BATCH) }
 }
 
 /// What waits to be sent.
 #[derive(Debug)]
 enum Outgoing {
-    Message(Bytes),
+    /// What is left of a message, and how many frames more are paid for.
+    Message {
+        rest: Bytes,
+        paid: usize,
+    },
     Fin,
 }
 
@@ -74,13 +94,6 @@ pub(super) struct Stream {
     pub(super) over: bool,
 }
 
-/// What a frame completed.
-#[derive(Debug, Default)]
-pub(super) struct Received {
-    pub(super) messages: Vec<Bytes>,
-    pub(super) finished: bool,
-}
-
 impl Stream {
     pub(super) fn new(id: StreamId, ours: bool, priority: Priority, allowance: u64, now: Instant) -> Self {
         let bulk = priority == Priority::Bulk;
@@ -116,9 +129,9 @@ impl Stream {
         self.priority
     }
 
-    /// What this stream has of the session's growth of windows.
-    pub(super) fn growth(&self) -> u64 {
-        self.window.growth()
+    /// What this stream has of the session's pool: growth of its window, and room for the message under way.
+    pub(super) fn out_of_pool(&self) -> u64 {
+        self.window.growth() + self.partial.ahead()
     }
 
     pub(super) fn resent(&self) -> u64 {
@@ -135,9 +148,9 @@ impl Stream {
         self.receiving == Direction::Ended && self.sending == Direction::Ended && acknowledged
     }
 
-    /// Bytes that have come and are no message yet.
+    /// What takes memory and is no message yet, in bytes.
     pub(super) fn assembling(&self) -> usize {
-        self.partial.len() + self.bulk.as_ref().map_or(0, |(_, receiver)| receiver.ahead_bytes())
+        self.partial.room() + self.bulk.as_ref().map_or(0, |(_, receiver)| receiver.ahead_bytes())
     }
 
     /// Whether something came that the application has yet to take.
@@ -149,7 +162,8 @@ impl Stream {
     pub(super) fn queue(&mut self, message: Bytes) {
         if self.sending == Direction::Open {
             self.allowance = self.allowance.saturating_sub(cost(message.len()));
-            self.outgoing.push_back(Outgoing::Message(message));
+            let paid = frames(message.len()) + spare_frames(message.len());
+            self.outgoing.push_back(Outgoing::Message { rest: message, paid });
         }
     }
 
@@ -182,43 +196,71 @@ impl Stream {
         !self.outgoing.is_empty() || self.bulk.as_ref().is_some_and(|(sender, _)| sender.next_again().is_some())
     }
 
-    /// How long the next frame is with its headers.
-    pub(super) fn next_len(&self) -> usize {
-        let place = if self.bulk.is_some() { PLACE_LEN } else { 0 };
-        let again = self.bulk.as_ref().and_then(|(sender, _)| sender.next_again());
-        let content = again.unwrap_or_else(|| match self.outgoing.front() {
-            Some(Outgoing::Message(message)) => message.len().min(CUT),
-            Some(Outgoing::Fin) | None => 0,
-        });
-        HEADER_LEN + place + content
+    /// Whether the next frame fits into `room`, what is left of a batch.
+    pub(super) fn fits(&self, room: usize) -> bool {
+        match self.bulk.as_ref().and_then(|(sender, _)| sender.next_again()) {
+            Some(content) => self.head_len() + content <= room,
+            None => self.next_content(room).is_some(),
+        }
     }
 
-    /// The next frame, which goes by this connection.
-    pub(super) fn next_frame(&mut self, by: ConnId) -> Option<Frame> {
-        if let Some(frame) = self.bulk.as_mut().and_then(|(sender, _)| sender.again(by)) {
-            return Some(frame);
+    fn head_len(&self) -> usize {
+        HEADER_LEN + if self.bulk.is_some() { PLACE_LEN } else { 0 }
+    }
+
+    /// How much of what waits goes into the next frame, in the `room` that is left of a batch; nothing while it has to wait for
+    /// the next batch.
+    ///
+    /// Frames end with their records where that can be: then a full batch needs no padding, and a receiver finds frames whole
+    /// in the records that it opens.
+    fn next_content(&self, room: usize) -> Option<usize> {
+        let room = room.checked_sub(self.head_len())?;
+        let (rest, paid) = match self.outgoing.front()? {
+            Outgoing::Message { rest, paid } => (rest.len(), *paid),
+            Outgoing::Fin => return Some(0),
+        };
+        let to_records_end = (room + self.head_len() - 1) % RECORD + 1;
+        let piece = to_records_end.checked_sub(self.head_len()).filter(|piece| *piece > 0);
+        match piece {
+            Some(piece) if rest <= piece => Some(rest),
+            // One frame more than if it were cut at its longest, if that is paid for.
+            Some(piece) if rest > LEAST_CUT && frames(rest - piece) < paid => Some(piece),
+            _ => Some(rest.min(CUT)).filter(|content| *content <= room),
         }
-        let (flags, payload) = match self.outgoing.front_mut()? {
-            Outgoing::Message(message) => {
-                let payload = message.split_to(message.len().min(CUT));
-                (if message.is_empty() { 0 } else { FLAG_MORE }, payload)
+    }
+
+    /// The next frame, which goes by this connection into the `room` that is left of its batch; and what of the message's cost
+    /// is given back with it.
+    pub(super) fn next_frame(&mut self, by: ConnId, room: usize) -> Option<(Frame, u64)> {
+        if let Some(frame) = self.bulk.as_mut().and_then(|(sender, _)| sender.again(by)) {
+            return Some((frame, 0));
+        }
+        let content = self.next_content(room)?;
+        let (flags, payload, refund) = match self.outgoing.front_mut()? {
+            Outgoing::Message { rest, paid } => {
+                let payload = rest.split_to(content);
+                *paid = paid.saturating_sub(1);
+                let (left, refund) = (!rest.is_empty(), FRAME_COST * *paid as u64);
+                if left { (FLAG_MORE, payload, 0) } else { (0, payload, refund) }
             }
             Outgoing::Fin => {
                 self.sending = Direction::Ended;
-                (FLAG_FIN, Bytes::new())
+                (FLAG_FIN, Bytes::new(), 0)
             }
         };
         if flags & FLAG_MORE == 0 {
             self.outgoing.pop_front();
         }
+        self.allowance += refund;
         #[cfg(test)]
-        if planted(Defect::FrameDropped) && payload.len() == CUT && !self.outgoing.is_empty() {
-            return self.next_frame(by);
+        if planted(Defect::FrameDropped) && payload.len() >= CUT && !self.outgoing.is_empty() {
+            return self.next_frame(by, room);
         }
-        Some(match &mut self.bulk {
+        let frame = match &mut self.bulk {
             Some((sender, _)) => sender.first_time(by, Frame::new(FrameKind::Bulk, flags, self.id, payload)),
             None => Frame::new(FrameKind::Data, flags, self.id, payload),
-        })
+        };
+        Some((frame, refund))
     }
 
     /// Notes that a lane is gone: what it had is sent again.
@@ -232,19 +274,24 @@ impl Stream {
         }
     }
 
-    /// Takes in DATA or BULK, counted against the window.
-    pub(super) fn receive(&mut self, frame: Frame) -> Result<Received, SessionError> {
+    /// Takes in DATA or BULK, counted against the window, and delivers the messages that it completes; whether it ended the
+    /// peer's direction. May take room for a message out of `pool`.
+    pub(super) fn receive(
+        &mut self,
+        frame: Received<'_>,
+        pool: &mut u64,
+        deliver: &mut dyn FnMut(Bytes),
+    ) -> Result<bool, SessionError> {
         self.heard = true;
-        let is_bulk = frame.kind == FrameKind::Bulk;
+        let is_bulk = frame.kind() == FrameKind::Bulk;
         if is_bulk != self.bulk.is_some() {
             return Err(SessionError::OutOfPlace("DATA and BULK"));
         }
-        let fin = frame.flags & FLAG_FIN != 0;
-        if fin && (!frame.payload.is_empty() || frame.flags & FLAG_MORE != 0) {
+        let fin = frame.flags() & FLAG_FIN != 0;
+        if fin && (!frame.payload.is_empty() || frame.flags() & FLAG_MORE != 0) {
             return Err(SessionError::OutOfPlace("the end of a stream with content"));
         }
         let frame_cost = frame.payload.len() as u64 + FRAME_COST;
-        let mut received = Received::default();
         let Some((_, receiver)) = &mut self.bulk else {
             if self.receiving == Direction::Ended {
                 return Err(SessionError::OutOfPlace("data after the end of a stream"));
@@ -252,47 +299,53 @@ impl Stream {
             if !fin {
                 self.window.receive(frame_cost)?;
             }
-            self.assemble(frame.flags, frame.payload, &mut received)?;
-            return Ok(received);
+            return self.assemble(frame.flags(), frame.payload, pool, deliver);
         };
-        if receiver.is_known(&frame)? {
+        if receiver.is_known(frame.place(), frame.flags())? {
             #[cfg(test)]
             if planted(Defect::DuplicatesDelivered) && !fin {
-                self.assemble(frame.flags, frame.payload, &mut received)?;
+                self.assemble(frame.flags(), frame.payload, pool, deliver)?;
             }
-            return Ok(received);
+            return Ok(false);
         }
         if !fin {
             self.window.receive(frame_cost)?;
         }
         #[cfg(test)]
         if planted(Defect::OrderOfArrival) {
+            let frame = frame.into_frame();
             receiver.insert(frame.clone());
             while receiver.next().is_some() {}
-            self.assemble(frame.flags, frame.payload, &mut received)?;
-            self.answer_due |= received.finished;
-            return Ok(received);
+            let finished = self.assemble(frame.flags, Cow::Borrowed(&frame.payload), pool, deliver)?;
+            self.answer_due |= finished;
+            return Ok(finished);
         }
+        let mut finished = false;
         match receiver.pass(frame) {
-            Ok((flags, payload)) => self.assemble(flags, payload, &mut received)?,
-            Err(frame) => receiver.insert(frame),
+            Ok((flags, payload)) => finished |= self.assemble(flags, payload, pool, deliver)?,
+            Err(frame) => receiver.insert(frame.into_frame()),
         }
         while let Some((flags, payload)) = self.bulk.as_mut().and_then(|(_, receiver)| receiver.next()) {
-            self.assemble(flags, payload, &mut received)?;
+            finished |= self.assemble(flags, Cow::Borrowed(&payload), pool, deliver)?;
         }
-        self.answer_due |= received.finished;
-        Ok(received)
+        self.answer_due |= finished;
+        Ok(finished)
     }
 
-    /// Puts a frame that is in order to its message.
-    fn assemble(&mut self, flags: u8, payload: Bytes, received: &mut Received) -> Result<(), SessionError> {
+    /// Puts a frame that is in order to its message; whether it was the end.
+    fn assemble(
+        &mut self,
+        flags: u8,
+        payload: Cow<'_, [u8]>,
+        pool: &mut u64,
+        deliver: &mut dyn FnMut(Bytes),
+    ) -> Result<bool, SessionError> {
         if flags & FLAG_FIN != 0 {
             if self.partial_cost > 0 {
                 return Err(SessionError::OutOfPlace("the end of a stream inside a message"));
             }
             self.receiving = Direction::Ended;
-            received.finished = true;
-            return Ok(());
+            return Ok(true);
         }
         if self.partial.len() + payload.len() > MAX_MESSAGE {
             return Err(SessionError::Limit("message length"));
@@ -300,13 +353,12 @@ impl Stream {
         // At most a window, which fits.
         self.partial_cost += payload.len() as u32 + FRAME_COST as u32;
         if flags & FLAG_MORE != 0 {
-            self.partial.push(payload);
-            return Ok(());
+            self.partial.push(&payload, pool);
+            return Ok(false);
         }
-        let message = std::mem::take(&mut self.partial).finish(payload);
         self.untaken.push_back(std::mem::take(&mut self.partial_cost));
-        received.messages.push(message);
-        Ok(())
+        deliver(self.partial.finish(payload, pool));
+        Ok(false)
     }
 
     /// Notes that the application took its next message. May take growth out of `pool`.

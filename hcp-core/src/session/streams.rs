@@ -10,11 +10,13 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::limits::MAX_HELD;
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::schedule::{CLASSES, Schedule};
-use super::stream::{Received, Stream};
+use super::stream::Stream;
 use super::{ConnId, Event, Priority, SESSION_GROWTH, SessionError, StreamId};
 use crate::wire::session_proto as proto;
-use crate::wire::{Frame, FrameKind};
+use crate::wire::{Frame, FrameKind, Received};
 
 /// All streams of a session.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ pub(super) struct Streams {
     schedule: Schedule,
     /// Streams with a CREDIT to send; each stands here at most once.
     crediting: VecDeque<StreamId>,
-    /// What is left of [`SESSION_GROWTH`].
+    /// What is left of [`SESSION_GROWTH`], which room for messages under way is taken out of too.
     pool: u64,
     /// Of streams that are gone.
     resent: u64,
@@ -47,6 +49,10 @@ impl Default for Streams {
 impl Streams {
     /// Whether one more can be held.
     pub(super) fn has_room(&self) -> bool {
+        #[cfg(test)]
+        if planted(Defect::HeldUnbounded) {
+            return true;
+        }
         self.all.len() < MAX_HELD
     }
 
@@ -68,7 +74,7 @@ impl Streams {
         self.all.values().any(|stream| stream.priority() == Priority::Bulk && !stream.over)
     }
 
-    /// Bytes that have come and are no messages yet.
+    /// What takes memory and is no message yet, in bytes.
     pub(super) fn assembling(&self) -> usize {
         self.all.values().map(Stream::assembling).sum()
     }
@@ -99,7 +105,7 @@ impl Streams {
     /// Forgets a stream; `false` when it was over.
     pub(super) fn remove(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.all.remove(&id) else { return false };
-        self.pool += stream.growth();
+        self.pool += stream.out_of_pool();
         self.resent += stream.resent();
         !stream.over
     }
@@ -114,17 +120,20 @@ impl Streams {
     pub(super) fn receive(
         &mut self,
         now: Instant,
-        frame: Frame,
+        frame: Received<'_>,
         round_trip: Option<Duration>,
         events: &mut VecDeque<Event>,
     ) -> Result<(), SessionError> {
-        let id = frame.stream;
-        let Some(stream) = self.live(id) else { return Ok(()) };
-        let Received { messages, finished } = stream.receive(frame)?;
-        if stream.is_released() {
+        let id = frame.stream();
+        let Some(stream) = self.all.get_mut(&id).filter(|stream| !stream.over) else { return Ok(()) };
+        let released = stream.is_released();
+        let finished = stream.receive(frame, &mut self.pool, &mut |message| {
+            if !released {
+                events.push_back(Event::Message { stream: id, message });
+            }
+        })?;
+        if released {
             self.take_all(now, id, round_trip);
-        } else {
-            events.extend(messages.into_iter().map(|message| Event::Message { stream: id, message }));
         }
         if finished {
             events.push_back(Event::Finished(id));
@@ -191,6 +200,7 @@ impl Streams {
     }
 
     /// Whether a CREDIT has to go.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn has_credit(&self) -> bool {
         let has_credit = |id: &StreamId| self.all.get(id).is_some_and(|stream| stream.credit_due() && !stream.over);
         self.crediting.iter().any(has_credit)
@@ -211,6 +221,7 @@ impl Streams {
     }
 
     /// Whether a frame waits that may go by this connection.
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn may_send(&self, by: ConnId, lanes: bool) -> bool {
         (0..CLASSES).any(|class| self.next_of(class, by, lanes).is_some())
     }
@@ -228,13 +239,16 @@ impl Streams {
         let class = self.schedule.turn(ready)?;
         let index = next[class]?;
         let id = *self.sending[class].get(index)?;
-        if self.all.get(&id)?.next_len() > room {
+        if !self.all.get(&id)?.fits(room) {
             return None;
         }
         self.sending[class].remove(index);
         let stream = self.all.get_mut(&id)?;
         stream.in_send_queue = false;
-        let frame = stream.next_frame(by)?;
+        let (frame, refund) = stream.next_frame(by, room)?;
+        if refund > 0 {
+            events.push_back(Event::Refunded { stream: id, bytes: refund });
+        }
         self.schedule.sent(class, frame.encoded_len(), ready);
         self.see_to_sending(id);
         self.see_to_end(id, events);

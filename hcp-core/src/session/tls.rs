@@ -11,7 +11,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{ClientConnection, Resumption};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::server::{AlwaysResolvesServerRawPublicKeys, NoServerSessionStorage, ServerConnection};
+use rustls::server::{
+    AlwaysResolvesServerRawPublicKeys, ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerConnection,
+};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{
     CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureAlgorithm,
@@ -21,10 +23,13 @@ use rustls::{
 use zeroize::Zeroizing;
 
 use super::SessionId;
+use super::hello::LaneHint;
 use crate::identity::Identity;
 use crate::identity::delegation::SessionKey;
 
 const ALPN: &[u8] = b"hcp/1";
+/// How the second ALPN name of a lane's ClientHello begins; the hint follows.
+const LANE_NAME: &[u8] = b"hcp/1 lane ";
 /// The DER prefix of an Ed25519 SubjectPublicKeyInfo (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
@@ -77,14 +82,18 @@ impl fmt::Debug for ServerKey {
     }
 }
 
+/// A key as TLS shows it.
+pub(super) fn certified(key: &ServerKey) -> Arc<CertifiedKey> {
+    let shown = CertificateDer::from(spki(&key.public()));
+    Arc::new(CertifiedKey::new(vec![shown], Arc::new(key.clone())))
+}
+
 /// The configuration of the accepting side, which shows `key`.
 pub(super) fn server_config(key: &ServerKey) -> Result<Arc<ServerConfig>, Error> {
-    let shown = CertificateDer::from(spki(&key.public()));
-    let key = CertifiedKey::new(vec![shown], Arc::new(key.clone()));
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(key))));
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified(key))));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.send_half_rtt_data = true;
     config.send_tls13_tickets = 0;
@@ -92,6 +101,19 @@ pub(super) fn server_config(key: &ServerKey) -> Result<Arc<ServerConfig>, Error>
     config.max_early_data_size = 0;
     config.cert_compressors = Vec::new();
     Ok(Arc::new(config))
+}
+
+/// The same for a connection whose key is chosen when its ClientHello is there.
+pub(super) fn choosing(config: &ServerConfig, choice: Arc<dyn ResolvesServerCert>) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.cert_resolver = choice;
+    Arc::new(config)
+}
+
+/// For which session a ClientHello wants a lane, as far as it says so.
+pub(super) fn lane_hint(hello: &ClientHello<'_>) -> Option<LaneHint> {
+    let hint = hello.alpn()?.find_map(|name| name.strip_prefix(LANE_NAME))?;
+    hint.try_into().ok().map(LaneHint)
 }
 
 /// The accepting side of a connection.
@@ -103,6 +125,13 @@ pub(super) fn server(config: Arc<ServerConfig>) -> Result<ServerConnection, Erro
 pub(super) fn client_config() -> Result<Arc<ClientConfig>, Error> {
     static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(new_client_config);
     CONFIG.clone()
+}
+
+/// The configuration of the dialling side of a lane.
+pub(super) fn lane_config(hint: &LaneHint) -> Result<Arc<ClientConfig>, Error> {
+    let mut config = ClientConfig::clone(&*client_config()?);
+    config.alpn_protocols.push([LANE_NAME, &hint.0].concat());
+    Ok(Arc::new(config))
 }
 
 fn new_client_config() -> Result<Arc<ClientConfig>, Error> {

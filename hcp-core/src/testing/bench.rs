@@ -1,17 +1,17 @@
 //! The codec of frames, to be measured: what a frame costs on top of its bytes.
 
-use bytes::Bytes;
+use std::borrow::Cow;
 
 use crate::session::FrameError;
-use crate::wire::{Decoder, Frame, FrameKind};
+use crate::wire::{Decoder, FrameKind, Head};
 
 /// Appends a frame of a stream's data to `out`. A payload has at most 65,536 bytes.
 ///
 /// # Panics
 /// When the payload is longer.
-pub fn encode_data(stream: u32, payload: &Bytes, out: &mut Vec<u8>) {
+pub fn encode_data(stream: u32, payload: &[u8], out: &mut Vec<u8>) {
     assert!(payload.len() <= 65_536, "a frame's payload has at most 65,536 bytes");
-    Frame::new(FrameKind::Data, 0, stream, payload.clone()).encode(out);
+    Head::new(FrameKind::Data, 0, stream, 0, payload.len()).encode(payload, out);
 }
 
 /// Cuts bytes into frames.
@@ -24,11 +24,12 @@ impl FrameReader {
         Self::default()
     }
 
-    /// Takes bytes off `input` up to the end of the next frame, whose payload it gives; or all of them, when none is whole.
+    /// Takes bytes off `input` up to the end of the next frame, whose payload it gives, where it lies when all of it is there;
+    /// or all of them, when none is whole.
     ///
     /// # Errors
     /// [`FrameError`] for bytes that are not a frame.
-    pub fn next_payload(&mut self, input: &mut &[u8]) -> Result<Option<Bytes>, FrameError> {
+    pub fn next_payload<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, FrameError> {
         Ok(self.0.next(input)?.map(|frame| frame.payload))
     }
 }
@@ -41,7 +42,7 @@ mod tests {
     fn reads_what_it_encodes() {
         let mut out = Vec::new();
         for length in [0, 1, 20_000] {
-            encode_data(1, &vec![length as u8; length].into(), &mut out);
+            encode_data(1, &vec![length as u8; length], &mut out);
         }
         let mut reader = FrameReader::new();
         let mut input = &out[..];

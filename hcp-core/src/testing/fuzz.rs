@@ -18,6 +18,21 @@ pub fn delegation(data: &[u8]) {
     crate::identity::fuzz::delegation(data);
 }
 
+/// Manifests: as they come, and with the owner's signature behind them.
+pub fn manifest(data: &[u8]) {
+    crate::identity::fuzz::manifest(data);
+}
+
+/// A node's request to its owner.
+pub fn request(data: &[u8]) {
+    crate::owner::fuzz::request(data);
+}
+
+/// An owner's grant to a node, and the owner's book.
+pub fn grant(data: &[u8]) {
+    crate::owner::fuzz::grant(data);
+}
+
 /// A session's input: before TLS, in the place of the handshake, and inside TLS once the session is established.
 pub fn session(data: &[u8]) {
     let _events = crate::session::fuzz::session(data);

@@ -12,6 +12,8 @@
 //! - After a drain everything that was open has ended.
 //! - No message waits behind more than a bounded amount of a lower class, and no class starves.
 //! - What a peer may have out stays within windows; what a machine holds stays within what was allowed.
+//! - A side that refuses a stream for want of room holds as many as may be, and never more; of lanes no more than may be live.
+//! - What a dialler says of a session that it holds arrives; a lane finds its session under the key that this began with.
 //! - Strangers, replayed connections, stolen lanes and wrong servers get nothing.
 //!
 //! ```
@@ -25,6 +27,7 @@ mod attacks;
 mod cast;
 mod events;
 mod faults;
+mod lanes;
 mod ledger;
 mod network;
 mod plan;
@@ -296,6 +299,7 @@ impl World {
             return Ok(());
         };
         it.handles.insert(stream, Handle::new(plan, true, credit));
+        it.count_held();
         if it.draining || it.drains {
             return violated("a stream was opened in a session that drains");
         }

@@ -27,6 +27,7 @@ pub use self::description::{DescriptionError, PrivateTorDescription};
 pub use self::error::StartError;
 use self::links::DelayedLinks;
 use self::processes::Processes;
+use crate::identity::{DiscoveryKey, OnionAddress};
 
 /// The environment variable that names the description of a running private network.
 pub const TESTNET_VARIABLE: &str = "HCP_TESTNET";
@@ -122,8 +123,22 @@ impl PrivateTorNetwork {
     /// # Cancel safety
     /// Dropping the future ends the process once its start is through.
     pub async fn start_client(&self) -> Result<TorClientProcess, StartError> {
-        let description = self.description.clone();
-        blocking(move || TorClientProcess::start(&description)).await
+        self.start_client_with(&[]).await
+    }
+
+    /// Starts a C tor client that has a discovery key for each of these addresses.
+    ///
+    /// # Errors
+    /// As [`Self::start_client`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::start_client`].
+    pub async fn start_client_with(
+        &self,
+        keys: &[(OnionAddress, DiscoveryKey)],
+    ) -> Result<TorClientProcess, StartError> {
+        let (description, keys) = (self.description.clone(), keys.to_vec());
+        blocking(move || TorClientProcess::start(&description, &keys)).await
     }
 
     /// What a client needs to know about the network.

@@ -9,7 +9,9 @@
 //! Integers are big-endian; a zero byte in place of a kind is padding. A decoder fails on the first header that breaks a
 //! rule, before it makes room for a payload.
 
-use bytes::{Buf, BufMut, Bytes};
+use std::borrow::Cow;
+
+use bytes::{Buf, Bytes};
 
 use crate::error::ErrorKind;
 
@@ -25,6 +27,8 @@ const ROOM_AHEAD: usize = 16 * 1024;
 pub(crate) const FLAG_MORE: u8 = 1;
 /// The sender will send nothing more on this stream.
 pub(crate) const FLAG_FIN: u8 = 2;
+/// The byte of [`FrameKind::Data`].
+const DATA: u8 = 5;
 /// Kinds from here on are skipped by who does not know them.
 const FIRST_OPTIONAL: u8 = 128;
 
@@ -54,7 +58,7 @@ impl FrameKind {
             2 => Self::Proof,
             3 => Self::Join,
             4 => Self::Open,
-            5 => Self::Data,
+            DATA => Self::Data,
             6 => Self::Bulk,
             7 => Self::Credit,
             8 => Self::Reset,
@@ -73,7 +77,7 @@ impl FrameKind {
             Self::Proof => 2,
             Self::Join => 3,
             Self::Open => 4,
-            Self::Data => 5,
+            Self::Data => DATA,
             Self::Bulk => 6,
             Self::Credit => 7,
             Self::Reset => 8,
@@ -128,11 +132,76 @@ pub(crate) struct Frame {
     pub(crate) payload: Bytes,
 }
 
+/// A frame as it came, its payload where it was read if it lies there whole.
+#[derive(Debug)]
+pub(crate) struct Received<'a> {
+    header: Header,
+    pub(crate) payload: Cow<'a, [u8]>,
+}
+
+impl Received<'_> {
+    pub(crate) fn kind(&self) -> FrameKind {
+        self.header.kind
+    }
+
+    pub(crate) fn flags(&self) -> u8 {
+        self.header.flags
+    }
+
+    pub(crate) fn stream(&self) -> u32 {
+        self.header.stream
+    }
+
+    pub(crate) fn place(&self) -> u64 {
+        self.header.place
+    }
+
+    /// The frame with a payload of its own: one that waits somewhere keeps no more alive than itself.
+    pub(crate) fn into_frame(self) -> Frame {
+        let Header { kind, flags, stream, place, .. } = self.header;
+        Frame { kind, flags, stream, place, payload: owned(self.payload) }
+    }
+}
+
+/// Bytes that keep no more alive than themselves.
+pub(crate) fn owned(payload: Cow<'_, [u8]>) -> Bytes {
+    match payload {
+        Cow::Borrowed(payload) => Bytes::copy_from_slice(payload),
+        Cow::Owned(payload) => payload.into(),
+    }
+}
+
 /// What stands in front of a frame's payload, the place included.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
     bytes: [u8; HEADER_LEN + PLACE_LEN],
     length: usize,
+}
+
+impl Head {
+    /// `length` is the payload's without the place, which of other frames than BULK is not there.
+    pub(crate) fn new(kind: FrameKind, flags: u8, stream: u32, place: u64, length: usize) -> Self {
+        let mut head = Self { bytes: [0; HEADER_LEN + PLACE_LEN], length: HEADER_LEN };
+        if kind == FrameKind::Bulk {
+            head.length += PLACE_LEN;
+            head.bytes[HEADER_LEN..].copy_from_slice(&place.to_be_bytes());
+        }
+        head.bytes[0] = kind.byte();
+        head.bytes[1] = flags;
+        head.bytes[2..6].copy_from_slice(&stream.to_be_bytes());
+        // Nothing that makes frames makes one whose length does not fit.
+        let length = (length + head.length - HEADER_LEN) as u32;
+        head.bytes[6..HEADER_LEN].copy_from_slice(&length.to_be_bytes());
+        head
+    }
+
+    /// Appends the frame of this payload to `out`.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn encode(&self, payload: &[u8], out: &mut Vec<u8>) {
+        out.reserve(self.length + payload.len());
+        out.extend_from_slice(self.as_ref());
+        out.extend_from_slice(payload);
+    }
 }
 
 impl AsRef<[u8]> for Head {
@@ -151,19 +220,8 @@ impl Frame {
     }
 
     pub(crate) fn head(&self) -> Head {
-        let mut head = Head { bytes: [0; HEADER_LEN + PLACE_LEN], length: HEADER_LEN };
-        let place = if self.kind == FrameKind::Bulk { PLACE_LEN } else { 0 };
-        let mut out = &mut head.bytes[..];
-        out.put_u8(self.kind.byte());
-        out.put_u8(self.flags);
-        out.put_u32(self.stream);
-        // Nothing that makes frames makes one whose length does not fit.
-        out.put_u32((self.payload.len() + place) as u32);
-        if place > 0 {
-            out.put_u64(self.place);
-            head.length += PLACE_LEN;
-        }
-        head
+        let Self { kind, flags, stream, place, payload } = self;
+        Head::new(*kind, *flags, *stream, *place, payload.len())
     }
 
     /// Bytes on the wire.
@@ -172,9 +230,9 @@ impl Frame {
     }
 
     /// Appends the frame to `out`.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.head().as_ref());
-        out.extend_from_slice(&self.payload);
+        self.head().encode(&self.payload, out);
     }
 }
 
@@ -247,13 +305,28 @@ struct Partial {
 impl Decoder {
     /// Takes bytes off `input` up to the end of the next frame, which it gives; or all of them, when none is whole. An
     /// optional frame is given as soon as its header is there.
-    pub(crate) fn next(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+    #[inline]
+    pub(crate) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Received<'a>>, FrameError> {
+        if self.held == 0 && self.skip == 0 && self.partial.is_none() {
+            // What there is most of: DATA that is there whole.
+            if let Some((head, rest)) = input.split_first_chunk()
+                && let Some(header) = Header::of_data(head)
+                && let Some((payload, rest)) = rest.split_at_checked(header.length)
+            {
+                *input = rest;
+                return Ok(Some(Received { header, payload: Cow::Borrowed(payload) }));
+            }
+        }
+        self.next_of_any(input)
+    }
+
+    fn next_of_any<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Received<'a>>, FrameError> {
         if let Some(Partial { header, mut payload }) = self.partial.take() {
             let (more, rest) = input.split_at(input.len().min(header.length - payload.len()));
             payload.extend_from_slice(more);
             *input = rest;
             if payload.len() == header.length {
-                return Ok(Some(header.with(payload.into())));
+                return Ok(Some(Received { header, payload: Cow::Owned(payload) }));
             }
             self.partial = Some(Partial { header, payload });
             return Ok(None);
@@ -262,12 +335,11 @@ impl Decoder {
         let Some(header) = self.header(input)? else { return Ok(None) };
         if let FrameKind::Optional(_) = header.kind {
             self.skip = header.length;
-            return Ok(Some(header.with(Bytes::new())));
+            return Ok(Some(Received { header, payload: Cow::Borrowed(&[]) }));
         }
         if let Some((payload, rest)) = input.split_at_checked(header.length) {
             *input = rest;
-            // Copied, so that a message that waits somewhere keeps no more alive than itself.
-            return Ok(Some(header.with(Bytes::copy_from_slice(payload))));
+            return Ok(Some(Received { header, payload: Cow::Borrowed(payload) }));
         }
         // Room for what frames of this version have at most; for more than that, only as it comes.
         let mut payload = Vec::with_capacity(header.length.min(ROOM_AHEAD.max(input.len())));
@@ -325,6 +397,15 @@ fn head_len(bytes: &[u8]) -> usize {
 }
 
 impl Header {
+    /// That of DATA with at most 65,535 bytes, if it is one and good.
+    #[inline]
+    fn of_data(head: &[u8; HEADER_LEN]) -> Option<Self> {
+        let [DATA, flags @ 0..=3, s0, s1, s2, s3, 0, 0, l0, l1] = *head else { return None };
+        let stream = u32::from_be_bytes([s0, s1, s2, s3]);
+        let length = u16::from_be_bytes([l0, l1]).into();
+        (stream != 0).then_some(Self { kind: FrameKind::Data, flags, stream, length, place: 0 })
+    }
+
     /// Parses a header and, of BULK, the place behind it if it is there.
     fn parse(mut head: &[u8]) -> Result<Self, FrameError> {
         let byte = head.get_u8();
@@ -347,11 +428,6 @@ impl Header {
         let place = if head.len() == PLACE_LEN { head.get_u64() } else { 0 };
         let length = if kind == FrameKind::Bulk { length - PLACE_LEN } else { length };
         Ok(Self { kind, flags, stream, length, place })
-    }
-
-    fn with(self, payload: Bytes) -> Frame {
-        let Self { kind, flags, stream, place, .. } = self;
-        Frame { kind, flags, stream, place, payload }
     }
 }
 

@@ -25,7 +25,7 @@ fn decoded<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Frame>, Optio
         let mut piece = piece;
         loop {
             match decoder.next(&mut piece) {
-                Ok(Some(frame)) => frames.push(frame),
+                Ok(Some(frame)) => frames.push(frame.into_frame()),
                 Ok(None) => break,
                 Err(error) => return (frames, Some(error)),
             }

@@ -2,6 +2,8 @@
 
 /// The most that is collected for one batch, in bytes with headers: four full frames of bulk, and the largest class.
 pub(crate) const MAX_BATCH: usize = 65_536;
+/// The content of a full TLS record: batches, which begin with a record, are cut into records of this length.
+pub(crate) const RECORD: usize = 16_384;
 /// What the first flights of both sides are padded to.
 pub(crate) const FIRST_FLIGHT: usize = 1_024;
 /// The classes of a batch without bulk.

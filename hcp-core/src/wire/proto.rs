@@ -20,3 +20,7 @@ pub(crate) mod messenger {
 pub(crate) mod replica {
     include!(concat!(env!("OUT_DIR"), "/hcp.replica.rs"));
 }
+
+pub(crate) mod service {
+    include!(concat!(env!("OUT_DIR"), "/hcp.service.rs"));
+}

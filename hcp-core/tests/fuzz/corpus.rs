@@ -7,7 +7,7 @@ use std::{env, fs};
 use data_encoding::HEXLOWER;
 use hcp_core::identity::delegation::{OwnerCertificate, OwnerKey, ReplicaCredentials, Round, SessionKey, Validity};
 use hcp_core::identity::keyfile::{Argon2Cost, KeyFile, Protection, StoredKey};
-use hcp_core::identity::{Identity, Passphrase};
+use hcp_core::identity::{DiscoveryKey, Identity, Passphrase, ReplicaSeed};
 use serde_json::Value;
 
 type Entries = BTreeMap<String, Vec<u8>>;
@@ -19,8 +19,11 @@ pub(crate) fn all(vectors: &Path) -> BTreeMap<&'static str, Entries> {
         ("address", addresses()),
         ("delegation", delegations(&cases)),
         ("frame", frames(&read(vectors, "frames.json"))),
+        ("grant", grants(&read(vectors, "grant.json"))),
         ("hello", first_words(&cases)),
         ("key_file", key_files()),
+        ("manifest", manifests(&read(vectors, "manifest.json"))),
+        ("request", entries_of(&read(vectors, "grant.json")["requests"], "request").collect()),
         ("session", sessions()),
         ("tor_key", tor_keys()),
     ])
@@ -47,6 +50,36 @@ fn delegations(cases: &[Value]) -> Entries {
     cases.iter().map(entry).collect()
 }
 
+/// One field of each case, by the case's name.
+fn entries_of<'v>(cases: &'v Value, field: &'v str) -> impl Iterator<Item = (String, Vec<u8>)> + 'v {
+    let entry = move |case: &Value| (file_name(case["name"].as_str().unwrap()), hex(case, field));
+    cases.as_array().unwrap().iter().map(entry)
+}
+
+fn grants(vectors: &Value) -> Entries {
+    let mut all: Entries = entries_of(&vectors["grants"], "grant").collect();
+    // A book: layout, service, a day's periods, serial 7, floor 3, one node with a grant.
+    let (service, node) = (Identity::from_seed(&[1; 32]).address(), Identity::from_seed(&[10; 32]).address());
+    let numbers = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
+    let clock = [1_440_u32.to_be_bytes(), 43_200_u32.to_be_bytes()].concat();
+    let head = [&[1][..], service.public_key(), &clock, &numbers(&[7, 3]), &1_u32.to_be_bytes()].concat();
+    let record = [&node.public_key()[..], &[1], &numbers(&[9]), &1_u32.to_be_bytes(), &numbers(&[6, 0, 1, 2])].concat();
+    all.insert("book".to_owned(), [head, record].concat());
+    all
+}
+
+/// With their signature, and without, for the target that signs them.
+fn manifests(vectors: &Value) -> Entries {
+    let mut all: Entries = entries_of(&vectors["cases"], "manifest").collect();
+    let unsigned = all.iter().filter_map(|(name, manifest)| {
+        let (content, _) = manifest.split_last_chunk::<64>()?;
+        Some((format!("unsigned-{name}"), content.to_vec()))
+    });
+    let unsigned: Vec<_> = unsigned.collect();
+    all.extend(unsigned);
+    all
+}
+
 fn addresses() -> Entries {
     let address = Identity::from_seed(&[1; 32]).address();
     let small_order = [&[1][..], &[0; 31]].concat();
@@ -58,6 +91,8 @@ fn addresses() -> Entries {
         ("key", address.public_key().to_vec()),
         ("small-order", small_order),
         ("not-a-point", vec![0xff; 32]),
+        ("discovery", DiscoveryKey::from_secret_bytes(&[4; 32]).public_key().to_string().into_bytes()),
+        ("discovery-key", DiscoveryKey::from_secret_bytes(&[4; 32]).public_key().as_bytes().to_vec()),
     ])
 }
 
@@ -72,6 +107,8 @@ fn key_files() -> Entries {
         ("plain-owner", saved(&owner)),
         ("plain-session", saved(&session)),
         ("plain-replica", saved(&replica)),
+        ("plain-replica-seed", saved(&ReplicaSeed::from_bytes(&[4; 32]))),
+        ("plain-discovery", saved(&DiscoveryKey::from_secret_bytes(&[4; 32]))),
         ("sealed-identity", sealed(&identity)),
     ])
 }

@@ -19,7 +19,7 @@ from hcp_reader.handshake import (
     SUPPORTED_GROUPS,
 )
 from hcp_reader.keys import Secret, onion
-from hcp_reader.opening import Credentials, Dialling
+from hcp_reader.opening import Credentials, Dialling, lane_protocols
 from hcp_reader.schedule import SUITES
 from hcp_reader.tls13 import Server
 from helpers import ask, check_padding
@@ -115,6 +115,8 @@ def test_a_bulk_stream_travels_on_lanes_and_one_that_dies_loses_nothing(rust: Ru
         for number, conn in lanes.items():
             ended[number] = conn.frames[fr.BULK]
             assert set(conn.frames) <= {fr.BULK, fr.PING, fr.PONG, fr.CLOSE}
+            assert isinstance(conn.tls, Server) and conn.tls.client_hello
+            assert conn.tls.client_hello.extensions[APPLICATION_PROTOCOLS] == lane_protocols(session.id)
         busy = [number for number in lanes if ended[number] > 20]
         if busy and len(cut) < 2:
             cut.append(busy[0])

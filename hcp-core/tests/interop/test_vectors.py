@@ -1,14 +1,15 @@
 """The vectors of hcp-core/tests/vectors, all of them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hcp_reader import delegation
+from hcp_reader import delegation, owner
 from hcp_reader import frames as fr
-from hcp_reader.keys import Secret, verify
-from hcp_reader.opening import join_mac, proof_message
+from hcp_reader.keys import Secret, blinded, verify
+from hcp_reader.opening import join_mac, lane_hint, proof_message
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 
@@ -47,6 +48,59 @@ def test_signed_bytes_of_delegations() -> None:
     ):
         assert purpose + service.public + paper[:length] == raw(signed)
         assert signer.sign(raw(signed)) == paper[length:]
+
+
+def is_taken(check: Callable[[], object]) -> bool:
+    try:
+        check()
+    except owner.Refused:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("case", load("manifest")["cases"], ids=lambda case: case["name"])
+def test_manifest(case: dict[str, Any]) -> None:
+    values = raw(case["service"]), raw(case["certificate"]), raw(case["manifest"])
+    assert is_taken(lambda: owner.check_manifest(*values, case["now"])) == case["good"]
+
+
+def test_of_two_manifests_one_counts() -> None:
+    vectors = load("manifest")
+    good = vectors["cases"][0]
+    service, certificate = raw(good["service"]), raw(good["certificate"])
+    signed = Secret(raw(vectors["keys"]["owner_seed"])).sign(raw(vectors["signed_bytes"]))
+    assert signed == raw(good["manifest"])[-64:]
+    for pair in vectors["order"]:
+        first, second = (
+            owner.check_manifest(service, certificate, raw(pair[name]), good["now"]).rank
+            for name in ("first", "second")
+        )
+        assert (first > second, second > first) == (pair["first_counts"], pair["second_counts"])
+
+
+def test_derivations() -> None:
+    vectors = load("grant")["derivations"]
+    service, seed = raw(vectors["service"]), raw(vectors["replica_seed"])
+    period = owner.Period(**vectors["period"])
+    assert owner.session_key(seed, service, vectors["session_number"]).hex() == vectors["session_key"]
+    for name, of, purpose in (
+        ("descriptor_signing_seed", seed, b"HCP/1 descriptor-signing key\0"),
+        ("revision_secret", raw(vectors["revision_seed"]), b"HCP/1 revision secret\0"),
+    ):
+        assert owner.derive(of, purpose, service, period.raw()).hex() == vectors[name]
+    assert blinded(service, period.number, period.minutes).hex() == vectors["blinded_key"]
+
+
+@pytest.mark.parametrize("case", load("grant")["requests"], ids=lambda case: case["name"])
+def test_request(case: dict[str, Any]) -> None:
+    service = raw(load("grant")["service"])
+    assert is_taken(lambda: owner.check_request(service, raw(case["request"]))) == case["good"]
+
+
+@pytest.mark.parametrize("case", load("grant")["grants"], ids=lambda case: case["name"])
+def test_grant(case: dict[str, Any]) -> None:
+    values = raw(load("grant")["service"]), raw(case["node"]), raw(case["replica_seed"]), raw(case["grant"])
+    assert is_taken(lambda: owner.check_grant(*values, case["now"])) == case["good"]
 
 
 KINDS = "HELLO PROOF JOIN OPEN DATA BULK CREDIT RESET PING PONG DRAIN CLOSE".split()
@@ -114,6 +168,7 @@ def test_proof(case: dict[str, str]) -> None:
 @pytest.mark.parametrize("case", load("join"), ids=lambda case: str(case["number"]))
 def test_join(case: dict[str, Any]) -> None:
     session, number = raw(case["session_id"]), case["number"]
+    assert lane_hint(session).hex() == case["hint"]
     mac = join_mac(raw(case["lane_key"]), session, number, raw(case["exporter"]))
     assert mac.hex() == case["mac"]
     assert fr.Frame(fr.JOIN, 0, session + number.to_bytes(4, "big") + mac).encode() == raw(case["frame"])
@@ -121,5 +176,5 @@ def test_join(case: dict[str, Any]) -> None:
 
 def test_every_file_of_vectors_is_read_here() -> None:
     assert {path.name for path in VECTORS.iterdir()} == {
-        f"{name}.json" for name in ("delegation", "frames", "join", "padding", "proof")
+        f"{name}.json" for name in ("delegation", "frames", "grant", "join", "manifest", "padding", "proof")
     }

@@ -24,8 +24,11 @@ __all__ = [
     "Cursor",
     "DISK_RESERVE",
     "Delegation",
+    "DialAs",
     "DialledBy",
     "Direction",
+    "DiscoveryKey",
+    "DiscoveryPublicKey",
     "EVENT_QUEUE",
     "Event",
     "EventKind",
@@ -42,6 +45,7 @@ __all__ = [
     "LogKey",
     "MAX_BACKOFF",
     "MAX_CONTACTS",
+    "MAX_DISCOVERY_CLIENTS",
     "MAX_EVENTS",
     "MAX_FILE",
     "MAX_FILE_NAME",
@@ -123,6 +127,8 @@ MAX_SESSIONS: Final[int]
 """Sessions that a node accepts at once."""
 MAX_KEEPALIVE: Final[float]
 """The longest timeout of a keepalive, in seconds."""
+MAX_DISCOVERY_CLIENTS: Final[int]
+"""Clients that an address may be restricted to."""
 EVENT_QUEUE: Final[int]
 """Events of a node that wait for a slow reader; older ones are dropped, and the reader is told how many."""
 NODE_MEMORY: Final[int]
@@ -164,10 +170,10 @@ _Path: TypeAlias = str | PathLike[str]
 _Buffer: TypeAlias = bytes | bytearray | memoryview
 _Handler: TypeAlias = Callable[[Stream, Session], Awaitable[object]]
 
-_Key: TypeAlias = Identity | LogKey | OwnerKey | SessionKey | ReplicaCredentials
+_Key: TypeAlias = Identity | LogKey | OwnerKey | SessionKey | DiscoveryKey | ReplicaCredentials
 _Protocols: TypeAlias = Mapping[str, tuple[Access, _Handler]]
 
-_K = TypeVar("_K", Identity, LogKey, OwnerKey, SessionKey, ReplicaCredentials)
+_K = TypeVar("_K", Identity, LogKey, OwnerKey, SessionKey, DiscoveryKey, ReplicaCredentials)
 _T_co = TypeVar("_T_co", covariant=True)
 
 @final
@@ -234,6 +240,60 @@ class Identity:
 
     def expanded_secret_key(self) -> bytes:
         """The expanded secret key, 64 bytes, for a Tor implementation or a backup."""
+
+@final
+class DiscoveryKey:
+    """The secret key with which a client finds addresses that are hidden from others.
+
+    It proves nothing to a service, which sees the public half: use one for each service that should not learn that it has a
+    client in common with another. It is overwritten in memory when the last handle is gone; what was given out is not.
+    """
+
+    @staticmethod
+    def generate() -> DiscoveryKey:
+        """Makes a new key from the operating system's random source."""
+
+    @staticmethod
+    def from_secret_bytes(secret: bytes) -> DiscoveryKey:
+        """Takes the 32 bytes of an X25519 secret, and clamps them as every use of them would."""
+
+    def secret_bytes(self) -> bytes:
+        """The 32 bytes of the secret, clamped, for a Tor implementation or a backup."""
+
+    @property
+    def public_key(self) -> DiscoveryPublicKey:
+        """The public half, for whoever serves the address."""
+
+    def c_tor_line(self, address: OnionAddress) -> str:
+        """The line that gives C tor this key for `address`, in a file NAME.auth_private of its `ClientOnionAuthDir`.
+
+        Its last part is what Tor Browser asks for. It holds the secret.
+        """
+
+@final
+class DiscoveryPublicKey:
+    """The public half of a `DiscoveryKey`.
+
+    `str` gives `descriptor:x25519:` and 52 characters, as a line of C tor's authorized_clients; `repr` gives nothing away.
+    """
+
+    def __new__(cls, text: str) -> Self:
+        """Parses what `str` gives; raises `InvalidInputError` for anything else."""
+
+    @staticmethod
+    def from_bytes(key: bytes) -> DiscoveryPublicKey:
+        """Takes an X25519 public key of 32 bytes, after checking that it is one that protects something."""
+
+    def as_bytes(self) -> bytes:
+        """The X25519 public key, 32 bytes."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    def __lt__(self, other: DiscoveryPublicKey, /) -> bool: ...
+    def __le__(self, other: DiscoveryPublicKey, /) -> bool: ...
+    def __gt__(self, other: DiscoveryPublicKey, /) -> bool: ...
+    def __ge__(self, other: DiscoveryPublicKey, /) -> bool: ...
+    def __hash__(self) -> int: ...
 
 @final
 class LogKey:
@@ -338,11 +398,19 @@ class Network:
         `InUseError` when this process serves the address already. Cancelling withdraws what was launched.
         """
 
+    async def listen_restricted(self, identity: Identity, clients: Sequence[DiscoveryPublicKey]) -> Listener:
+        """Serves as `listen` does, and lets nobody find the address who has the key of none of `clients`.
+
+        There are 1 to `MAX_DISCOVERY_CLIENTS` of them. Raises `InvalidInputError` on a network that cannot do so.
+        """
+
 @final
 class MemoryNetwork(Network):
     """A network inside this process, for tests."""
 
     def __new__(cls) -> Self: ...
+    def with_discovery_key(self, address: OnionAddress, key: DiscoveryKey) -> MemoryNetwork:
+        """The same network for somebody who dials `address` with a discovery key."""
 
 @final
 class LocalNetwork(Network):
@@ -369,6 +437,7 @@ class TorNetwork(Network):
         network_deadline: float | None = None,
         connect_deadline: float | None = None,
         memory_limit: int | None = None,
+        discovery_keys: Sequence[tuple[OnionAddress, DiscoveryKey]] | None = None,
         on_progress: Callable[[BootstrapProgress], object] | None = None,
     ) -> TorNetwork:
         """Joins the network; returns once it can be used.
@@ -378,8 +447,9 @@ class TorNetwork(Network):
 
         `private_network` joins that network instead of the public one, and protects nobody. `bootstrap_deadline`
         (300 s) is for this call, `network_deadline` (60 s) for how long a dial waits for the network,
-        `connect_deadline` (45 s) for each of the three tries of a dial. `memory_limit` (256 MiB) is about how many
-        bytes of queued cells may wait before circuits are closed. `on_progress` is called on the event loop.
+        `connect_deadline` (60 s) for all tries of a dial together. `memory_limit` (256 MiB) is about how many bytes of
+        queued cells may wait before circuits are closed. `discovery_keys` are set as by `set_discovery_key`.
+        `on_progress` is called on the event loop.
 
         Raises `InUseError` for a directory in use, `StorageError` for one that is not private enough, and
         `UnreachableError` or `TimedOutError` for a network out of reach. Cancelling leaves the network.
@@ -387,6 +457,15 @@ class TorNetwork(Network):
 
     def isolated(self) -> TorNetwork:
         """Returns a handle whose dials share no circuit with those of any other handle."""
+
+    def set_discovery_key(self, address: OnionAddress, key: DiscoveryKey) -> None:
+        """Dials `address` with this key from now on, through all handles.
+
+        The key stays in memory. Neither the directory nor the service can tell by it who dials.
+        """
+
+    def remove_discovery_key(self, address: OnionAddress) -> None:
+        """Dials `address` without a key from now on."""
 
     def progress(self) -> Watch[BootstrapProgress]:
         """Watches how well the network can be used; it may get worse again."""
@@ -967,6 +1046,22 @@ class Backoff:
     def __ne__(self, other: object, /) -> bool: ...
 
 @final
+class DialAs:
+    """As whom a node dials."""
+
+    @staticmethod
+    def node() -> DialAs:
+        """As the node itself; all who do so share one session with a peer."""
+
+    @staticmethod
+    def anonymous() -> DialAs:
+        """As nobody in particular, which is the default towards services."""
+
+    @staticmethod
+    def identity(identity: Identity) -> DialAs:
+        """As somebody else, such as an identity made for this one peer."""
+
+@final
 class Maintained:
     """A session that is dialled again whenever it has ended.
 
@@ -976,6 +1071,12 @@ class Maintained:
 
     async def session(self) -> Session:
         """Waits for a live session. One that has ended and was not noticed yet to have may be returned."""
+
+    async def after(self, last: Session) -> Session:
+        """Waits for a live session other than `last`: the one in which to go on after `last` has ended.
+
+        Whether it is with another replica of a service shows in `Session.replica` of the two.
+        """
 
     def current(self) -> Session | None:
         """The live session, if there is one now."""
@@ -1008,6 +1109,7 @@ class Node:
         keepalive: tuple[float, float] | None = None,
         lanes: int | None = None,
         floors: SerialFloors | None = None,
+        restricted_to: Sequence[DiscoveryPublicKey] | None = None,
         services: Sequence[Service] | None = None,
     ) -> Node:
         """Launches a node that serves `protocols`, each by its handler, for peers that its `Access` admits.
@@ -1021,7 +1123,9 @@ class Node:
 
         `lanes` is how many further connections a session that this node dialled has while a bulk stream is open in it:
         2 by default, at most `MAX_LANES`. More carry files faster; over Tor each takes circuits of its own to be built.
-        `floors` is what is known of the delegations of services. `services` are served beside the node's own address.
+        `floors` is what is known of the delegations of services. `restricted_to` hides the node's own address from
+        everybody who has the key of none of these clients, 1 to `MAX_DISCOVERY_CLIENTS`. `services` are served beside
+        the node's own address.
 
         Returns once the node is launched; `reachable` waits until it can be dialled.
         """
@@ -1058,6 +1162,22 @@ class Node:
 
     def maintain(self, address: OnionAddress, backoff: Backoff | None = None) -> Maintained:
         """Keeps a session with whoever holds the key of `address`, connecting again whenever it has ended."""
+
+    def renew(self, credentials: ReplicaCredentials) -> None:
+        """Has the node speak for a service under other credentials than it does, while it goes on serving.
+
+        Whoever connects from now on is shown these. Sessions that exist go on as they are, and the lanes that join them
+        later are shown the key with which they began, which stays in memory until the last of them has ended.
+
+        Raises `InvalidInputError` when the node does not serve the service, and `AuthenticationError` when diallers would
+        not take the credentials now.
+        """
+
+    def maintain_as(self, address: OnionAddress, me: DialAs, backoff: Backoff | None = None) -> Maintained:
+        """Keeps a session as `maintain` does, and dials as somebody: towards a service best `DialAs.anonymous()`.
+
+        That sessions follow each other at once tells the peer that they are probably of the same dialler.
+        """
 
     def events(self) -> NodeEvents:
         """What happens to the node from now on."""
@@ -1163,8 +1283,20 @@ class Session:
     def delegation(self) -> Delegation | None:
         """On the dialler's side, the delegation by which the peer speaks for the service that was dialled.
 
-        `None` where it holds the address's own key.
+        It has a serial and an end. `None` where the peer holds the address's own key.
         """
+
+    def check_delegation(self) -> None:
+        """Checks that the delegation would be taken now as it was when the session began.
+
+        Its time may have ended since, and the node may have verified a higher floor in another session. Nothing happens to
+        the session either way: who wants to be with a replica that speaks for the service today drains it and connects
+        again. Raises `AuthenticationError`, whose reason is `Expired` or `BelowFloor`.
+        """
+
+    @property
+    def replica(self) -> PublicKey | None:
+        """On the dialler's side, the session key of the replica of the service that this session is with."""
 
     def stats(self) -> SessionStats:
         """What the session has done, and how it stands."""

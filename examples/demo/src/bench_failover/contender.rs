@@ -72,7 +72,7 @@ impl Way {
 pub(super) const PERIOD: Duration = Duration::from_secs(24 * 20);
 
 /// How many nodes each has.
-const NODES: usize = 2;
+pub(super) const NODES: usize = 2;
 
 /// A running service.
 pub enum Contender {

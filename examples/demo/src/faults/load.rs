@@ -28,9 +28,9 @@ pub(super) struct Made {
 
 /// Shares tickets out among rounds: in each, half of every sort begin before [`SETTLED`], and all are spread evenly.
 pub(super) fn schedule(tickets: Vec<Ticket>, rounds: usize) -> Vec<Vec<(Duration, Ticket)>> {
-    let mut sorts: BTreeMap<(Kind, bool), Vec<Ticket>> = BTreeMap::new();
+    let mut sorts: BTreeMap<(Kind, Knowledge), Vec<Ticket>> = BTreeMap::new();
     for ticket in tickets {
-        sorts.entry((ticket.kind, ticket.knowledge == Knowledge::Fresh)).or_default().push(ticket);
+        sorts.entry((ticket.kind, ticket.knowledge)).or_default().push(ticket);
     }
     let mut all: Vec<Vec<_>> = std::iter::repeat_with(Vec::new).take(rounds).collect();
     for tickets in sorts.into_values() {
@@ -92,8 +92,11 @@ pub(super) fn attribute(mut made: Vec<Made>, mut accepted: Vec<(Instant, usize)>
     made.sort_by_key(|made| made.ended);
     accepted.sort();
     for made in made.iter_mut().filter(|made| made.attempt.error.is_none()) {
-        let fits = |(at, _): &(Instant, usize)| *at >= made.begun && *at <= made.ended + WORD;
-        if let Some(index) = accepted.iter().rposition(fits) {
+        let before = |(at, _): &(Instant, usize)| *at >= made.begun && *at <= made.ended;
+        // A node's word takes its way too.
+        let late = |(at, _): &(Instant, usize)| *at > made.ended && *at <= made.ended + WORD;
+        let word = accepted.iter().rposition(before).or_else(|| accepted.iter().position(late));
+        if let Some(index) = word {
             made.attempt.node = Some(accepted.remove(index).1 + 1);
         }
     }

@@ -47,7 +47,7 @@ impl Namespaces {
     /// # Errors
     /// When `ip` or the kernel refuses; must be called inside, see [`enter`].
     pub async fn make(nodes: usize) -> Result<Self> {
-        ip(&format!("link set lo up")).await?;
+        ip("link set lo up").await?;
         ip(&format!("link add {BRIDGE} type bridge")).await?;
         ip(&format!("address add {ADDRESS}/24 dev {BRIDGE}")).await?;
         ip(&format!("link set {BRIDGE} up")).await?;

@@ -138,7 +138,7 @@ pub(super) fn rounded(duration: Option<Duration>) -> Option<f64> {
 }
 
 const HEAD: &str = "\
-Seconds, as p50 / p95 / worst; half of the clients are fresh, half have the descriptor cached.
+Seconds, as p50 / p95 / worst; half of the clients are fresh, half have the descriptor cached;\nof HCP's, half of those have a circuit to a node as well.
 
 | nodes | case | client | served | begun < 10 s after the fault | begun later | lost with a silent node | takeover | by node |
 |---|---|---|---|---|---|---|---|---|

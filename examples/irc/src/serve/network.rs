@@ -1,19 +1,14 @@
-//! The network that a node joined, and the shared address on it.
+//! The network that a node joined.
 
 use std::sync::Arc;
 
-use hcp_core::identity::Identity;
-use hcp_core::network::tor::{SameKeyService, TorNetwork};
-use hcp_core::network::{Listener, LocalNetwork, Network};
-use hcp_core::replica::{NodeId, Peers};
-use tokio::sync::watch;
-use tokio::time::Instant;
+use hcp_core::network::tor::TorNetwork;
+use hcp_core::network::{LocalNetwork, Network};
 
 use crate::cli::{NetworkChoice, Serve};
 use crate::failure::Failure;
 use crate::private_tor;
 use crate::report::{Report, Reporter};
-use crate::shared_address::Succession;
 
 /// A network that is ready to use.
 pub(super) enum Joined {
@@ -70,53 +65,10 @@ impl Joined {
         }
     }
 
-    /// Serves the shared address.
-    pub(super) async fn serve(&self, service: &Identity, port: u16) -> Result<(Listener, Takeover), Failure> {
-        let served = match self {
-            Self::Tor(network) => SameKeyService::launch(network, service, &[port])
-                .await
-                .map(|(listener, shared)| (listener, Takeover(Some(shared)))),
-            Self::Local(network) => network.listen(service, &[port]).await.map(|listener| (listener, Takeover(None))),
-        };
-        served.map_err(|error| Failure::of("serve the shared address", &error))
-    }
-
     /// Leaves the network.
     pub(super) async fn leave(self) {
         if let Self::Tor(network) = self {
             network.shutdown().await;
-        }
-    }
-}
-
-/// Takes the shared address over when it is this node's turn. The local network needs none of it: its diallers try all
-/// nodes.
-pub(super) struct Takeover(Option<SameKeyService>);
-
-impl Takeover {
-    pub(super) async fn run(self, reporter: Reporter, own: NodeId, mut peers: watch::Receiver<Peers>) {
-        let Some(shared) = self.0 else { return };
-        let mut succession = Succession::new(own);
-        loop {
-            succession.note(&peers.borrow_and_update(), Instant::now());
-            let due = async {
-                match succession.next() {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                changed = peers.changed() => if changed.is_err() { return },
-                () = due => {
-                    if succession.is_heir(Instant::now()) {
-                        reporter.tell(&Report::Relaunch { reason: "a node is gone".into() });
-                        if let Err(error) = shared.relaunch().await {
-                            tracing::error!(%error, "cannot announce the shared address anew; will try again");
-                            succession.failed(Instant::now());
-                        }
-                    }
-                }
-            }
         }
     }
 }

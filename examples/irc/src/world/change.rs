@@ -127,7 +127,7 @@ impl std::fmt::Display for ServerTime {
 }
 
 /// The date of a day counted from 1970-01-01 (Howard Hinnant's `civil_from_days`).
-fn civil(days: u64) -> (u64, u64, u64) {
+pub(crate) fn civil(days: u64) -> (u64, u64, u64) {
     // A hostile stamp may name any day; clients read four digits of a year.
     let shifted = days.min(2_932_896) + 719_468;
     let era = shifted / 146_097;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{CLOCK_SKEW, DelegationError, IssueError, PublicKey};
+use crate::identity::fields::Fields;
 use crate::identity::{Identity, OnionAddress};
 
 /// From when to when something counts, in Unix seconds; both ends belong to it.
@@ -34,12 +35,7 @@ impl Validity {
     }
 
     /// Checks that `unix_now` is in it, give or take [`CLOCK_SKEW`].
-    pub(super) fn check(
-        &self,
-        unix_now: u64,
-        early: DelegationError,
-        late: DelegationError,
-    ) -> Result<(), DelegationError> {
+    pub(crate) fn check<E>(&self, unix_now: u64, early: E, late: E) -> Result<(), E> {
         if unix_now.saturating_add(CLOCK_SKEW) < self.not_before {
             Err(early)
         } else if unix_now > self.not_after.saturating_add(CLOCK_SKEW) {
@@ -91,8 +87,24 @@ impl OwnerCertificate {
     /// Signs with the service's identity that `owner_key` is the owner's.
     pub fn issue(service: &Identity, owner_key: PublicKey, validity: Validity) -> Self {
         let mut certificate = Self { owner_key, validity, signature: [0; SIGNATURE_LEN] };
-        certificate.signature = service.sign(&signed(CERTIFICATE_PURPOSE, service.address(), &certificate.content()));
+        certificate.signature = service.sign(&certificate.message(service.address()));
         certificate
+    }
+
+    /// What the identity of `service` has to sign, for a signer that is somewhere else.
+    pub(crate) fn to_sign(service: OnionAddress, owner_key: PublicKey, validity: Validity) -> Vec<u8> {
+        Self { owner_key, validity, signature: [0; SIGNATURE_LEN] }.message(service)
+    }
+
+    /// Takes the signature that was made over [`to_sign`](Self::to_sign); none when it was not.
+    pub(crate) fn signed(
+        service: OnionAddress,
+        owner_key: PublicKey,
+        validity: Validity,
+        signature: [u8; SIGNATURE_LEN],
+    ) -> Option<Self> {
+        let certificate = Self { owner_key, validity, signature };
+        certificate.is_signed_for(service).then_some(certificate)
     }
 
     /// Takes the bytes apart; whose signature it is remains to be seen.
@@ -100,8 +112,7 @@ impl OwnerCertificate {
     /// # Errors
     /// [`DelegationError::Malformed`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DelegationError> {
-        let mut fields = Fields::of::<{ Self::LEN }>(bytes)?;
-        Ok(Self { owner_key: fields.key()?, validity: fields.validity()?, signature: fields.take()? })
+        Self::read(bytes).ok_or(DelegationError::Malformed)
     }
 
     /// Owner key, not before, not after, signature.
@@ -120,8 +131,18 @@ impl OwnerCertificate {
     }
 
     /// Whether the identity of `service` signed it.
-    pub(super) fn is_signed_for(&self, service: OnionAddress) -> bool {
-        service.verify(&signed(CERTIFICATE_PURPOSE, service, &self.content()), &self.signature).is_ok()
+    pub(crate) fn is_signed_for(&self, service: OnionAddress) -> bool {
+        service.verify(&self.message(service), &self.signature).is_ok()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields::new(bytes);
+        let certificate = Self { owner_key: fields.key()?, validity: fields.validity()?, signature: fields.take()? };
+        fields.end().map(|()| certificate)
+    }
+
+    fn message(&self, service: OnionAddress) -> Vec<u8> {
+        signed(CERTIFICATE_PURPOSE, service, &self.content())
     }
 
     fn content(&self) -> [u8; CERTIFIED_LEN] {
@@ -153,10 +174,7 @@ impl Delegation {
     /// # Errors
     /// [`DelegationError::Malformed`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DelegationError> {
-        let mut fields = Fields::of::<{ Self::LEN }>(bytes)?;
-        let (session_key, validity) = (fields.key()?, fields.validity()?);
-        let round = Round { serial: fields.number()?, lowest_serial: fields.number()?, validity };
-        Ok(Self { session_key, round, signature: fields.take()? })
+        Self::read(bytes).ok_or(DelegationError::Malformed)
     }
 
     /// Session key, not before, not after, serial, lowest serial still valid, signature.
@@ -196,8 +214,16 @@ impl Delegation {
     }
 
     /// Whether `owner` signed it for `service`.
-    pub(super) fn is_signed_for(&self, service: OnionAddress, owner: PublicKey) -> bool {
+    pub(crate) fn is_signed_for(&self, service: OnionAddress, owner: PublicKey) -> bool {
         owner.has_signed(&signed(DELEGATION_PURPOSE, service, &self.content()), &self.signature)
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Fields::new(bytes);
+        let (session_key, validity) = (fields.key()?, fields.validity()?);
+        let round = Round { serial: fields.u64()?, lowest_serial: fields.u64()?, validity };
+        let delegation = Self { session_key, round, signature: fields.take()? };
+        fields.end().map(|()| delegation)
     }
 
     fn content(&self) -> [u8; DELEGATED_LEN] {
@@ -223,37 +249,10 @@ const DELEGATED_LEN: usize = 64;
 const SIGNATURE_LEN: usize = 64;
 
 /// What is signed: never the bare content, which another purpose or another service might read in its own way.
-pub(super) fn signed(purpose: &[u8], service: OnionAddress, content: &[u8]) -> Vec<u8> {
+pub(crate) fn signed(purpose: &[u8], service: OnionAddress, content: &[u8]) -> Vec<u8> {
     [purpose, service.public_key(), content].concat()
 }
 
 fn joined<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     parts.concat().try_into().expect("the lengths of the parts are constants that add up to N")
-}
-
-/// Reads fixed fields one after the other.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn of<const LEN: usize>(bytes: &'a [u8]) -> Result<Self, DelegationError> {
-        if bytes.len() == LEN { Ok(Self(bytes)) } else { Err(DelegationError::Malformed) }
-    }
-
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], DelegationError> {
-        let (field, rest) = self.0.split_first_chunk().ok_or(DelegationError::Malformed)?;
-        self.0 = rest;
-        Ok(*field)
-    }
-
-    fn number(&mut self) -> Result<u64, DelegationError> {
-        self.take().map(u64::from_be_bytes)
-    }
-
-    fn key(&mut self) -> Result<PublicKey, DelegationError> {
-        PublicKey::from_bytes(self.take()?).map_err(|_| DelegationError::Malformed)
-    }
-
-    fn validity(&mut self) -> Result<Validity, DelegationError> {
-        Validity::new(self.number()?, self.number()?).map_err(|_| DelegationError::Malformed)
-    }
 }

@@ -52,6 +52,24 @@ impl SerialFloors {
         self.lock().known.remove(&service);
     }
 
+    /// Checks that a delegation of `service`, which was good once, is at `unix_now` (Unix seconds) still: its time has not
+    /// ended, and nothing has withdrawn it since.
+    ///
+    /// # Errors
+    /// [`DelegationError::Expired`], [`DelegationError::BelowFloor`].
+    pub(crate) fn check(
+        &self,
+        service: OnionAddress,
+        delegation: &Delegation,
+        unix_now: u64,
+    ) -> Result<(), DelegationError> {
+        delegation.validity().check(unix_now, DelegationError::NotYetValid, DelegationError::Expired)?;
+        if delegation.serial() < self.floor(service) {
+            return Err(DelegationError::BelowFloor);
+        }
+        Ok(())
+    }
+
     /// Refuses a delegation whose serial is below its own floor or the one known, and takes its floor otherwise.
     pub(super) fn admit(&self, service: OnionAddress, delegation: &Delegation) -> Result<(), DelegationError> {
         // One lock for both: of two delegations at once none slips past the floor of the other.

@@ -29,7 +29,7 @@ impl PublicKey {
     }
 
     /// Whether the secret of this key signed `message`.
-    pub(super) fn has_signed(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+    pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         key::verify(&self.0, message, signature).is_ok()
     }
 }
@@ -72,6 +72,11 @@ impl OwnerKey {
     /// replica they have reached, beyond the life of its session key.
     pub fn delegate(&self, service: OnionAddress, session_key: PublicKey, round: Round) -> Delegation {
         Delegation::sign(service, session_key, round, |message| self.0.sign(message))
+    }
+
+    /// Signs a document of the owner's, which begins with its purpose.
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message)
     }
 
     pub(in crate::identity) fn from_expanded(expanded: &[u8; 64]) -> Result<Self, ExpandedKeyError> {

@@ -6,7 +6,6 @@ use std::{env, fs};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
-use super::documents::signed;
 use super::*;
 use crate::identity::Identity;
 

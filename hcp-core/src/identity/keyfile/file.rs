@@ -12,7 +12,7 @@ use crate::identity::key::random;
 /// Writes a new file with mode 0600, durably; `AlreadyExists` when there is anything at `path`.
 ///
 /// After a crash there is the whole file, or none and perhaps a file beside it whose name ends in `.tmp`.
-pub(in crate::identity) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // A dangling symbolic link counts as something, which `exists` would follow.
     if fs::symlink_metadata(path).is_ok() {
         return Err(io::ErrorKind::AlreadyExists.into());
@@ -34,8 +34,7 @@ pub(in crate::identity) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()
 
 /// Replaces a file, durably: after a crash there is the old one or the new one, and perhaps one beside it whose name ends
 /// in `.tmp`.
-#[cfg(feature = "messenger")]
-pub(in crate::identity) fn write_over(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_over(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = Temporary::beside(path)?;
     let mut file = private(&temporary.0)?;
     file.write_all(bytes)?;
@@ -47,7 +46,7 @@ pub(in crate::identity) fn write_over(path: &Path, bytes: &[u8]) -> io::Result<(
 
 /// Reads a regular file of at most `limit` bytes; `InvalidData` when it is longer or something else, such as a pipe
 /// on which reading would wait for ever.
-pub(in crate::identity) fn read_bounded(path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+pub(crate) fn read_bounded(path: &Path, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() || metadata.len() > limit as u64 {
         return Err(io::ErrorKind::InvalidData.into());

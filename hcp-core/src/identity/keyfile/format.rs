@@ -29,6 +29,9 @@ pub enum Purpose {
     Owner = 4,
     Session = 5,
     Replica = 6,
+    ReplicaSeed = 7,
+    Discovery = 8,
+    RevisionSeed = 9,
 }
 
 impl Purpose {
@@ -36,6 +39,8 @@ impl Purpose {
     const fn secret_len(self) -> usize {
         match self {
             Self::Replica => ReplicaCredentials::STORED_LEN,
+            Self::ReplicaSeed | Self::RevisionSeed => SEED_LEN,
+            Self::Discovery => X25519_LEN,
             _ => KEY_PAIR_LEN,
         }
     }
@@ -183,6 +188,9 @@ const NONCE_LEN: usize = 12;
 const SEALED_PREFIX_LEN: usize = PREFIX_LEN + COST_LEN + SALT_LEN + NONCE_LEN;
 /// An expanded secret key, or two keys of 32 bytes.
 const KEY_PAIR_LEN: usize = 64;
+const SEED_LEN: usize = 32;
+/// An X25519 secret.
+const X25519_LEN: usize = 32;
 const KEY_LEN: usize = 32;
 const TAG_LEN: usize = 16;
 const CHECKSUM_LEN: usize = 32;

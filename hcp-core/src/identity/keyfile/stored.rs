@@ -6,7 +6,7 @@ use super::format::Purpose;
 #[cfg(feature = "messenger")]
 use crate::identity::DatabaseKey;
 use crate::identity::delegation::{OwnerKey, ReplicaCredentials, SessionKey};
-use crate::identity::{Identity, LogKey};
+use crate::identity::{DiscoveryKey, Identity, LogKey, ReplicaSeed, RevisionSeed};
 
 /// Keeps [`StoredKey`](super::StoredKey) to this crate's keys: a purpose number means one type for ever.
 #[expect(unnameable_types, reason = "a sealed trait is one that cannot be named")]
@@ -41,6 +41,26 @@ stored_as_64_bytes!(DatabaseKey, Database, bytes, |bytes| Ok::<_, ()>(Self::from
 stored_as_64_bytes!(OwnerKey, Owner, expanded, Self::from_expanded);
 stored_as_64_bytes!(SessionKey, Session, expanded, Self::from_expanded);
 
+/// For seeds of 32 bytes.
+macro_rules! stored_as_seed {
+    ($seed:ident) => {
+        impl Stored for $seed {
+            const PURPOSE: Purpose = Purpose::$seed;
+
+            fn secret(&self) -> Zeroizing<Vec<u8>> {
+                Zeroizing::new(self.bytes().to_vec())
+            }
+
+            fn from_secret(secret: &[u8]) -> Option<Self> {
+                Some(Self::from_bytes(secret.try_into().ok()?))
+            }
+        }
+    };
+}
+
+stored_as_seed!(ReplicaSeed);
+stored_as_seed!(RevisionSeed);
+
 impl Stored for ReplicaCredentials {
     const PURPOSE: Purpose = Purpose::Replica;
 
@@ -50,5 +70,19 @@ impl Stored for ReplicaCredentials {
 
     fn from_secret(secret: &[u8]) -> Option<Self> {
         Self::from_stored(secret)
+    }
+}
+
+impl Stored for DiscoveryKey {
+    const PURPOSE: Purpose = Purpose::Discovery;
+
+    fn secret(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.secret_bytes().to_vec())
+    }
+
+    fn from_secret(secret: &[u8]) -> Option<Self> {
+        let key = Self::from_secret_bytes(secret.try_into().ok()?);
+        // Another secret that is clamped to the same one was not written here.
+        (key.secret_bytes().as_slice() == secret).then_some(key)
     }
 }

@@ -15,9 +15,9 @@ fn file_in(dir: &Path) -> KeyFile {
 }
 
 #[test]
-fn round_trips_both_kinds_of_key_sealed_and_plain() {
+fn round_trips_each_kind_of_key_sealed_and_plain() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let (identity, log) = (Identity::generate(), LogKey::generate());
+    let (identity, log, discovery) = (Identity::generate(), LogKey::generate(), DiscoveryKey::generate());
     for (name, protection) in [("sealed", sealed_by("pass")), ("plain", Protection::Plain)] {
         let file = KeyFile::new(dir.path().join(format!("{name}.identity"))).cost(CHEAP);
         file.save(&identity, &protection).expect("saved");
@@ -28,7 +28,22 @@ fn round_trips_both_kinds_of_key_sealed_and_plain() {
         file.save(&log, &protection).expect("saved");
         let loaded: LogKey = file.load(&protection).expect("loaded");
         assert_eq!(loaded.expanded(), log.expanded());
+
+        let file = KeyFile::new(dir.path().join(format!("{name}.discovery"))).cost(CHEAP);
+        file.save(&discovery, &protection).expect("saved");
+        let loaded: DiscoveryKey = file.load(&protection).expect("loaded");
+        assert_eq!(loaded.secret_bytes(), discovery.secret_bytes());
+        assert!(matches!(file.load::<Identity>(&protection), Err(LoadKeyError::WrongPurpose)));
     }
+}
+
+#[test]
+fn a_discovery_key_that_is_not_clamped_is_refused() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let bytes = format::encode(Purpose::Discovery, &[0xff; 32], &Protection::Plain, CHEAP).expect("encoded");
+    fs::write(dir.path().join("key"), &*bytes).expect("written");
+    let error = file_in(dir.path()).load::<DiscoveryKey>(&Protection::Plain).expect_err("not clamped");
+    assert!(matches!(error, LoadKeyError::Damaged));
 }
 
 #[test]

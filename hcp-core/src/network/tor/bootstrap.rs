@@ -16,9 +16,11 @@ use tor_persist::state_dir::StateDirectory;
 use tor_rtcompat::PreferredRuntime;
 
 use super::dial::{DialDeadlines, Dialler};
+use super::discovery::DiscoveryKeys;
 use super::private::PrivateNetwork;
 use super::{AbortOnDrop, Inner, TorNetwork};
 use crate::error::ErrorKind;
+use crate::identity::{DiscoveryKey, OnionAddress};
 
 /// Configures a [`TorNetwork`].
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct TorNetworkBuilder {
     private: Option<PrivateNetwork>,
     bootstrap_deadline: Duration,
     dial: DialDeadlines,
+    keys: Vec<(OnionAddress, DiscoveryKey)>,
     memory: usize,
     progress: watch::Sender<BootstrapProgress>,
 }
@@ -40,6 +43,7 @@ impl TorNetworkBuilder {
             private: None,
             bootstrap_deadline: BOOTSTRAP_DEADLINE,
             dial: DialDeadlines::default(),
+            keys: Vec::new(),
             memory: MEMORY,
             progress: watch::Sender::new(BootstrapProgress { percent: 0, text: "starting".into() }),
         }
@@ -65,12 +69,19 @@ impl TorNetworkBuilder {
         self
     }
 
-    /// How long each of the three tries of a dial may take; default 45 s.
+    /// How long a dial may take once the network is usable, all its tries together; default 60 s.
     ///
     /// Ten seconds are usual at worst on the public network; a shorter deadline gives up on introduction points that
-    /// are slow rather than dead.
+    /// are slow rather than dead. A try that takes unusually long is no reason for one: another begins beside it.
     pub fn connect_deadline(mut self, deadline: Duration) -> Self {
         self.dial.connect = deadline;
+        self
+    }
+
+    /// Dials `address` with a key; each as often as it is called. See
+    /// [`set_discovery_key`](TorNetwork::set_discovery_key).
+    pub fn discovery_key(mut self, address: OnionAddress, key: DiscoveryKey) -> Self {
+        self.keys.push((address, key));
         self
     }
 
@@ -112,7 +123,7 @@ impl TorNetworkBuilder {
 
         let threads = Threads::start()?;
         let client = TorClient::with_runtime(threads.runtime()?)
-            .config(config)
+            .config(config.clone())
             .create_unbootstrapped_async()
             .await
             .map_err(BootstrapError::from_arti)?;
@@ -130,8 +141,10 @@ impl TorNetworkBuilder {
             Ok(result) => result.map_err(BootstrapError::from_arti)?,
             Err(_) => return Err(BootstrapError::TimedOut { progress: status.borrow().clone() }),
         }
+        let keys = Arc::<DiscoveryKeys>::default();
+        self.keys.iter().for_each(|(address, key)| keys.set(*address, key));
         Ok(TorNetwork {
-            dialler: Arc::new(Dialler::new(Arc::clone(&client), self.dial)),
+            dialler: Arc::new(Dialler::new(Arc::clone(&client), config, Arc::clone(&keys), self.dial)),
             inner: Arc::new(Inner {
                 client,
                 progress: status,
@@ -139,6 +152,7 @@ impl TorNetworkBuilder {
                 services,
                 served: Arc::default(),
                 circuits: Arc::default(),
+                keys,
                 _threads: threads,
                 _lock: lock,
             }),

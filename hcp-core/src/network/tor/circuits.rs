@@ -13,14 +13,18 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt as _};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tor_cell::relaycell::msg::{Connected, End, EndReason};
+use tor_circmgr::ServiceOnionServiceDataTunnel;
 use tor_hsservice::{RendRequest, StreamRequest};
-use tor_proto::stream::IncomingStreamRequest;
+use tor_proto::client::stream::DataStream;
+use tor_proto::stream::{IncomingStream, IncomingStreamRequest};
 use tracing::debug;
 
 use super::served::Served;
@@ -54,12 +58,77 @@ impl Circuits {
     }
 }
 
+/// A client that asks for a rendezvous.
+pub(super) trait Rendezvous: Send + 'static {
+    /// Meets the client; gives the streams that it opens.
+    ///
+    /// The circuit to it lives as long as what this gives, and as those of its streams that were neither accepted nor refused.
+    fn meet(self) -> BoxFuture<'static, Result<BoxStream<'static, ClientStream>, BoxedError>>;
+}
+
+impl Rendezvous for RendRequest {
+    fn meet(self) -> BoxFuture<'static, Result<BoxStream<'static, ClientStream>, BoxedError>> {
+        async move { Ok(self.accept().await?.map(ClientStream::Arti).boxed()) }.boxed()
+    }
+}
+
+/// A stream that a client asks for.
+pub(super) enum ClientStream {
+    /// At a service of Arti's.
+    Arti(StreamRequest),
+    /// At a service of this library's, with the circuit that it came on.
+    Own(IncomingStream, Arc<ServiceOnionServiceDataTunnel>),
+}
+
+impl ClientStream {
+    /// The virtual port that it is for; none when it is no stream to a port.
+    ///
+    /// The address that it names does not matter, as in C tor: it says nothing that the circuit does not say.
+    fn port(&self) -> Option<u16> {
+        let request = match self {
+            Self::Arti(request) => request.request(),
+            Self::Own(stream, _) => stream.request(),
+        };
+        match request {
+            IncomingStreamRequest::Begin(begin) => Some(begin.port()),
+            _ => None,
+        }
+    }
+
+    async fn accept(self) -> Result<DataStream, BoxedError> {
+        let connected = Connected::new_empty();
+        Ok(match self {
+            Self::Arti(request) => request.accept(connected).await?,
+            Self::Own(stream, _) => stream.accept_data(connected).await?,
+        })
+    }
+
+    /// Refuses it for the reason that every refusal has.
+    async fn refuse(self) -> Result<(), BoxedError> {
+        let end = End::new_with_reason(EndReason::DONE);
+        match self {
+            Self::Arti(request) => request.reject(end).await?,
+            Self::Own(stream, _) => stream.reject(end).await?,
+        }
+        Ok(())
+    }
+
+    fn close_circuit(self) {
+        match self {
+            Self::Arti(request) => {
+                let _ = request.shutdown_circuit();
+            }
+            Self::Own(_, circuit) => circuit.terminate(),
+        }
+    }
+}
+
 /// Answers the clients that ask for a rendezvous, until the service ends.
 ///
 /// Nobody waits for a turn: a client names the relay to meet at, and one that names relays that never answer would keep
 /// all others waiting. When too many are under way, the oldest is given up.
 pub(super) async fn answer(
-    requests: impl Stream<Item = RendRequest> + Send,
+    requests: impl Stream<Item = impl Rendezvous> + Send,
     address: [u8; 32],
     served: Arc<Served>,
     circuits: Arc<Circuits>,
@@ -75,7 +144,7 @@ pub(super) async fn answer(
         let served = Arc::clone(&served);
         pending.push(|turn| {
             circuits.spawn(async move {
-                let met = timeout(RENDEZVOUS_DEADLINE, request.accept()).await;
+                let met = timeout(RENDEZVOUS_DEADLINE, request.meet()).await;
                 drop(turn);
                 match met {
                     Ok(Ok(streams)) => serve(streams, &address, &served).await,
@@ -114,7 +183,7 @@ impl Pending {
 /// Serves the streams of one circuit; the circuit lives as long as this does, which is until it has been idle for long.
 ///
 /// A port that nobody serves is refused the way C tor refuses it.
-async fn serve(mut streams: impl Stream<Item = StreamRequest> + Unpin, address: &[u8; 32], served: &Served) {
+async fn serve(mut streams: impl Stream<Item = ClientStream> + Unpin, address: &[u8; 32], served: &Served) {
     let (open, idle) = watch::channel(0);
     let open = Arc::new(open);
     let mut idle = std::pin::pin!(idle_for(IDLE_DEADLINE, idle));
@@ -124,21 +193,14 @@ async fn serve(mut streams: impl Stream<Item = StreamRequest> + Unpin, address: 
             () = &mut idle => return debug!("a circuit was idle for too long"),
         };
         let Some(stream) = stream else { return };
-        let port = match stream.request() {
-            IncomingStreamRequest::Begin(begin) => begin.port(),
-            _ => {
-                let _ = stream.shutdown_circuit();
-                return;
-            }
-        };
+        let Some(port) = stream.port() else { return stream.close_circuit() };
         let Some(place) = served.place(address, port) else {
-            let refused = stream.reject(End::new_with_reason(EndReason::DONE));
-            if timeout(REPLY_DEADLINE, refused).await.is_err() {
+            if timeout(REPLY_DEADLINE, stream.refuse()).await.is_err() {
                 return;
             }
             continue;
         };
-        match timeout(REPLY_DEADLINE, stream.accept(Connected::new_empty())).await {
+        match timeout(REPLY_DEADLINE, stream.accept()).await {
             Ok(Ok(stream)) => {
                 place.send(Incoming { port, stream: Box::new(Counted::new(stream, &open)) });
             }
@@ -205,6 +267,12 @@ const RENDEZVOUS_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A circuit that takes no cell for so long is dead.
 const REPLY_DEADLINE: Duration = Duration::from_secs(30);
+
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A program opens one stream per session and lane; C tor clients put all connections of one application on a circuit.
+/// Beyond this the circuit is closed.
+pub(super) const MAX_STREAMS_PER_CIRCUIT: u32 = 32;
 
 /// Rendezvous under way at once: so many that nobody who takes three seconds is displaced by less than 170 requests a
 /// second, and a fourth of the circuits that may be open.

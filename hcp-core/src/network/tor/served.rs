@@ -21,7 +21,7 @@ pub(super) struct Served(Mutex<HashMap<[u8; 32], Entry>>);
 #[derive(Default)]
 struct Entry {
     front: Option<Front>,
-    /// When the last run ended.
+    /// When it was last given up.
     ended: Option<SystemTime>,
 }
 
@@ -46,20 +46,13 @@ impl Served {
 
     /// Gives an address up.
     pub(super) fn release(&self, address: &[u8; 32]) {
-        self.ended(address);
         if let Some(entry) = self.lock().get_mut(address) {
             entry.front = None;
-        }
-    }
-
-    /// Notes that the address is down, for good or to be launched again.
-    pub(super) fn ended(&self, address: &[u8; 32]) {
-        if let Some(entry) = self.lock().get_mut(address) {
             entry.ended = Some(SystemTime::now());
         }
     }
 
-    /// How long until a descriptor of the address is newer than those of its last run.
+    /// How long until a descriptor of the address is newer than those of whoever served it before.
     pub(super) fn must_wait(&self, address: &[u8; 32]) -> Option<Duration> {
         self.lock().get(address).and_then(Entry::wait)
     }

@@ -10,13 +10,24 @@ use super::streams::Attached;
 use super::{Driver, LINGER};
 use crate::node::channel::{Shared, Standing};
 use crate::node::event::{DialledBy, NodeEvent, Telling, count};
+use crate::node::failure::Failure;
 use crate::session::{CLOSE_BUSY, CLOSE_PROTOCOL, PRIMARY, SessionError};
 
 impl Driver {
     /// Sends what can still be sent and lets handlers finish, with a deadline, and lets go of everything.
     pub(super) async fn finish(mut self, error: SessionError) {
-        // Whoever connects now gets another session.
-        self.shared.standing.send_if_modified(Standing::drain);
+        // Whoever connects now gets another session, with somebody else where this one has failed.
+        if let (Some(sessions), Some(peer)) = (&self.environment.sessions, self.shared.peer.address())
+            && let Some(failure) = Failure::of(&self.shared, &error)
+        {
+            sessions.failed(peer, failure);
+        }
+        if matches!(error, SessionError::Lost | SessionError::Silent) {
+            // Nothing more can be said, so there is no draining.
+            self.obituary.tell(error.clone());
+        } else {
+            self.shared.standing.send_if_modified(Standing::drain);
+        }
         self.entered = None;
         self.lanes_taken = None;
         self.lane_dials = LaneDials::default();

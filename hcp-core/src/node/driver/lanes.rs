@@ -12,7 +12,7 @@ use super::{Connection, Driver, LINGER, Lanes};
 use crate::network::{BoxedTransport, DialError, HCP_PORT};
 use crate::node::event::{NodeEvent, count};
 use crate::node::pipe::{Pipe, READ_BUFFER, Step};
-use crate::node::sessions::{LaneTable, LanesTaken, Offer};
+use crate::node::sessions::{LaneHost, LanesTaken, Offer};
 use crate::session::{ConnId, Lane, LaneDialling, LaneError, MAX_LANES, SessionError, SessionId};
 
 /// How often a lane is dialled again because another replica answered, before the session goes on without. With two replicas
@@ -48,8 +48,8 @@ pub(super) struct Taking {
 }
 
 impl Taking {
-    pub(super) fn new(table: &Arc<LaneTable>, id: SessionId) -> Self {
-        let (taken, offers) = table.enter(id);
+    pub(super) fn new(host: &LaneHost, id: SessionId) -> Self {
+        let (taken, offers) = host.enter(id);
         Self { offers, _taken: taken }
     }
 }

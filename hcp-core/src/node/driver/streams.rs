@@ -143,6 +143,7 @@ impl Driver {
                 Event::Opened { stream, protocol, priority, credit } => self.serve(stream, &protocol, priority, credit),
                 Event::Message { stream, message } => {
                     if let Some(inbox) = self.streams.get(&stream).and_then(|attached| attached.inbox.as_ref()) {
+                        self.delivered += message.len();
                         inbox.push(message);
                     }
                 }
@@ -151,7 +152,7 @@ impl Driver {
                         attached.end(End::Finished);
                     }
                 }
-                Event::Credit { stream, bytes } => {
+                Event::Credit { stream, bytes } | Event::Refunded { stream, bytes } => {
                     if let Some(attached) = self.streams.get_mut(&stream) {
                         attached.refund(bytes);
                         // The machine holds the sum below the largest window.

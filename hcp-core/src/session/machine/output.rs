@@ -1,5 +1,7 @@
 //! What a session sends next, connection by connection.
 
+use std::io::{self, Write};
+
 use tokio::time::Instant;
 
 use super::super::connection::Batch;
@@ -35,7 +37,33 @@ impl Machine {
         self.see_to_drained();
     }
 
+    /// Writes what [`Self::poll_output`] would give to a transport that takes as much as it can: one batch at the most. `false`
+    /// when there is none.
+    ///
+    /// # Errors
+    /// Those of the transport; when it takes nothing more for now, only if it has taken nothing at all.
+    pub(crate) fn write_to(&mut self, conn: ConnId, transport: &mut dyn Write) -> io::Result<bool> {
+        if self.established.is_none() {
+            return Ok(false);
+        }
+        if !self.connection(conn).is_some_and(|connection| connection.wants_write()) && !self.fill(conn) {
+            self.see_to_drained();
+            return Ok(false);
+        }
+        self.see_to_drained();
+        let mut wrote = false;
+        while let Some(connection) = self.connection(conn).filter(|connection| connection.wants_write()) {
+            match connection.write_to(transport) {
+                Ok(()) => wrote = true,
+                Err(error) if wrote && error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(wrote)
+    }
+
     /// Whether [`Self::poll_output`] would give something.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn has_output(&self, conn: ConnId) -> bool {
         if let State::Dialling { first, .. } = &self.state {
             return conn == PRIMARY && !first.is_empty();

@@ -109,7 +109,7 @@ fn lanes_that_come_delay_and_die_lose_and_repeat_nothing() {
             at_a.extend(pair.take_at_a().into_iter().map(|(_, message)| message));
             for (side, events) in [&mut pair.a_events, &mut pair.b_events].into_iter().enumerate() {
                 for event in events.drain(..) {
-                    if let Event::Credit { bytes, .. } = event {
+                    if let Event::Credit { bytes, .. } | Event::Refunded { bytes, .. } = event {
                         credit[side] += bytes;
                     }
                 }
@@ -212,7 +212,7 @@ fn a_lane_is_neither_stolen_nor_replayed_nor_moved() {
     pair.settle();
     let mut other = Pair::new();
     other.settle();
-    let key = |pair: &Pair| pair.a.secrets().unwrap().copy();
+    let key = |pair: &Pair| pair.a.secrets().unwrap();
     let mut seen = None;
     let secrets = key(&pair);
     assert!(join_by(&mut pair, |tls| {
@@ -267,7 +267,7 @@ fn a_lane_under_another_key_is_noticed_by_either_side() {
 fn a_lane_takes_no_frames_but_its_own() {
     let mut pair = Pair::new();
     pair.settle();
-    let secrets = pair.a.secrets().unwrap().copy();
+    let secrets = pair.a.secrets().unwrap();
     let (mut raw, mut accepting) = (Raw::client(), Accepting::new(&pair.acceptor, pair.now).unwrap());
     raw.knock(&mut accepting, pair.now).unwrap();
     raw.send(&secrets.join(1, &raw.tls).unwrap());

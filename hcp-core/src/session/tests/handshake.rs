@@ -6,7 +6,8 @@ use tokio::time::Instant;
 use super::harness::{Pair, Raw, acceptor, anonymous, data, dial, events, open};
 use crate::identity::Identity;
 use crate::session::{
-    Accepted, Accepting, Dialler, Event, HANDSHAKE_TIMEOUT, Machine, PRIMARY, Peer, Priority, SessionError, hello, tls,
+    Accepted, Accepting, CLOSE_SHUTDOWN, Dialler, Event, HANDSHAKE_TIMEOUT, Machine, PRIMARY, Peer, Priority,
+    SessionError, hello, tls,
 };
 use crate::wire::session_proto as proto;
 use crate::wire::{Frame, FrameKind};
@@ -232,4 +233,23 @@ fn what_is_wrong_right_behind_the_proof_ends_the_session() {
     let Ok(Some(Accepted::Session(mut machine))) = raw.knock(&mut accepting, now) else { panic!() };
     let due = machine.poll_timeout().unwrap();
     assert!(due <= now && matches!(machine.handle_timeout(due), Err(SessionError::OutOfPlace(_))));
+}
+
+#[test]
+fn a_close_right_behind_the_proof_is_an_orderly_end_even_when_the_transport_ends_with_it() {
+    let (server, now) = (Identity::generate(), Instant::now());
+    let mut a = Machine::dial(dial(&server, Dialler::Anonymous), now).unwrap();
+    let mut accepting = Accepting::new(&acceptor(&server), now).unwrap();
+    let (mut flight, mut answer, mut last) = (Vec::new(), Vec::new(), Vec::new());
+    a.poll_output(now, PRIMARY, &mut flight);
+    assert!(accepting.handle_input(now, &flight).unwrap().is_none());
+    accepting.poll_output(&mut answer);
+    a.handle_input(now, PRIMARY, &answer).unwrap();
+    a.drain(now);
+    a.close(CLOSE_SHUTDOWN);
+    a.poll_output(now, PRIMARY, &mut last);
+    let Some(Accepted::Session(mut b)) = accepting.handle_input(now, &last).unwrap() else { panic!("no session") };
+    assert!(events(&mut b).iter().any(|event| matches!(event, Event::Draining)));
+    let end = b.handle_lost(now, PRIMARY);
+    assert!(matches!(end, Err(SessionError::ClosedByPeer(CLOSE_SHUTDOWN))), "{end:?}");
 }

@@ -263,7 +263,7 @@ impl Raw {
             self.received += plain.len();
             let mut plain = &plain[..];
             while let Some(frame) = self.decoder.next(&mut plain).unwrap() {
-                frames.push(frame);
+                frames.push(frame.into_frame());
             }
         }
         Ok(frames)

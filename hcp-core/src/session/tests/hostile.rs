@@ -181,6 +181,9 @@ fn batches_show_only_the_lengths_of_the_classes() {
     assert_eq!(batch(&mut pair), 65_536, "four full frames need no padding");
     pair.a.send(bulk, Bytes::from(vec![1; 982]));
     assert_eq!(batch(&mut pair), 1_024);
+    // The headers of five frames and more would be a class of their own if frames did not fill their batch.
+    pair.a.send(live, Bytes::from(vec![1; 65_536]));
+    assert_eq!([batch(&mut pair), batch(&mut pair)], [65_536, 1_024]);
     assert!(pair.a.stats().padding_sent > 0);
 }
 

@@ -12,10 +12,11 @@ use crate::identity::delegation::{
     Validity,
 };
 use crate::session::connection::Connection;
+use crate::session::tests::harness::{Raw, anonymous};
 use crate::session::tls::ServerKey;
 use crate::session::{
-    Accepted, Accepting, Acceptor, Credentials, Dial, Dialler, Event, Keepalive, LaneError, MAX_STREAMS, Machine,
-    PRIMARY, Peer, STREAM_WINDOW, SessionError, hello, tls,
+    Accepted, Accepting, Acceptor, Credentials, Dial, Dialler, Event, Formerly, Keepalive, Lane, LaneError, LaneHint,
+    MAX_STREAMS, Machine, PRIMARY, Peer, STREAM_WINDOW, SessionError, hello, tls,
 };
 use crate::wire::session_proto as proto;
 use crate::wire::{Decoder, FrameKind};
@@ -290,10 +291,10 @@ fn the_first_flights_of_replicas_have_equal_lengths_and_hold_what_the_protocol_n
 
         let mut decoder = Decoder::default();
         let mut rest = &other_plain[..];
-        let frame = decoder.next(&mut rest).unwrap().unwrap();
+        let frame = decoder.next(&mut rest).unwrap().unwrap().into_frame();
         assert_eq!(frame.kind, FrameKind::Hello);
         assert!(other_plain[frame.encoded_len()..].iter().all(|byte| *byte == 0), "the rest is padding");
-        assert_eq!(decoder.next(&mut rest), Ok(None));
+        assert!(matches!(decoder.next(&mut rest), Ok(None)));
         // To the byte: an unknown field would not survive this.
         let expected = proto::Hello {
             certificate: owner.certificate.to_bytes().to_vec().into(),
@@ -311,4 +312,79 @@ fn the_first_flights_of_replicas_have_equal_lengths_and_hold_what_the_protocol_n
             assert!((0..32).contains(&within) || (64..128).contains(&within), "byte {within} of the delegation");
         }
     }
+}
+
+/// Whoever has accepted one session.
+#[derive(Debug)]
+struct Before(LaneHint, Arc<Acceptor>);
+
+impl Formerly for Before {
+    fn acceptor_of(&self, hint: &LaneHint) -> Option<Arc<Acceptor>> {
+        (self.0 == *hint).then(|| Arc::clone(&self.1))
+    }
+}
+
+/// A lane of `a` at a server that shows `present` and knows of `former`; what HELLO said to it.
+fn lane_at(
+    a: &mut Machine,
+    present: &Arc<Acceptor>,
+    former: Arc<dyn Formerly>,
+) -> (Result<Lane, LaneError>, Accepting) {
+    let now = Instant::now();
+    let mut lane = a.lane_dialling(now).unwrap();
+    let mut accepting = Accepting::knowing(present, former, now).unwrap();
+    let (mut flight, mut answer) = (Vec::new(), Vec::new());
+    lane.poll_output(&mut flight);
+    assert!(accepting.handle_input(now, &flight).unwrap().is_none());
+    accepting.poll_output(&mut answer);
+    (lane.handle_input(now, &answer).map(Option::unwrap), accepting)
+}
+
+#[test]
+fn after_a_renewal_a_lane_is_shown_its_sessions_key_and_nobody_else_is() {
+    let (owner, floors, now) = (Owner::new(), SerialFloors::new(), Instant::now());
+    let (old, new) = (owner.replica(round(7, 5)), owner.replica(round(8, 5)));
+    let (former, present) = (acceptor(&old), acceptor(&new));
+    let (mut a, mut b) = established(owner.dial(&floors, Dialler::Anonymous), &old).unwrap();
+    let hint = a.session_id().unwrap().lane_hint();
+    let before: Arc<dyn Formerly> = Arc::new(Before(hint, Arc::clone(&former)));
+    let (lane, mut accepting) = lane_at(&mut a, &present, Arc::clone(&before));
+    let number = a.add_lane(now, lane.unwrap()).unwrap();
+    let mut join = Vec::new();
+    a.poll_output(now, number, &mut join);
+    let Some(Accepted::Lane(request)) = accepting.handle_input(now, &join).unwrap() else { panic!("no lane") };
+    assert_eq!(b.join(now, request).map_err(drop), Ok(number));
+
+    // Of a session that is not known, or is known no more, it is not.
+    let (mut other, _b) = established(owner.dial(&floors, Dialler::Anonymous), &old).unwrap();
+    assert!(matches!(lane_at(&mut other, &present, before).0, Err(LaneError::OtherReplica)));
+
+    // Nor does what is served at one address show what is served at another.
+    let node = Acceptor::new(&Credentials::Identity(Identity::generate()), Keepalive::default()).unwrap();
+    let before: Arc<dyn Formerly> = Arc::new(Before(hint, former));
+    assert!(matches!(lane_at(&mut a, &node, before).0, Err(LaneError::OtherReplica)));
+}
+
+#[test]
+fn with_a_key_of_before_goes_its_own_hello_and_no_session_begins_under_it() {
+    let (owner, floors, now) = (Owner::new(), SerialFloors::new(), Instant::now());
+    let (old, new) = (owner.replica(round(7, 5)), owner.replica(round(8, 5)));
+    let (a, _b) = established(owner.dial(&floors, Dialler::Anonymous), &old).unwrap();
+    let hint = a.session_id().unwrap().lane_hint();
+    let former: Arc<dyn Formerly> = Arc::new(Before(hint, acceptor(&old)));
+    // A dialler that gives the hint and then wants a session.
+    let tls = tls::client(tls::lane_config(&hint).unwrap()).unwrap();
+    let (mut raw, mut accepting) = (Raw::with(tls.into()), Accepting::knowing(&acceptor(&new), former, now).unwrap());
+    let hello = accepting.handle_input(now, &raw.output()).map(|accepted| {
+        assert!(accepted.is_none());
+        let mut answer = Vec::new();
+        accepting.poll_output(&mut answer);
+        raw.input(&answer).unwrap()
+    });
+    let hello = proto::Hello::decode(&hello.unwrap()[0].payload[..]).unwrap();
+    assert_eq!(hello.delegation, old.delegation().to_bytes()[..]);
+    assert_eq!(tls::server_key(&raw.tls).unwrap(), *old.session_key().public_key().as_bytes());
+    raw.send_proof(&anonymous());
+    let refused = accepting.handle_input(now, &raw.output());
+    assert!(matches!(refused, Err(SessionError::OutOfPlace(_))), "{refused:?}");
 }

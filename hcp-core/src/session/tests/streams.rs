@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
 use super::harness::{Pair, Raw, data, events, open};
 use crate::identity::Identity;
+use crate::session::limits::LEAST_WINDOW;
+use crate::session::stream::Stream;
 use crate::session::{
     CLOSE_SHUTDOWN, Event, MAX_MESSAGE, MAX_STREAM_WINDOW, MAX_STREAMS, PRIMARY, Priority, RESET_DRAINING,
     STREAM_WINDOW, SessionError, message_cost,
 };
 use crate::wire::session_proto as proto;
-use crate::wire::{FLAG_FIN, FLAG_MORE, Frame, FrameKind};
+use crate::wire::{FLAG_FIN, FLAG_MORE, Frame, FrameKind, MAX_BATCH, RECORD};
 
 #[test]
 fn messages_of_every_length_arrive_whole_and_in_order() {
@@ -68,6 +72,74 @@ fn a_reader_gives_credit_back_and_one_that_does_not_read_gives_none() {
 }
 
 #[test]
+fn what_messages_did_not_need_is_given_back_so_that_both_sides_agree() {
+    let seed: u64 = rand::random();
+    for priority in [Priority::Live, Priority::Bulk] {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut pair = Pair::new();
+        let (id, mut credit) = pair.a.open(pair.now, "x", priority).unwrap();
+        let mut refunded = 0;
+        for _ in 0..2_000 {
+            let length = match random.random_range(0..20) {
+                0 => random.random_range(0..200_000),
+                _ => random.random_range(1_000..2_500),
+            };
+            assert!(credit >= message_cost(length), "seed {seed}: {credit}");
+            credit -= message_cost(length);
+            pair.a.send(id, vec![1; length].into());
+            // Too much would be an error on the other side, too little would add up to more than a receiver collects.
+            pair.settle();
+            pair.take_at_b();
+            pair.settle();
+            for event in pair.a_events.drain(..) {
+                match event {
+                    Event::Credit { bytes, .. } => credit += bytes,
+                    Event::Refunded { bytes, .. } => {
+                        credit += bytes;
+                        refunded += bytes;
+                    }
+                    _ => {}
+                }
+            }
+            assert!((LEAST_WINDOW..=STREAM_WINDOW).contains(&credit), "seed {seed}: {credit}");
+        }
+        assert!(refunded > STREAM_WINDOW / 4, "{refunded}");
+    }
+}
+
+#[test]
+fn the_longest_message_costs_no_more_than_the_least_window() {
+    assert!(message_cost(MAX_MESSAGE) <= LEAST_WINDOW);
+}
+
+#[test]
+fn frames_end_with_their_records_so_that_full_batches_are_full() {
+    let seed: u64 = rand::random();
+    for priority in [Priority::Live, Priority::Bulk] {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut stream = Stream::new(1, true, priority, MAX_STREAM_WINDOW, Instant::now());
+        let (mut cut, mut across) = (0, 0);
+        for round in 0..200 {
+            // Sometimes something else stands in front.
+            let mut room = MAX_BATCH - if round % 8 == 7 { random.random_range(0..2_000) } else { 0 };
+            loop {
+                if !stream.has_outgoing() {
+                    stream.queue(vec![1; random.random_range(20_000..=MAX_MESSAGE)].into());
+                }
+                let Some((frame, _)) = stream.next_frame(PRIMARY, room) else { break };
+                let length = frame.encoded_len();
+                assert!(length <= room, "seed {seed}");
+                cut += 1;
+                across += usize::from((MAX_BATCH - room) / RECORD != (MAX_BATCH - room + length - 1) / RECORD);
+                room -= length;
+            }
+            assert!(room <= 18, "seed {seed}: {room} bytes of a batch are left");
+        }
+        assert!(across * 20 < cut, "seed {seed}: {across} of {cut} frames lie across records");
+    }
+}
+
+#[test]
 fn a_window_grows_for_a_reader_that_keeps_up_and_shrinks_back_with_its_stream() {
     let mut pair = Pair::new();
     // A round trip of 200 ms, and turns in which much goes by.
@@ -86,7 +158,7 @@ fn a_window_grows_for_a_reader_that_keeps_up_and_shrinks_back_with_its_stream() 
             let _ = pair.turn();
             pair.take_at_b();
             for event in pair.a_events.drain(..) {
-                if let Event::Credit { bytes, .. } = event {
+                if let Event::Credit { bytes, .. } | Event::Refunded { bytes, .. } = event {
                     credit += bytes;
                 }
             }

@@ -1,4 +1,4 @@
-//! The test vectors of protocol.md, section 14, that concern frames, padding, PROOF and JOIN. Each file is made here and
+//! The test vectors of protocol.md, section 18, that concern frames, padding, PROOF and JOIN. Each file is made here and
 //! compared with the one that is kept; `HCP_WRITE_VECTORS=1` writes it instead.
 
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::session::hello::{Secrets, join_message, proof_message};
 use crate::session::limits::CUT;
 use crate::session::{MAX_STREAMS, Priority, STREAM_WINDOW, SessionId, streams::Streams};
 use crate::wire::session_proto as proto;
-use crate::wire::{Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, class, padme};
+use crate::wire::{Decoder, FLAG_FIN, FLAG_MORE, Frame, FrameKind, Received, class, padme};
 
 fn hex(bytes: impl AsRef<[u8]>) -> String {
     HEXLOWER.encode(bytes.as_ref())
@@ -43,7 +43,7 @@ fn decoded(mut bytes: &[u8]) -> (Vec<Value>, bool) {
     let mut decoder = Decoder::default();
     let mut frames = Vec::new();
     loop {
-        match decoder.next(&mut bytes) {
+        match decoder.next(&mut bytes).map(|frame| frame.map(Received::into_frame)) {
             Ok(Some(Frame { kind: FrameKind::Optional(_), .. })) => {}
             Ok(Some(frame)) => {
                 let mut value = json!({
@@ -218,7 +218,7 @@ fn join() {
             let mut bytes = Vec::new();
             frame.encode(&mut bytes);
             json!({
-                "session_id": hex(id), "lane_key": hex(key), "number": number, "exporter": hex(exporter),
+                "session_id": hex(id), "hint": hex(SessionId(id).lane_hint().0), "lane_key": hex(key), "number": number, "exporter": hex(exporter),
                 "authenticated": hex(&signed), "mac": hex(mac), "frame": hex(&bytes),
             })
         })

@@ -23,6 +23,8 @@ pub(super) enum Server {
     Stranger,
     /// One of the replicas of the service.
     Replica(usize),
+    /// What a replica of the service is after the owner's next round.
+    Renewed,
     /// A replica whose delegation has expired.
     Expired,
     /// A replica whose round the owner has withdrawn.
@@ -62,6 +64,7 @@ impl Cast {
         let replicas = [
             (Server::Replica(0), first.clone()),
             (Server::Replica(1), replica(11, round)?),
+            (Server::Renewed, replica(14, Round::new(10, 8, valid).ok()?)?),
             (
                 Server::Expired,
                 replica(12, Round::new(9, 8, Validity::new(UNIX_NOW - DAY, UNIX_NOW - DAY / 2).ok()?).ok()?)?,

@@ -1,18 +1,20 @@
 //! Between machines and what surrounds them: events up to applications, bytes down to wires, ends to both.
 
 use super::ledger::{Checked, violated};
-use super::plan::{Leaving, Size, StreamPlan};
+use super::plan::{Leaving, SessionPlan, Size, StreamPlan};
 use super::report::Happened;
 use super::side::{Ended, Handle, Over};
 use super::{Happening, PROTOCOL, World};
 use crate::session::{
-    CLOSE_PROTOCOL, CLOSE_SHUTDOWN, ConnId, Event, MAX_MESSAGE, PRIMARY, Peer, Priority, SessionError, StreamId,
-    message_cost,
+    CLOSE_PROTOCOL, CLOSE_SHUTDOWN, ConnId, Event, MAX_MESSAGE, MAX_STREAMS, PRIMARY, Peer, Priority, RESET_BUSY,
+    RESET_DRAINING, SessionError, StreamId, message_cost,
 };
 
 /// What one [`Machine::poll_output`](crate::session::Machine::poll_output) gives at the most: what it collects and one more
 /// batch, each record of TLS with 22 bytes around it.
 const MOST_OUTPUT: usize = 2 * 65_536 + 1_024;
+/// Streams of both sides that one side may hold, those included that are over and not yet taken.
+const MOST_HELD: usize = 2 * MAX_STREAMS as usize;
 
 impl World {
     /// Carries events up and bytes down until there are none.
@@ -113,12 +115,20 @@ impl World {
                 Ok(())
             }
             Event::Credit { stream, bytes } => self.credit(session, side, stream, bytes),
+            Event::Refunded { stream, bytes } => self.refunded(session, side, stream, bytes),
             Event::Reset { stream, code } => {
                 self.report.log(now, ("reset", session, side, stream, code));
                 self.report.happened(match code {
-                    crate::session::RESET_DRAINING => Happened::NeverServed,
+                    RESET_DRAINING => Happened::NeverServed,
+                    RESET_BUSY => Happened::BusyResets,
                     _ => Happened::ResetsReceived,
                 });
+                let held = self.sessions[session].sides[1 - side].most_held;
+                if code == RESET_BUSY && held < MOST_HELD {
+                    return violated(format!(
+                        "stream {stream} was refused for want of room by who held {held} at the most"
+                    ));
+                }
                 self.over(session, side, stream, Over::Reset(code))
             }
             Event::Closed { stream } => {
@@ -190,10 +200,19 @@ impl World {
             Size::Saturated => StreamPlan { lengths: Vec::new(), ends_after: None, finishes: true, ..plan },
             _ => plan,
         };
+        let plan = match self.sessions[session].plan.crowd {
+            Some(crowd) if crowd != side => SessionPlan::late_reader(),
+            _ => plan,
+        };
         if !plan.pace.is_zero() {
             self.report.happened(Happened::SlowReaders);
         }
-        self.sessions[session].sides[side].handles.insert(stream, Handle::new(plan, false, credit));
+        let it = &mut self.sessions[session].sides[side];
+        it.handles.insert(stream, Handle::new(plan, false, credit));
+        let held = it.count_held();
+        if held > MOST_HELD {
+            return violated(format!("{held} streams are held"));
+        }
         self.acts(session, side, stream, std::time::Duration::ZERO);
         Ok(())
     }
@@ -239,6 +258,19 @@ impl World {
         if it.ledger.grants(stream, side, bytes)? {
             self.report.happened(Happened::Growths);
         }
+        self.acts(session, side, stream, std::time::Duration::ZERO);
+        Ok(())
+    }
+
+    /// What the sender did not need it may spend again. The ledger goes on with what a message costs at the most: what it
+    /// allows is too much rather than too little, and a sender that spends too much its peer refuses.
+    fn refunded(&mut self, session: usize, side: usize, stream: StreamId, bytes: u64) -> Checked {
+        self.report.log(self.now, ("refunded", session, side, stream, bytes));
+        self.report.happened(Happened::Refunds);
+        let Some(handle) = self.sessions[session].sides[side].handles.get_mut(&stream) else {
+            return violated("a refund for a stream that is not there");
+        };
+        handle.credit += bytes;
         self.acts(session, side, stream, std::time::Duration::ZERO);
         Ok(())
     }

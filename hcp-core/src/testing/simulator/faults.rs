@@ -58,9 +58,16 @@ impl World {
                     self.try_again(session, fault);
                 }
             }
+            Fault::LaneBeyond if !over => {
+                let dialled = self.dial_beyond(session)?;
+                if !dialled {
+                    self.try_again(session, fault);
+                }
+            }
             Fault::Replay { lane } => return self.replay(session, lane),
             Fault::Garbage => return self.garbage(session),
             Fault::SilentStranger => return self.silent_stranger(session),
+            Fault::LaneBeyond => {}
             _ if !over && self.sessions[session].plan.lanes > 0 && !self.break_lane(session, what) => {
                 self.try_again(session, fault)
             }
@@ -139,7 +146,7 @@ impl World {
     }
 
     /// Both ends lose the connection, each when what still arrives has arrived.
-    fn cut(&mut self, wire: usize) {
+    pub(super) fn cut(&mut self, wire: usize) {
         for end in 0..2 {
             self.wires[wire].pipes[end].cut(self.now, &mut self.rng);
             self.expect(wire, end);

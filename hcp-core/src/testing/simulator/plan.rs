@@ -31,6 +31,10 @@ pub(super) struct SessionPlan {
     pub(super) lanes: usize,
     /// Lanes that may be dialled in all.
     pub(super) lane_budget: usize,
+    /// From when on the replica shows another key to who comes new.
+    pub(super) renews: Option<Duration>,
+    /// The side that opens more streams than the other takes in time.
+    pub(super) crowd: Option<usize>,
     pub(super) begins: Duration,
     pub(super) line: Line,
     pub(super) size: Size,
@@ -77,6 +81,7 @@ pub(super) enum Fault {
     SilentLaneCut,
     LaneStall { towards: usize, lasts: Duration },
     LaneTamper { towards: usize },
+    LaneBeyond,
     Replay { lane: bool },
     Garbage,
     SilentStranger,
@@ -84,6 +89,8 @@ pub(super) enum Fault {
 
 /// When everybody comes to an end.
 pub(super) const SETTLES: Duration = Duration::from_secs(12);
+/// Streams of a crowd: more than a session holds, and few enough that they come and go before any is read.
+const CROWD: usize = 72;
 
 fn chance(rng: &mut StdRng, of: u32) -> bool {
     rng.random_range(0..of) == 0
@@ -116,7 +123,11 @@ impl SessionPlan {
             (true, 2) => Server::Stranger,
             (true, _) => Server::Replica(rng.random_range(0..2)),
         };
-        let mut opens = [0, 1].map(|side| Self::opens(rng, size, side));
+        let crowd = (size == Size::Small && chance(rng, 150)).then(|| rng.random_range(0..2));
+        let mut opens = [0, 1].map(|side| match crowd {
+            Some(it) if it == side => Self::crowd(rng),
+            _ => Self::opens(rng, size, side),
+        });
         let bulk = opens.iter().flatten().any(|(_, stream)| stream.priority == Priority::Bulk);
         let lanes =
             if bulk && size != Size::Saturated && !chance(rng, 4) { rng.random_range(1..=MAX_LANES) } else { 0 };
@@ -126,7 +137,9 @@ impl SessionPlan {
             server,
             service,
             lanes,
-            lane_budget: lanes + usize::from(lanes > 0 && chance(rng, 2)),
+            lane_budget: if lanes > 0 && chance(rng, 2) { lanes + rng.random_range(1..=MAX_LANES) } else { lanes },
+            renews: (service && lanes > 0 && chance(rng, 3)).then(|| millis(rng, 0..4_000)),
+            crowd,
             begins: millis(rng, 0..500),
             line: line(rng, size),
             size,
@@ -135,6 +148,10 @@ impl SessionPlan {
             close: None,
             faults: Vec::new(),
         };
+        if crowd.is_some() {
+            // Fast enough that all have come before the first is taken.
+            plan.line = Line { rate: plan.line.rate.max(500), delay: plan.line.delay / 4, ..plan.line };
+        }
         opens.iter_mut().for_each(|opens| opens.sort_by_key(|(at, _)| *at));
         plan.opens = opens;
         if chance(rng, 10) {
@@ -160,6 +177,31 @@ impl SessionPlan {
         }
         let count = rng.random_range(0..=most);
         (0..count).map(|_| (millis(rng, 0..9_000), StreamPlan::new(rng, size, None))).collect()
+    }
+
+    /// Streams that are over long before what came on them is taken, more than may be held.
+    fn crowd(rng: &mut StdRng) -> Vec<(Duration, StreamPlan)> {
+        let stream = |length| StreamPlan {
+            priority: Priority::Live,
+            lengths: vec![length],
+            finishes: true,
+            pace: Duration::ZERO,
+            ends_after: None,
+            gap: Duration::ZERO,
+        };
+        (0..CROWD).map(|_| (millis(rng, 1_000..1_300), stream(rng.random_range(1..200)))).collect()
+    }
+
+    /// What the other side of a crowd does with a stream of it.
+    pub(super) fn late_reader() -> StreamPlan {
+        StreamPlan {
+            priority: Priority::Live,
+            lengths: Vec::new(),
+            finishes: true,
+            pace: Duration::from_secs(9),
+            ends_after: None,
+            gap: Duration::ZERO,
+        }
     }
 
     /// Live streams that have more to send than the line takes, a control stream that speaks now and then, and a little bulk.
@@ -222,6 +264,18 @@ impl SessionPlan {
                 _ => Fault::LaneTamper { towards: side },
             };
             self.faults.push((at, fault));
+        }
+        if self.lanes == MAX_LANES {
+            match rng.random_range(0..4) {
+                0 | 1 => self.faults.push((millis(rng, 1_000..9_000), Fault::LaneBeyond)),
+                2 => {
+                    // Lanes that come and go, more in all than may live at once.
+                    self.lane_budget += MAX_LANES;
+                    let cuts = [0; MAX_LANES].map(|_| (millis(rng, 2_000..8_000), Fault::LaneCut));
+                    self.faults.extend(cuts);
+                }
+                _ => {}
+            }
         }
     }
 }

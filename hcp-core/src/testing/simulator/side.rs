@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ledger::Unread;
 use super::plan::{Leaving, SessionPlan, StreamPlan};
-use crate::session::{ConnId, Machine, Priority, SessionError, StreamId};
+use crate::session::{ConnId, Machine, Priority, SessionError, SessionId, StreamId};
 
 /// One session and the two who hold it.
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub(super) struct Session {
     /// Lanes being dialled.
     pub(super) dialling: usize,
     pub(super) had_lanes: bool,
+    /// Lanes that have joined.
+    pub(super) lanes_joined: usize,
+    /// The session that the dialler's PROOF names.
+    pub(super) named: Option<SessionId>,
     /// Something happened that may end it.
     pub(super) hurt: bool,
     /// By when both sides have to know.
@@ -34,6 +38,8 @@ pub(super) struct Side {
     pub(super) wires: BTreeMap<ConnId, usize>,
     pub(super) handles: BTreeMap<StreamId, Handle>,
     pub(super) opens: VecDeque<StreamPlan>,
+    /// The most streams that it has held at once.
+    pub(super) most_held: usize,
     pub(super) established: bool,
     /// This side has called for it; no stream is left, and it has closed.
     pub(super) drains: bool,
@@ -112,9 +118,27 @@ impl Handle {
         }
     }
 
+    /// Whether the stream is open, or has come to its end with messages that were not taken.
+    fn is_held(&self) -> bool {
+        match self.over {
+            None => true,
+            Some(Over::Closed) => !self.released && !self.unread.is_empty(),
+            Some(Over::Abandoned | Over::Reset(_)) => false,
+        }
+    }
+
     /// Whether the application leaves the stream now.
     pub(super) fn leaves(&self) -> Option<Leaving> {
         self.ends_after.filter(|(after, _)| self.taken >= *after && self.over.is_none()).map(|(_, leaving)| leaving)
+    }
+}
+
+impl Side {
+    /// Notes how many streams are held, when there is one more.
+    pub(super) fn count_held(&mut self) -> usize {
+        let held = self.handles.values().filter(|handle| handle.is_held()).count();
+        self.most_held = self.most_held.max(held);
+        held
     }
 }
 
@@ -131,6 +155,8 @@ impl Session {
             primary: None,
             dialling: 0,
             had_lanes: false,
+            lanes_joined: 0,
+            named: None,
             hurt: false,
             ends_by: None,
             imposter: false,

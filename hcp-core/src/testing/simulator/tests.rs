@@ -107,6 +107,12 @@ fn what_is_broken_on_purpose_is_noticed() {
         (Defect::ForeignLaneTaken, "took a lane of another"),
         (Defect::OtherReplicaTaken, "a lane to another replica"),
         (Defect::AnyServerTaken, "who may not answer"),
+        (Defect::LanesUnbounded, "lanes are alive"),
+        (Defect::HeldUnbounded, "streams are held"),
+        (Defect::BusyHasty, "for want of room by who held"),
+        (Defect::BusyUntold, "is incomplete after a drain"),
+        (Defect::KnownUnheard, "of a session that it holds did not arrive"),
+        (Defect::FormerKeyForgotten, "not shown the key of its session"),
     ];
     let next = AtomicU64::new(0);
     let wrong = Mutex::new(Vec::new());

@@ -3,17 +3,12 @@
 use super::cast::{Cast, Server, UNIX_NOW};
 use super::ledger::{Checked, violated};
 use super::network::{Line, Pipe};
-use super::plan;
 use super::report::Happened;
-use super::side::Ended;
+use super::side::{Ended, Session};
 use super::{Happening, World};
 use crate::session::{
-    Accepted, Accepting, ConnId, Dial, Dialler, JoinRequest, Keepalive, LaneDialling, LaneError, Machine, PRIMARY,
-    SessionError,
+    Accepted, Accepting, ConnId, Dial, Dialler, Keepalive, LaneDialling, Machine, PRIMARY, SessionError,
 };
-
-/// How often a lane that reached another replica is dialled again.
-const LANE_TRIES: usize = 2;
 
 /// A connection: the dialler's end, then the acceptor's.
 #[derive(Debug)]
@@ -21,6 +16,10 @@ pub(super) struct Wire {
     /// Whose it is; strangers belong to nobody.
     pub(super) session: Option<usize>,
     pub(super) lane: Option<usize>,
+    /// The server shows another key to all but this lane's session by now.
+    pub(super) renewed: bool,
+    /// A lane that the dialler's own machine does not want.
+    pub(super) beyond: bool,
     pub(super) server: Server,
     pub(super) ends: [End; 2],
     /// Towards each end.
@@ -42,21 +41,26 @@ pub(super) enum End {
 }
 
 impl World {
-    fn wire(&mut self, line: Line, dialler: End, server: Server) -> Result<usize, super::Violation> {
+    pub(super) fn wire(&mut self, line: Line, dialler: End, server: Server) -> Result<usize, super::Violation> {
         let now = self.instant();
         let acceptor = Cast::of_all().and_then(|cast| cast.acceptor(server));
         let Some(Ok(accepting)) = acceptor.map(|acceptor| Accepting::new(acceptor, now)) else {
             return violated("a server that cannot accept");
         };
+        Ok(self.wire_to(line, dialler, server, accepting))
+    }
+
+    pub(super) fn wire_to(&mut self, line: Line, dialler: End, server: Server, accepting: Accepting) -> usize {
         let wire = self.wires.len();
         let ends = [dialler, End::Accepting(Box::new(accepting))];
         let pipes = [Pipe::new(line), Pipe::new(line)];
-        self.wires.push(Wire { session: None, lane: None, server, ends, pipes, hurt: false });
+        let (renewed, beyond, hurt) = (false, false, false);
+        self.wires.push(Wire { session: None, lane: None, renewed, beyond, server, ends, pipes, hurt });
         self.set_deadline(wire, 1);
-        Ok(wire)
+        wire
     }
 
-    fn set_deadline(&mut self, wire: usize, end: usize) {
+    pub(super) fn set_deadline(&mut self, wire: usize, end: usize) {
         let due = match &self.wires[wire].ends[end] {
             End::Accepting(accepting) => accepting.poll_timeout(),
             End::Dialling(_, dialling) => dialling.poll_timeout(),
@@ -89,7 +93,7 @@ impl World {
             Server::Stranger => Some(Happened::WrongServers),
             Server::Expired => Some(Happened::BadDelegations),
             Server::Withdrawn => Some(Happened::WithdrawnDelegations),
-            Server::Node | Server::Replica(_) => None,
+            Server::Node | Server::Replica(_) | Server::Renewed => None,
         };
         if let Some(what) = imposter {
             self.report.happened(what);
@@ -106,53 +110,6 @@ impl World {
         it.sides[0].machine = Some(Box::new(machine));
         it.sides[0].wires.insert(PRIMARY, wire);
         self.pump(session, 0)
-    }
-
-    /// Has a session dial the lanes that it wants.
-    pub(super) fn see_to_lanes(&mut self, session: usize, side: usize) {
-        let it = &mut self.sessions[session];
-        let Some(machine) = it.sides[side].machine.as_ref().filter(|_| side == 0 && it.plan.lane_budget > 0) else {
-            return;
-        };
-        if machine.lanes_wanted() > it.dialling {
-            it.dialling += 1;
-            it.plan.lane_budget -= 1;
-            let wait = self.moment(std::time::Duration::from_secs(1));
-            self.after(wait, Happening::DialLane { session, tries: 0 });
-        }
-    }
-
-    pub(super) fn dial_lane(&mut self, session: usize, tries: usize) -> Checked {
-        let now = self.instant();
-        let it = &mut self.sessions[session];
-        let (size, service, server) = (it.plan.size, it.plan.service, it.plan.server);
-        let Some(machine) = it.sides[0].machine.as_mut().filter(|machine| machine.lanes_wanted() > 0) else {
-            it.dialling -= 1;
-            return Ok(());
-        };
-        let dialling = match machine.lane_dialling(now) {
-            Ok(dialling) => dialling,
-            Err(error) => return violated(format!("cannot dial a lane: {error}")),
-        };
-        self.report.happened(Happened::LaneDials);
-        let line = plan::lane_line(&mut self.rng, size);
-        let other = service && rand::RngExt::random_range(&mut self.rng, 0..4) == 0;
-        let server = if other { Cast::other_replica(server) } else { server };
-        let wire = self.wire(line, End::Dialling(session, Box::new(dialling)), server)?;
-        self.wires[wire].session = Some(session);
-        self.wires[wire].lane = Some(tries);
-        self.set_deadline(wire, 0);
-        self.flush_dialling(wire);
-        Ok(())
-    }
-
-    fn flush_dialling(&mut self, wire: usize) {
-        let mut out = Vec::new();
-        match &mut self.wires[wire].ends {
-            [End::Dialling(_, dialling), _] => dialling.poll_output(&mut out),
-            _ => return,
-        }
-        self.write(wire, 0, &out);
     }
 
     /// A stranger connects.
@@ -220,6 +177,9 @@ impl World {
         match &mut self.wires[wire].ends[end] {
             End::Session(session, conn) => {
                 let (session, conn) = (*session, *conn);
+                if end == 0 && self.sessions.len() > 1 && !self.sessions[session].sides[0].established {
+                    self.name_another(session);
+                }
                 let Some(machine) = &mut self.sessions[session].sides[end].machine else { return Ok(()) };
                 match machine.handle_input(now, conn, bytes) {
                     Ok(()) => self.pump(session, end),
@@ -242,30 +202,7 @@ impl World {
                 let session = *session;
                 match dialling.handle_input(now, bytes) {
                     Ok(None) => Ok(()),
-                    Ok(Some(lane)) => {
-                        if self.wires[wire].server != self.sessions[session].plan.server {
-                            return violated("a lane to another replica");
-                        }
-                        let it = &mut self.sessions[session];
-                        it.dialling -= 1;
-                        let Some(machine) = &mut it.sides[0].machine else {
-                            self.shut(wire, 0);
-                            return Ok(());
-                        };
-                        match machine.add_lane(now, lane) {
-                            Ok(conn) => {
-                                it.had_lanes = true;
-                                it.sides[0].wires.insert(conn, wire);
-                                self.wires[wire].ends[0] = End::Session(session, conn);
-                                self.pump(session, 0)
-                            }
-                            // The session ends, or took as many by now.
-                            Err(_) => {
-                                self.shut(wire, 0);
-                                Ok(())
-                            }
-                        }
-                    }
+                    Ok(Some(lane)) => self.lane_dialled(wire, session, lane),
                     Err(error) => self.no_lane(wire, session, &error),
                 }
             }
@@ -273,28 +210,33 @@ impl World {
         }
     }
 
-    fn no_lane(&mut self, wire: usize, session: usize, error: &LaneError) -> Checked {
-        let (tries, hurt) = (self.wires[wire].lane.unwrap_or(0), self.wires[wire].hurt);
-        self.report.log(self.now, ("no lane", session, error.to_string()));
-        self.shut(wire, 0);
-        if matches!(error, LaneError::OtherReplica) {
-            self.report.happened(Happened::OtherReplicas);
-            if tries < LANE_TRIES {
-                self.after(std::time::Duration::from_millis(100), Happening::DialLane { session, tries: tries + 1 });
-                return Ok(());
-            }
-            self.report.happened(Happened::LanesGivenUp);
-        } else if !hurt && self.sessions[session].sides[1].ended.is_none() {
-            return violated(format!("a lane failed though nothing happened to it: {error}"));
+    /// Has a dialler name another session with the same peer that it holds, as late as can be.
+    fn name_another(&mut self, session: usize) {
+        let same = |other: &Session| {
+            !other.plan.anonymous
+                && other.plan.service == self.sessions[session].plan.service
+                && other.sides[0].established
+                && other.sides[0].ended.is_none()
+        };
+        let another =
+            (0..self.sessions.len()).filter(|it| *it != session).map(|it| &self.sessions[it]).find(|it| same(it));
+        let known = another.and_then(|other| other.sides[0].machine.as_ref()).and_then(|machine| machine.session_id());
+        let it = &mut self.sessions[session];
+        if let Some(machine) = &mut it.sides[0].machine {
+            machine.set_known(known);
+            // Who does not say who it is says nothing of what it holds either.
+            it.named = known.filter(|_| !it.plan.anonymous);
         }
-        self.sessions[session].dialling -= 1;
-        Ok(())
     }
 
     fn accepted(&mut self, wire: usize, machine: Box<Machine>) -> Checked {
         let Some(session) = self.wires[wire].session.filter(|_| self.wires[wire].lane.is_none()) else {
             return violated("a session with who never asked for one");
         };
+        if machine.known() != self.sessions[session].named {
+            return violated("what the dialler says of a session that it holds did not arrive");
+        }
+        self.report.happened_times(Happened::Known, machine.known().is_some().into());
         self.wires[wire].ends[1] = End::Session(session, PRIMARY);
         let it = &mut self.sessions[session];
         it.sides[1].machine = Some(machine);
@@ -321,42 +263,6 @@ impl World {
         it.sides[1].ended = Some(Ended::Failed(error));
         it.sides[1].ended_at = self.now;
         Ok(())
-    }
-
-    fn asked_to_join(&mut self, wire: usize, request: JoinRequest) -> Checked {
-        let now = self.instant();
-        let Some(owner) = self.wires[wire].session else { return violated("a stranger asked for a lane") };
-        let named = request.session_id();
-        let session = self.thief_of(owner).unwrap_or(owner);
-        let stolen = session != owner;
-        let Some(machine) = &mut self.sessions[session].sides[1].machine else {
-            self.write(wire, 1, &request.refuse());
-            self.shut(wire, 1);
-            return Ok(());
-        };
-        if !stolen && machine.session_id() != Some(named) {
-            return violated("a lane that names another session");
-        }
-        match machine.join(now, request) {
-            Ok(_) if stolen => violated("a session took a lane of another"),
-            Ok(conn) => {
-                self.report.happened(Happened::LanesJoined);
-                self.sessions[session].had_lanes = true;
-                self.sessions[session].sides[1].wires.insert(conn, wire);
-                self.wires[wire].ends[1] = End::Session(session, conn);
-                self.pump(session, 1)
-            }
-            Err(request) => {
-                self.report.log(self.now, ("refused", session));
-                if stolen {
-                    self.report.happened(Happened::LanesStolen);
-                }
-                self.wires[wire].hurt = true;
-                self.write(wire, 1, &request.refuse());
-                self.shut(wire, 1);
-                Ok(())
-            }
-        }
     }
 
     /// Nothing more comes to an end.

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use super::control::{self, ControlError};
 use super::description::PrivateTorDescription;
 use super::error::StartError;
-use super::launch::{POLL_INTERVAL, last_line, write};
+use super::launch::{POLL_INTERVAL, create, last_line, write};
 use super::processes::Processes;
 use super::torrc;
+use crate::identity::{DiscoveryKey, OnionAddress};
 
 /// A running C tor client; dropping it ends the process.
 #[derive(Debug)]
@@ -23,8 +24,11 @@ pub struct TorClientProcess {
 }
 
 impl TorClientProcess {
-    /// Starts a client and waits until it is bootstrapped; blocks.
-    pub(super) fn start(description: &PrivateTorDescription) -> Result<Self, StartError> {
+    /// Starts a client that has these keys, and waits until it is bootstrapped; blocks.
+    pub(super) fn start(
+        description: &PrivateTorDescription,
+        keys: &[(OnionAddress, DiscoveryKey)],
+    ) -> Result<Self, StartError> {
         let directory = tempfile::Builder::new()
             .prefix("client-")
             // Tor makes no control socket where others could reach it.
@@ -34,6 +38,11 @@ impl TorClientProcess {
         let mut processes = Processes::new(directory)?;
         let folder = processes.directory().to_owned();
         write(&folder.join("torrc"), &torrc::client(&folder, &description.authorities, description.voting_interval))?;
+        let auth = torrc::client_auth(&folder);
+        create(&auth)?;
+        for (number, (address, key)) in keys.iter().enumerate() {
+            write(&auth.join(format!("{number}.auth_private")), &key.c_tor_line(*address))?;
+        }
         processes.spawn_tor(&description.tor, &folder)?;
 
         let log = folder.join("log");

@@ -64,6 +64,11 @@ impl PrivateTorDescription {
         self.parse().expect("identities are checked when a description is made or loaded")
     }
 
+    /// How long a time period of onion services is, in minutes.
+    pub fn time_period_minutes(&self) -> u64 {
+        self.voting_interval.time_period().as_secs() / 60
+    }
+
     /// The directory with one folder per process: its torrc, its data, its log.
     pub fn directory(&self) -> &Path {
         &self.directory

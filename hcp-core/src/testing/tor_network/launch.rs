@@ -352,7 +352,7 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), StartError> {
 }
 
 /// Tor insists that nobody else can read its directories.
-fn create(path: &Path) -> Result<(), StartError> {
+pub(super) fn create(path: &Path) -> Result<(), StartError> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)

@@ -1,7 +1,7 @@
 //! The configuration files of authorities, relays and clients.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::description::Authority;
@@ -90,12 +90,19 @@ pub(super) fn client(directory: &Path, authorities: &[Authority], interval: Voti
     format!(
         "{common}\
          ClientOnly 1\n\
+         ClientOnionAuthDir {auth}\n\
          LongLivedPorts 1\n\
          SocksPort 127.0.0.1:auto ExtendedErrors\n\
          ControlSocket {directory}/{CONTROL}\n",
+        auth = client_auth(directory).display(),
         directory = directory.display(),
         common = common(directory, authorities, interval),
     )
+}
+
+/// Where a client has the keys of addresses that are hidden from others.
+pub(super) fn client_auth(directory: &Path) -> PathBuf {
+    directory.join("auth")
 }
 
 /// What all processes of a network have alike.

@@ -36,11 +36,11 @@ fn any_frame(random: &mut StdRng) -> Frame {
 }
 
 fn all_of(decoder: &mut Decoder, mut input: &[u8]) -> Result<Vec<Frame>, FrameError> {
-    std::iter::from_fn(|| decoder.next(&mut input).transpose()).collect()
+    std::iter::from_fn(|| decoder.next(&mut input).transpose()).map(|frame| frame.map(Received::into_frame)).collect()
 }
 
 fn first_of(decoder: &mut Decoder, mut input: &[u8]) -> Result<Option<Frame>, FrameError> {
-    decoder.next(&mut input)
+    decoder.next(&mut input).map(|frame| frame.map(Received::into_frame))
 }
 
 fn header(kind: u8, flags: u8, stream: u32, length: u32) -> Vec<u8> {

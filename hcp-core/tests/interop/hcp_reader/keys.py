@@ -68,6 +68,23 @@ def _decompress(encoded: bytes) -> Point:
     return (x, y, 1, x * y % P)
 
 
+def _compress(point: Point) -> bytes:
+    inverse = pow(point[2], P - 2, P)
+    x, y = point[0] * inverse % P, point[1] * inverse % P
+    return (y | (x & 1) << 255).to_bytes(32, "little")
+
+
+def blinded(key: bytes, number: int, minutes: int) -> bytes:
+    """The key that an address is blinded to in a time period (Tor's rend-spec-v3, appendix A.2)."""
+    base = b"(15112221349535400772501151409588531511454012693041857206046113283949847762202, "
+    base += b"46316835694926478169428394003475163141307993866256225615783033603165251855960)"
+    hashed = b"Derive temporary signing key\0" + key + base + b"key-blind"
+    hashed += number.to_bytes(8, "big") + minutes.to_bytes(8, "big")
+    factor = int.from_bytes(hashlib.sha3_256(hashed).digest(), "little")
+    factor = factor & ((1 << 254) - 8) | 1 << 254
+    return _compress(_times(factor, _decompress(key)))
+
+
 def check_public(key: bytes) -> bytes:
     """Gives the key back, or raises KeyRefused."""
     point = _decompress(key)

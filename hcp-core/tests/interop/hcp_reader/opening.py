@@ -1,5 +1,6 @@
 """How a connection begins, up to where it is a session or a lane: sections 4 and 6 of the document. No I/O."""
 
+import hashlib
 import hmac
 from dataclasses import dataclass, field
 from typing import Callable
@@ -7,13 +8,14 @@ from typing import Callable
 from . import frames as fr
 from .delegation import Floors, check
 from .frames import Frame, Parser, ProtocolError, Values, control, flush
+from .handshake import ALPN, APPLICATION_PROTOCOLS, vector
 from .keys import KeyRefused, Secret, SignatureRefused, check_public, verify
 from .stream import MAX_CREDIT, MIN_WINDOW
 from .tls13 import Client, Connection, Server
 
 WINDOW, MAX_STREAMS, MAX_LANES = 655_360, 32, 4
 BEFORE_PROOF = 16_384
-PROOF_PURPOSE, JOIN_PURPOSE = b"HCP/1 dialler\0", b"HCP/1 lane\0"
+PROOF_PURPOSE, JOIN_PURPOSE, HINT_PURPOSE = b"HCP/1 dialler\0", b"HCP/1 lane\0", b"HCP/1 lane hint\0"
 PORT = 4_277
 
 
@@ -53,6 +55,15 @@ def proof_message(exporter: bytes, dialler: bytes, acceptor: bytes) -> bytes:
 
 def join_mac(key: bytes, session_id: bytes, number: int, exporter: bytes) -> bytes:
     return hmac.digest(key, JOIN_PURPOSE + session_id + number.to_bytes(4, "big") + exporter, "sha256")
+
+
+def lane_hint(session_id: bytes) -> bytes:
+    return hashlib.sha256(HINT_PURPOSE + session_id).digest()[:16]
+
+
+def lane_protocols(session_id: bytes) -> bytes:
+    """The ALPN extension of a lane's ClientHello."""
+    return vector(2, vector(1, ALPN) + vector(1, b"hcp/1 lane " + lane_hint(session_id)))
 
 
 def session_id(tls: Connection) -> bytes:
@@ -154,7 +165,7 @@ class LaneDialling(_DiallerOpening):
     """The dialler of a lane: it insists on the session's server key."""
 
     def __init__(self, server_key: bytes, key: bytes, session: bytes, number: int) -> None:
-        super().__init__(Client())
+        super().__init__(Client(changes={APPLICATION_PROTOCOLS: lane_protocols(session)}))
         self.server_key, self.key, self.session, self.number = server_key, key, session, number
         self.join = b""
         """The payload of the JOIN that was sent."""

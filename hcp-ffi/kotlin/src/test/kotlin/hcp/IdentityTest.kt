@@ -64,6 +64,27 @@ class IdentityTest {
     }
 
     @Test
+    fun `discovery keys print and parse as those of C tor, and are kept in files`() = within {
+        val key = DiscoveryKey.generate()
+        val text = key.publicKey().toString()
+        assertTrue(text.startsWith("descriptor:x25519:"), text)
+        assertEquals(key.publicKey(), DiscoveryPublicKey.parse(text))
+        assertEquals(key.publicKey(), DiscoveryPublicKey.fromBytes(key.publicKey().asBytes()))
+        assertEquals(key.publicKey(), DiscoveryKey.fromSecretBytes(key.secretBytes()).publicKey())
+        val address = Identity.generate().address()
+        assertTrue(key.cTorLine(address).startsWith("${address.toString().removeSuffix(".onion")}:descriptor:x25519:"))
+        assertFailsWith<HcpException.InvalidInput> { DiscoveryPublicKey.parse(text.drop(1)) }
+        assertFailsWith<HcpException.InvalidInput> { DiscoveryPublicKey.fromBytes(ByteArray(32)) }
+        assertFailsWith<HcpException.InvalidInput> { DiscoveryKey.fromSecretBytes(ByteArray(31)) }
+        inTemporaryFolder { folder ->
+            val file = KeyFile("$folder/discovery")
+            file.saveDiscoveryKey(key, Protection.Plain)
+            assertContentEquals(key.secretBytes(), file.loadDiscoveryKey(Protection.Plain).secretBytes())
+            assertFailsWith<HcpException.Authentication> { file.load(Protection.Plain) }
+        }
+    }
+
+    @Test
     fun `an empty passphrase and a cost out of bounds are refused`() {
         assertFailsWith<HcpException.InvalidInput> { Passphrase("") }
         assertFailsWith<HcpException.InvalidInput> { Argon2Cost(1u, 1u, 1u) }

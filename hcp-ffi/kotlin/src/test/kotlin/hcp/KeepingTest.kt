@@ -162,6 +162,31 @@ class KeepingTest {
     }
 
     @Test
+    fun `a session is kept as whoever is to dial`() = within {
+        val peers = mutableListOf<OnionAddress?>()
+        val server = NodeBuilder(Identity.generate(), network)
+            .protocol("who/1", Access.ANYONE) { stream, session ->
+                peers.add(session.peer().address())
+                stream.finish()
+            }
+            .bind()
+        val client = NodeBuilder(Identity.generate(), network).bind()
+        val somebody = Identity.generate()
+        for (me in listOf(DialAs.Node, DialAs.Anonymous, DialAs.Identity(somebody))) {
+            val kept = client.maintainAs(server.address(), me, soon)
+            val first = kept.session()
+            assertNull(first.open("who/1").recv())
+            assertNull(first.replica())
+            first.shutdown()
+            assertNull(kept.after(first).open("who/1").recv())
+            kept.stop()
+            assertFailsWith<HcpException.Closed> { kept.after(first) }
+        }
+        val me = client.address()
+        assertEquals(listOf(me, me, null, null, somebody.address(), somebody.address()), peers)
+    }
+
+    @Test
     fun `an impossible backoff is refused`() {
         assertFailsWith<HcpException.InvalidInput> { Backoff(Duration.ZERO, Duration.ofSeconds(1)) }
         assertFailsWith<HcpException.InvalidInput> { Backoff(Duration.ofSeconds(1), maxBackoff().plusSeconds(1)) }

@@ -238,4 +238,25 @@ class NodeTest {
             assertFailsWith<HcpException.Storage> { LocalNetwork("/proc/nothing/here") }
         }
     }
+    @Test
+    fun `a restricted node is found by its clients alone`() = within {
+        val memory = MemoryNetwork()
+        val key = DiscoveryKey.generate()
+        val server = NodeBuilder(Identity.generate(), Network.Memory(memory))
+            .protocol(ECHO, Access.ANYONE, serve = ::echo)
+            .restrictedTo(listOf(key.publicKey()))
+            .bind()
+        val listed = Network.Memory(memory.withDiscoveryKey(server.address(), key))
+        val stream = NodeBuilder(Identity.generate(), listed).bind().connect(server.address()).open(ECHO)
+        stream.send("found".encodeToByteArray())
+        assertEquals("found", text(stream.recv()))
+        val stranger = NodeBuilder(Identity.generate(), Network.Memory(memory)).bind()
+        assertFailsWith<HcpException.Authentication> { stranger.connect(server.address()) }
+        assertTrue(Network.Memory(memory).listenRestricted(Identity.generate(), listOf(key.publicKey())).reachable())
+        val many = List(maxDiscoveryClients().toInt() + 1) { key.publicKey() }
+        for (clients in listOf(emptyList(), many)) {
+            val refused = NodeBuilder(Identity.generate(), network).restrictedTo(clients)
+            assertFailsWith<HcpException.InvalidInput> { refused.bind() }
+        }
+    }
 }

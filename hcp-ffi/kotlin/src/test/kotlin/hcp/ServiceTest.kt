@@ -124,6 +124,30 @@ class ServiceTest {
     }
 
     @Test
+    fun `a running node takes a renewed delegation`() = within {
+        val node = replica(credentials(7u, 5u))
+        val dialler = NodeBuilder(Identity.generate(), network).floors(SerialFloors()).bind()
+        val old = dialler.connectAnonymously(service.address())
+        node.renew(credentials(8u, 8u))
+        val new = dialler.connectAnonymously(service.address())
+        assertEquals(7uL to 8uL, old.delegation()?.serial() to new.delegation()?.serial())
+        // The session that began before goes on, and says what has become of its delegation.
+        for (session in listOf(old, new)) {
+            val stream = session.open(ECHO)
+            stream.send("for the service".encodeToByteArray())
+            assertEquals("for the service", text(stream.recv()))
+        }
+        new.checkDelegation()
+        assertFailsWith<HcpException.Authentication> { old.checkDelegation() }
+
+        assertFailsWith<HcpException.InvalidInput> { dialler.renew(credentials(8u, 8u)) }
+        val expired = credentials(9u, 8u, Validity(now - 86_400u, now - 43_200u))
+        assertFailsWith<HcpException.Authentication> { node.renew(expired) }
+        node.shutdown()
+        assertFailsWith<HcpException.Closed> { node.renew(credentials(9u, 8u)) }
+    }
+
+    @Test
     fun `an address is served until its listener is closed`() = within {
         val listener = network.listen(service)
         assertFailsWith<HcpException.InUse> { network.listen(service) }

@@ -26,11 +26,16 @@ class TorTest {
             val progress = builder.progress()
             val arti = builder.bootstrap()
             assertEquals(100.toUByte(), progress.values().first { it.percent == 100.toUByte() }.percent)
-            val other = TorNetworkBuilder("$folder/b/state", "$folder/b/cache").privateNetwork(testnet()).bootstrap()
+            val (identity, key) = Identity.generate() to DiscoveryKey.generate()
+            val other = TorNetworkBuilder("$folder/b/state", "$folder/b/cache")
+                .privateNetwork(testnet())
+                .discoveryKey(identity.address(), key)
+                .bootstrap()
 
             val isolated = other.isolated()
-            val server = NodeBuilder(Identity.generate(), Network.Tor(arti))
+            val server = NodeBuilder(identity, Network.Tor(arti))
                 .protocol(ECHO, Access.ANYONE, serve = ::echo)
+                .restrictedTo(listOf(key.publicKey()))
                 .bind()
             val client = NodeBuilder(Identity.generate(), Network.Tor(isolated)).bind()
             assertTrue(server.reachable())
@@ -38,6 +43,10 @@ class TorTest {
             val stream = session.open(ECHO)
             stream.send("over Tor".encodeToByteArray())
             assertEquals("over Tor", text(stream.recv()))
+            other.removeDiscoveryKey(identity.address())
+            assertFailsWith<HcpException.Authentication> { client.connectAnonymously(server.address()) }
+            other.setDiscoveryKey(identity.address(), key)
+            client.connectAnonymously(server.address()).shutdown()
 
             assertFailsWith<HcpException.InUse> {
                 TorNetworkBuilder("$folder/a/state", "$folder/a/cache").privateNetwork(testnet()).bootstrap()

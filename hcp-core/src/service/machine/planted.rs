@@ -1,0 +1,48 @@
+//! Defects that a test plants in machines, to see that the simulation notices them. One thread has one at a time.
+
+use std::cell::Cell;
+
+/// What is broken on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum Defect {
+    /// Nobody is ever held for dead.
+    DeathUnnoticed,
+    /// Nothing is taken over.
+    NothingTaken,
+    /// A node that slept holds everybody else for silent.
+    SleepForgotten,
+    /// A point that closed is established again, whoever may have it.
+    FenceForgotten,
+    /// The marks of what was accepted are not passed on.
+    MarksKept,
+    /// A successor establishes a point without the marks that it was given.
+    MarksIgnored,
+    /// Every publisher publishes.
+    EverybodyPublishes,
+    /// Nobody publishes after the first time.
+    PublishedOnce,
+    /// The limit on uploads is not kept.
+    NoUploadLimit,
+    /// A node publishes before it knows the others' points.
+    NotGathered,
+    /// A member's points are all listed, however many.
+    ShareForgotten,
+    /// What is taken over is never let go, and what was held never forgotten.
+    NothingForgotten,
+    /// A stopping node takes its points away at once.
+    RetireBeforePublish,
+}
+
+thread_local! {
+    static PLANTED: Cell<Option<Defect>> = const { Cell::new(None) };
+}
+
+/// Has all machines of this thread carry a defect, or none.
+pub(in crate::service) fn plant(defect: Option<Defect>) {
+    PLANTED.set(defect);
+}
+
+/// Whether machines of this thread carry this defect.
+pub(super) fn planted(defect: Defect) -> bool {
+    PLANTED.get() == Some(defect)
+}

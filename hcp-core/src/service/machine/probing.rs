@@ -1,0 +1,175 @@
+//! Probes: a node dials the service as a client would, and whoever is reached says so over gossip.
+//!
+//! That is what shows that a node's session key can be reached: the nonce of the probe is known to nobody else. Doubt about a
+//! member grows with every probe that should have arrived there and did not, and is gone with one that arrived, this node's
+//! or a peer's. Whoever is in doubt beyond [`MAX_DOUBT`] is left out of this node's descriptors for a while, if it publishes;
+//! less than half of all, and the worst first, so that a publisher whose own way is blocked leaves nobody out in earnest.
+//!
+//! With probes that cannot be aimed, a member that never answers is left out after some seven times as many probes of one
+//! publisher as there are members; aimed ones need three. Two hostile members that vouch for each other are never left out.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{Aim, Machine, Output, ProbeOutcome};
+use crate::identity::OnionAddress;
+use crate::service::gossip::{Message, Nonce};
+use crate::service::tuning::{
+    DOUBT_AFTER, EAGER_FOR, EAGER_PROBE, FAILED_PROBE, LEFT_OUT, MAX_DOUBT, MAX_LEFT_OUT, PROBE, PROBING,
+};
+
+/// This node's own probes.
+#[derive(Debug, Default)]
+pub(super) struct Probing {
+    next: Duration,
+    pending: BTreeMap<Nonce, Pending>,
+    /// Whose turn it was last.
+    last: Option<OnionAddress>,
+    /// When a peer's probe reached this node.
+    reached: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    since: Duration,
+    target: OnionAddress,
+    /// Who could have been reached, this node too.
+    listed: usize,
+}
+
+impl Machine {
+    pub(super) fn probe(&mut self) {
+        let now = self.now;
+        self.probing.pending.retain(|_, pending| now.saturating_sub(pending.since) < PROBING);
+        self.pardon();
+        if now < self.probing.next || self.stopping.is_some() || !self.gathered {
+            return;
+        }
+        let listed = |peer: &super::Peer| {
+            peer.is_alive() && peer.record().is_some_and(|record| !record.points.is_empty() && !record.stopping)
+        };
+        // Who has just begun wants to know soon whether it is reached, and nobody can see to that alone.
+        let young = |peer: &super::Peer| peer.introduced.is_some_and(|at| now.saturating_sub(at) < EAGER_FOR);
+        let unknown =
+            !self.is_published() || self.peers.values().any(|peer| listed(peer) && !peer.reached && young(peer));
+        let pause = if unknown { EAGER_PROBE } else { PROBE };
+        self.probing.next = now + pause.mul_f64(self.rng.random_range(0.75..1.25));
+        if !self.is_published() {
+            // Nobody could be found yet.
+            return;
+        }
+        let peers: Vec<_> = self.peers.iter().filter(|(_, peer)| listed(peer)).map(|(member, _)| *member).collect();
+        // One after the other, from a place that is nobody else's: otherwise all would probe the same one at a time.
+        let first = self.rng.random_range(0..peers.len().max(1));
+        let next = match self.probing.last {
+            None => peers.get(first),
+            Some(last) => peers.iter().find(|member| **member > last).or(peers.first()),
+        };
+        let Some(target) = next.copied() else { return };
+        self.probing.last = Some(target);
+        let nonce: Nonce = self.rng.random();
+        let points = self.peers.get(&target).and_then(super::Peer::record).map(|record| record.points.clone());
+        self.probing.pending.insert(nonce, Pending { since: now, target, listed: peers.len() + 1 });
+        self.outputs.push_back(Output::Probe { nonce, target, points: points.unwrap_or_default() });
+    }
+
+    /// Somebody came through the service's address and says that it probes for a member.
+    pub(super) fn probe_heard(&mut self, prober: OnionAddress, nonce: Nonce) {
+        if prober != self.me {
+            self.send(prober, Message::Heard(nonce));
+        }
+    }
+
+    /// A probe of this node's arrived at a member.
+    pub(super) fn probe_arrived(&mut self, at: OnionAddress, nonce: Nonce) {
+        let Some(pending) = self.probing.pending.remove(&nonce) else { return };
+        self.missed_elsewhere(Some(at), pending.listed);
+        if let Some(peer) = self.peers.get_mut(&at) {
+            peer.doubt = 0.0;
+            peer.reached = true;
+        }
+        let linked: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| peer.is_linked()).map(|(member, _)| *member).collect();
+        for member in linked {
+            self.send(member, Message::Reached(at));
+        }
+    }
+
+    /// A probe that could have gone to anybody went to one, or to this node itself.
+    fn missed_elsewhere(&mut self, except: Option<OnionAddress>, listed: usize) {
+        for (member, peer) in &mut self.peers {
+            let listed_too = peer.is_alive() && peer.record().is_some_and(|record| !record.points.is_empty());
+            if Some(*member) != except && listed_too {
+                peer.doubt += 1.0 / listed.max(1) as f64;
+            }
+        }
+    }
+
+    pub(super) fn probe_ended(&mut self, nonce: Nonce, outcome: ProbeOutcome) {
+        match outcome {
+            // Who it was, that one says.
+            ProbeOutcome::Answered => {}
+            ProbeOutcome::Failed(aim) => {
+                let Some(pending) = self.probing.pending.remove(&nonce) else { return };
+                if aim == Aim::Aimed
+                    && let Some(peer) = self.peers.get_mut(&pending.target)
+                {
+                    peer.doubt += FAILED_PROBE;
+                }
+            }
+        }
+    }
+
+    /// A peer says whom its probe reached.
+    pub(super) fn probe_told(&mut self, by: OnionAddress, member: OnionAddress) {
+        let now = self.now;
+        let Some(teller) = self.peers.get_mut(&by) else { return };
+        // No more often than it may probe, so that a flood is nothing.
+        if now.saturating_sub(teller.told) < EAGER_PROBE / 2 {
+            return;
+        }
+        teller.told = now;
+        if member == self.me {
+            self.probing.reached = Some(now);
+        } else if member != by
+            && let Some(peer) = self.peers.get_mut(&member)
+        {
+            peer.doubt = 0.0;
+            peer.reached = true;
+        }
+    }
+
+    /// Members whose points do not answer, the worst first; never half of all.
+    pub(super) fn unanswering(&self) -> Vec<OnionAddress> {
+        let alive = self.peers.values().filter(|peer| peer.is_alive()).count();
+        let mut doubted: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.is_alive() && peer.doubt >= MAX_DOUBT)
+            .map(|(member, peer)| (*member, peer.doubt))
+            .collect();
+        doubted.sort_by(|(one, a), (two, b)| b.total_cmp(a).then(one.cmp(two)));
+        doubted.truncate(MAX_LEFT_OUT.min(alive / 2));
+        doubted.into_iter().map(|(member, _)| member).collect()
+    }
+
+    /// Who was left out long enough is tried again.
+    fn pardon(&mut self) {
+        let now = self.now;
+        for peer in self.peers.values_mut() {
+            if peer.doubt < MAX_DOUBT {
+                peer.left_out = None;
+            } else if now.saturating_sub(*peer.left_out.get_or_insert(now)) >= LEFT_OUT {
+                peer.left_out = None;
+                peer.doubt = DOUBT_AFTER;
+            }
+        }
+    }
+
+    /// How long ago a peer's probe reached this node.
+    pub(super) fn reached(&self) -> Option<Duration> {
+        self.probing.reached.map(|at| self.now.saturating_sub(at))
+    }
+}
