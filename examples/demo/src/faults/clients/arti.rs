@@ -10,7 +10,7 @@ use hcp_core::network::tor::PrivateNetwork;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{AGAIN, Connect, IRC, Kind, Knowledge, Ticket, Wanted, greet, patiently};
+use super::{AGAIN, Connect, IRC, Kind, Knowledge, Ticket, Wanted, before, greet, patiently};
 use crate::Result;
 
 type Client = TorClient<tor_rtcompat::PreferredRuntime>;
