@@ -130,7 +130,7 @@ impl Stream {
     }
 
     /// What this stream has of the session's pool: growth of its window, and room for the message under way.
-    pub(super) fn out_of_pool(&self) -> u64 {
+    pub(super) fn pooled(&self) -> u64 {
         self.window.growth() + self.partial.ahead()
     }
 

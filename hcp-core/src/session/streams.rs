@@ -105,7 +105,7 @@ impl Streams {
     /// Forgets a stream; `false` when it was over.
     pub(super) fn remove(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.all.remove(&id) else { return false };
-        self.pool += stream.out_of_pool();
+        self.pool += stream.pooled();
         self.resent += stream.resent();
         !stream.over
     }

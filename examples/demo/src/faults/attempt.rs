@@ -36,13 +36,15 @@ impl Kind {
 }
 
 /// What the client knew of the service before the fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Knowledge {
     /// Nothing: it fetches the descriptor.
     Fresh,
     /// The descriptor, and nothing else.
     Cached,
+    /// A circuit to one of the nodes as well, which is perhaps the one that fails. Only our own dialler says what it does then.
+    Connected,
 }
 
 /// What one connect came to.

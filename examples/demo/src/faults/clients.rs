@@ -101,11 +101,14 @@ impl Clients {
     /// When a client that is to have the descriptor cannot get it.
     pub async fn tickets(&self, address: &str, wanted: Wanted) -> Result<Vec<Ticket>> {
         let mut tickets = self.arti.tickets(address, wanted).await?;
-        // Closes the circuits of those with a cached descriptor. HCP's dialler is to keep its own.
+        let connected = wanted.cached() / 2;
+        let cached = self.hcp.warm(address, wanted.cached() - connected).await?;
+        // Closes the circuits of those that are to have a cached descriptor.
         cut::links_to(self.network)?;
         self.arti.settle(address).await?;
+        let connected = self.hcp.warm(address, connected).await?;
+        tickets.extend(self.hcp.tickets(address, cached, connected, wanted.fresh()).await?);
         tickets.extend(self.tor.tickets(address, wanted).await?);
-        tickets.extend(self.hcp.tickets(address, wanted).await?);
         Ok(tickets)
     }
 }

@@ -28,9 +28,9 @@ pub(super) struct Made {
 
 /// Shares tickets out among rounds: in each, half of every sort begin before [`SETTLED`], and all are spread evenly.
 pub(super) fn schedule(tickets: Vec<Ticket>, rounds: usize) -> Vec<Vec<(Duration, Ticket)>> {
-    let mut sorts: BTreeMap<(Kind, bool), Vec<Ticket>> = BTreeMap::new();
+    let mut sorts: BTreeMap<(Kind, Knowledge), Vec<Ticket>> = BTreeMap::new();
     for ticket in tickets {
-        sorts.entry((ticket.kind, ticket.knowledge == Knowledge::Fresh)).or_default().push(ticket);
+        sorts.entry((ticket.kind, ticket.knowledge)).or_default().push(ticket);
     }
     let mut all: Vec<Vec<_>> = std::iter::repeat_with(Vec::new).take(rounds).collect();
     for tickets in sorts.into_values() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::attempt::{Attempt, Kind};
+use super::attempt::{Attempt, Kind, Knowledge};
 use super::load::SETTLED;
 use crate::percentile;
 
@@ -54,8 +54,9 @@ impl Report {
         let mut text = String::from(HEAD);
         for case in &self.cases {
             for kind in Kind::ALL {
-                let _ = writeln!(text, "{}", row(case, kind));
+                let _ = writeln!(text, "{}", row(case, kind.title(), |a| a.kind == kind && !holds_circuit(a)));
             }
+            let _ = writeln!(text, "{}", row(case, "HCP with a circuit", holds_circuit));
         }
         let _ = writeln!(
             text,
@@ -98,8 +99,13 @@ impl Report {
     }
 }
 
-fn row(case: &CaseReport, kind: Kind) -> String {
-    let of_kind: Vec<_> = case.attempts.iter().filter(|attempt| attempt.kind == kind).collect();
+/// Such clients are held to other rules, so they have a row of their own.
+fn holds_circuit(attempt: &Attempt) -> bool {
+    attempt.knowledge == Knowledge::Connected
+}
+
+fn row(case: &CaseReport, title: &str, is_of_row: impl Fn(&Attempt) -> bool) -> String {
+    let of_kind: Vec<_> = case.attempts.iter().filter(|attempt| is_of_row(attempt)).collect();
     let failed = of_kind.iter().filter(|attempt| attempt.error.is_some()).count();
     let times = |late: bool| -> String {
         let served = of_kind.iter().filter(|attempt| attempt.error.is_none() && (attempt.begun >= SETTLED) == late);
@@ -109,8 +115,7 @@ fn row(case: &CaseReport, kind: Kind) -> String {
         }
         [50, 95, 100].map(|percent| format!("{:.2}", percentile(&took, percent).as_secs_f64())).join(" / ")
     };
-    let excused =
-        case.excused.iter().filter(|index| case.attempts.get(**index).is_some_and(|a| a.kind == kind)).count();
+    let excused = case.excused.iter().filter(|index| case.attempts.get(**index).is_some_and(&is_of_row)).count();
     let takeover = case
         .takeovers
         .iter()
@@ -121,7 +126,7 @@ fn row(case: &CaseReport, kind: Kind) -> String {
         "| {} | {} | {} | {}/{} | {} | {} | {} | {} | {} |",
         case.nodes,
         case.case,
-        kind.title(),
+        title,
         of_kind.len() - failed,
         of_kind.len(),
         times(false),
@@ -138,7 +143,7 @@ pub(super) fn rounded(duration: Option<Duration>) -> Option<f64> {
 }
 
 const HEAD: &str = "\
-Seconds, as p50 / p95 / worst; half of the clients are fresh, half have the descriptor cached.
+Seconds, as p50 / p95 / worst; half of the clients are fresh, the others have the descriptor\ncached; half of HCP's others hold a circuit to a node as well, perhaps to the one that fails.
 
 | nodes | case | client | served | begun < 10 s after the fault | begun later | lost with a silent node | takeover | by node |
 |---|---|---|---|---|---|---|---|---|

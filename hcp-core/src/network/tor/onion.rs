@@ -24,7 +24,8 @@ mod replay;
 mod upload;
 mod view;
 
-#[cfg(all(test, feature = "testing", unix))]
+#[cfg(test)]
+#[cfg(all(feature = "testing", unix))]
 mod tests;
 
 use std::collections::HashSet;

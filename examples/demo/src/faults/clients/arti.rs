@@ -10,7 +10,7 @@ use hcp_core::network::tor::PrivateNetwork;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{AGAIN, Connect, IRC, Kind, Knowledge, Ticket, Wanted, greet, patiently};
+use super::{AGAIN, Connect, IRC, Kind, Knowledge, Ticket, Wanted, before, greet, patiently};
 use crate::Result;
 
 type Client = TorClient<tor_rtcompat::PreferredRuntime>;
@@ -91,9 +91,7 @@ impl ArtiClients {
     async fn each(&self, clients: impl Iterator<Item = Arc<Client>>, address: &str) -> Result<Vec<Arc<Client>>> {
         stream::iter(clients)
             .map(|client| async move {
-                patiently(connect(&client, address))
-                    .await
-                    .map_err(|error| format!("Arti, before the fault: {error}"))?;
+                before("Arti", async || patiently(connect(&client, address)).await).await?;
                 Ok(client)
             })
             .buffer_unordered(AT_ONCE)

@@ -12,7 +12,7 @@ use hcp_core::node::Node;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::{Connect, IRC, Kind, Knowledge, Ticket, Wanted, before, greet, patiently};
+use super::{Connect, IRC, Kind, Knowledge, Ticket, before, greet, patiently};
 use crate::Result;
 
 /// What is spoken with the service.
@@ -60,19 +60,32 @@ impl HcpClients {
         Ok(HcpDialler { network, node })
     }
 
-    pub(super) async fn tickets(&self, address: &str, wanted: Wanted) -> Result<Vec<Ticket>> {
+    /// Diallers that have connected.
+    pub(super) async fn warm(&self, address: &str, count: usize) -> Result<Vec<HcpDialler>> {
         let address: OnionAddress = address.parse()?;
-        let cached: Vec<_> = stream::iter(0..wanted.cached())
+        stream::iter(0..count)
             .map(|_| async {
                 let dialler = self.dialler().await?;
                 before("HCP", async || dialler.connect(address).await).await?;
-                Ok::<_, Box<dyn std::error::Error + Send + Sync>>((Knowledge::Cached, dialler))
+                Ok(dialler)
             })
             .buffer_unordered(AT_ONCE)
             .try_collect()
-            .await?;
-        let mut all = cached;
-        for _ in 0..wanted.fresh() {
+            .await
+    }
+
+    pub(super) async fn tickets(
+        &self,
+        address: &str,
+        cached: Vec<HcpDialler>,
+        connected: Vec<HcpDialler>,
+        fresh: usize,
+    ) -> Result<Vec<Ticket>> {
+        let address: OnionAddress = address.parse()?;
+        let cached = cached.into_iter().map(|dialler| (Knowledge::Cached, dialler));
+        let mut all: Vec<_> =
+            cached.chain(connected.into_iter().map(|dialler| (Knowledge::Connected, dialler))).collect();
+        for _ in 0..fresh {
             all.push((Knowledge::Fresh, self.dialler().await?));
         }
         Ok(all
