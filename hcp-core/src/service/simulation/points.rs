@@ -35,6 +35,9 @@ pub(super) struct Directory {
     pub(super) points: Vec<PointDescription>,
 }
 
+/// For how long a successor goes on trying to take what it has claimed.
+const TRIED_AGAIN: Duration = Duration::from_secs(10);
+
 impl World {
     pub(super) fn establish(
         &mut self,
@@ -131,8 +134,8 @@ impl World {
                 return Ok(());
             }
             self.counts.note("points taken from a live node");
-            // It was begun while the owner slept.
-            let just_back = self.nodes[owner].resumed.is_some_and(|at| self.now - at < Duration::from_secs(3));
+            // It was begun while the owner slept, and may have been tried again since.
+            let just_back = self.nodes[owner].resumed.is_some_and(|at| self.now - at < TRIED_AGAIN);
             if self.parted(by, owner) || just_back {
                 return Ok(());
             }

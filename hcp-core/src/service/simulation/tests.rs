@@ -108,7 +108,6 @@ const HAPPENED: &[&str] = &[
     "nodes thawed",
     "pairs parted",
     "points let go by a node that stops",
-    "points of both sides of a split",
     "points re-established",
     "points taken from a live node",
     "points taken over",
