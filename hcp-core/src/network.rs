@@ -7,6 +7,10 @@
 mod hedge;
 mod local;
 mod memory;
+#[cfg_attr(
+    not(feature = "tor"),
+    allow(dead_code, reason = "only Tor has points to establish and descriptors to upload")
+)]
 pub(crate) mod onion;
 #[cfg(feature = "tor")]
 pub mod tor;
