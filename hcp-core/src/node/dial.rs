@@ -1,7 +1,8 @@
 //! Dialling: from an address to a session.
 //!
 //! A network finds its own way around replicas that cannot be reached. What shows only in the handshake is dealt with here: a
-//! peer that was reached and then says nothing, a replica whose delegation counts no more, and one that failed a moment ago.
+//! peer that was reached and then says nothing, and a replica that failed a moment ago. A delegation that does not count is told
+//! at once.
 //! Each is answered by another dial that shares nothing with the one before, a few times.
 
 use std::sync::Arc;
@@ -109,11 +110,10 @@ pub(super) async fn reach(
     }
 }
 
-/// Whether another dial may do better: one for bad luck, more where each may meet another replica.
+/// Whether another dial may do better: one, for bad luck.
 fn is_worth_another(error: &SessionError, redials: u32) -> bool {
     match error {
         SessionError::HandshakeTimedOut | SessionError::Lost => redials == 0,
-        SessionError::Delegation(_) => true,
         _ => false,
     }
 }
