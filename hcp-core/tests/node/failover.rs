@@ -201,16 +201,15 @@ async fn a_handshake_that_nobody_answers_is_begun_elsewhere_after_five_seconds()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_whose_delegation_has_ended_is_passed_over() {
+async fn a_delegation_that_has_ended_is_told_at_once_and_the_next_dial_may_meet_another_replica() {
     let mut pair = Pair::new();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let past = Validity::new(now - 80_000, now - 40_000).unwrap();
     pair.credentials[0] = pair.owner.credentials_for(1, 1, past);
     let _both = (pair.start(0).await, pair.start(1).await);
-    let (near, places) = pair.dialler(&[0, 0, 1]).await;
-    let session = near.connect_anonymously(pair.address()).await.unwrap();
-    assert_eq!((session.replica(), places.isolated()), (pair.key(1), vec![false, true, true]));
-    let (near, places) = pair.dialler(&[0]).await;
+    let (near, places) = pair.dialler(&[0, 1]).await;
     let error = near.connect_anonymously(pair.address()).await.unwrap_err();
-    assert_eq!((error.kind(), places.isolated().len()), (ErrorKind::Authentication, 4));
+    assert_eq!((error.kind(), places.isolated()), (ErrorKind::Authentication, vec![false]));
+    let session = near.connect_anonymously(pair.address()).await.unwrap();
+    assert_eq!((session.replica(), places.isolated()), (pair.key(1), vec![false, false]));
 }
