@@ -1,7 +1,7 @@
 //! The fault suite: what stock clients and our own see of a replicated service while things go wrong with its nodes.
 //!
 //! A node is a process of which nothing is known but what it prints. Every connect is recorded, and held to the rules that
-//! [`judge`] states; a rule that is broken makes the suite fail.
+//! `judge` states; a rule that is broken makes the suite fail.
 
 mod attempt;
 mod case;
