@@ -30,9 +30,9 @@ finish() {
     exit "$status"
   fi
   echo
-  echo 'make test passed. Left to make test-all: the failover measurement (20 nodes killed on a private Tor network), the'
-  echo 'Swift package in a Debian folder that has Swift, 5,000 seeds of the messenger, pip install with a release build, and'
-  echo 'the demonstration of the chat.'
+  echo 'make test passed. Left to make test-all: the whole fault suite of the replicated service and its soak, the'
+  echo 'failover measurement (20 nodes killed on a private Tor network), the Swift package in a Debian folder that has Swift,'
+  echo '5,000 seeds of the messenger, pip install with a release build, and the demonstration of the chat.'
   echo 'Left to make bench-wire: what the session costs. Left to the hand: hours of fuzzing (hcp-core/fuzz/README.md).'
   echo 'Left to make audit: known vulnerabilities in dependencies, which needs the internet.'
 }
@@ -86,5 +86,8 @@ step 'clippy with the messenger and without Tor' \
 step 'the protocol in Python, from its document' hcp-core/tests/interop/check.sh
 # A network takes half a minute to start, so all tests share one.
 step 'a private Tor network, and on it:' "$bin/hcp-testnet" -- "$0" on-tor "$times"
+# On a network of its own, whose time periods are short.
+step 'one address while nodes fail' "$bin/hcp-demo" faults --nodes 3 --connects 20 --cases kill,freeze,thaw --worst \
+  --out "$bin/faults"
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 step 'licences, bans, sources' cargo deny --offline check licenses bans sources
