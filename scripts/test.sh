@@ -48,6 +48,14 @@ step() {
   summary+=$(printf '%-50s %8d' "$current" "$((SECONDS - start))")$'\n'
 }
 
+# The workspaces of the benches and of the fuzzer have lock files of their own, which a new dependency of hcp-core's outdates.
+lock_files_fit() {
+  local manifest
+  for manifest in benches/Cargo.toml hcp-core/fuzz/Cargo.toml; do
+    cargo update --quiet --workspace --locked --manifest-path "$manifest"
+  done
+}
+
 tree() {
   cargo tree --locked --prefix none --edges normal,build -p hcp-core "$@"
 }
@@ -75,6 +83,7 @@ if [ "$on_tor" ]; then
 fi
 
 step 'fetch the locked dependencies' cargo fetch --locked
+step 'the other lock files fit' lock_files_fit
 step 'formatting' cargo fmt --check
 step 'build' cargo build --workspace --all-targets
 step 'clippy' cargo clippy --workspace --all-targets -- -D warnings
