@@ -62,7 +62,7 @@ soak:
 bench-failover:
 	@scripts/install-deps.sh faults
 	cargo build --workspace
-	scripts/bench-failover.sh docs
+	scripts/bench-failover.sh hcp-core/docs
 
 lint:
 	@scripts/install-deps.sh build

@@ -106,7 +106,7 @@ struct Faults {
     #[arg(long, value_enum, default_value_t = Protocol::Session)]
     hcp: Protocol,
     /// How many seconds nodes may take to be healthy.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 100)]
     patience: u64,
     /// A folder for faults.md and faults.json.
     #[arg(long)]

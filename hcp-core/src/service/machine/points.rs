@@ -482,7 +482,8 @@ impl Machine {
     /// A young point that a peer has a point beside moves; of two nodes the one with the higher address does.
     pub(super) fn avoid_collision(&mut self, peer: OnionAddress, theirs: &[PointDescription]) {
         let now = self.now;
-        if peer > self.me || self.tending.collisions >= COLLISIONS {
+        // What directories list already stays: to move it would leave a dead point in their descriptor until the next upload.
+        if peer > self.me || self.tending.collisions >= COLLISIONS || self.is_published() {
             return;
         }
         let beside = self.points.iter().find(|point| {

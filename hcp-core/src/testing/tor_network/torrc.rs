@@ -11,7 +11,9 @@ use super::period::VotingInterval;
 ///
 /// `hsdir_interval`, in minutes, is what C tor takes for 24 times the voting interval; Arti takes it from the consensus.
 /// `cbtmintimeout`, in milliseconds, bounds the circuit timeouts that clients learn: on loopback they would learn some
-/// 10 ms, and give up on every circuit whenever the machine is busy.
+/// 10 ms, and give up on every circuit whenever the machine is busy. `cbtmincircs` is how many circuits they learn from: with
+/// the usual 100 a client that has just started would wait for minutes where one that has been used for a while waits for
+/// seconds.
 pub(super) fn authority(
     directory: &Path,
     authorities: &[Authority],
@@ -30,7 +32,7 @@ pub(super) fn authority(
          V3AuthoritativeDirectory 1\n\
          ExitPolicy reject *:*\n\
          V3BandwidthsFile {directory}/../{BANDWIDTHS}\n\
-         ConsensusParams hsdir_interval={period} cbtmintimeout=1500\n",
+         ConsensusParams hsdir_interval={period} cbtmintimeout=1500 cbtmincircs=10\n",
         directory = directory.display(),
         or_port = or_port(*or_address, listen),
         period = interval.time_period().as_secs() / 60,

@@ -58,12 +58,20 @@ impl TorClients {
     }
 
     pub(super) async fn tickets(&self, address: &str, wanted: Wanted) -> Result<Vec<Ticket>> {
-        for process in &self.cached {
-            before("C tor", async || patiently(connect(process, address)).await).await?;
-            if !process.knows(address).await? {
-                return Err("C tor has no descriptor of a service that it is connected with".into());
+        // What they hold is to be of now, as it is with the other kinds, and not of some earlier case, whose nodes are gone.
+        let refreshed = self.cached.iter().map(|process| async {
+            forget(process, address).await?;
+            for _ in 0..REFRESHES {
+                before("C tor", async || patiently(connect(process, address)).await).await?;
+                if process.knows(address).await? {
+                    return Ok::<_, Box<dyn std::error::Error + Send + Sync>>(());
+                }
+                // The time period has just changed, and what it holds is of the one before.
+                sleep(POLL).await;
             }
-        }
+            Err("C tor has no descriptor of a service that it is connected with".into())
+        });
+        futures::future::try_join_all(refreshed).await?;
         self.forget_all(address).await?;
         let fresh = self.fresh.iter().cycle().take(wanted.fresh()).map(|process| {
             let (process, address) = (Arc::clone(process), address.to_owned());
@@ -125,4 +133,7 @@ const STARTS_AT_ONCE: usize = 4;
 /// C tor forgets at most once in ten seconds.
 const FORGET: Duration = Duration::from_secs(40);
 const TOLD: Duration = Duration::from_secs(11);
+
+/// Time periods change once in minutes.
+const REFRESHES: usize = 3;
 const POLL: Duration = Duration::from_millis(100);
