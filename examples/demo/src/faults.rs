@@ -194,13 +194,11 @@ impl Run<'_> {
                     Case::Rolling => stage.restart(dead[0], Launch::default()).await?,
                     _ => {}
                 }
-                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(
-                    if case.is_silent() || matches!(case, Case::Kill | Case::Two | Case::Publisher) {
-                        stage.wait_takeover(&dead, fault).await
-                    } else {
-                        None
-                    },
-                )
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(if case.is_taken_over() {
+                    stage.wait_takeover(&dead, fault).await
+                } else {
+                    None
+                })
             };
             let (all, takeover) = tokio::join!(makes, meanwhile);
             made.extend(all?);

@@ -32,8 +32,10 @@ pub(crate) const MAX_TAGS: usize = 256;
 /// Successors of a point: whoever holds its secrets can take a node's users, so few do; with two, the loss of two nodes of
 /// three at once still leaves one.
 pub(crate) const MAX_HOLDERS: usize = 2;
-/// Points of one member whose secrets are held: those announced, and as many that are being retired.
-pub(crate) const MAX_HELD: usize = 2 * MAX_POINTS;
+/// Points of others that a node hands on to one member when it leaves: what it took over from two.
+pub(crate) const MAX_HANDED_ON: usize = 2 * MAX_POINTS;
+/// Points of one member whose secrets are held: those announced, as many that are being retired, and what it hands on.
+pub(crate) const MAX_HELD: usize = 2 * MAX_POINTS + MAX_HANDED_ON;
 
 // ---- Liveness ----
 

@@ -89,6 +89,11 @@ impl Case {
         matches!(self, Self::Freeze | Self::Cut)
     }
 
+    /// Whether nodes die for others to take over from.
+    pub fn is_taken_over(self) -> bool {
+        self.is_silent() || matches!(self, Self::Kill | Self::Two | Self::Publisher)
+    }
+
     /// Whether nodes have to be in network namespaces of their own.
     pub fn needs_namespaces(self) -> bool {
         self == Self::Cut

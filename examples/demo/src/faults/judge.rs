@@ -68,7 +68,7 @@ pub(super) fn judge(evidence: &Evidence<'_>, healthy: Option<&BTreeMap<Kind, Dur
             broken.push(format!("{who}: took {:.1} s", attempt.took.as_secs_f64()));
         }
     }
-    if evidence.case.is_silent() {
+    if evidence.case.is_taken_over() {
         for takeover in evidence.takeovers {
             match takeover {
                 None => broken.push("the nodes never said that the takeover was complete".into()),
@@ -205,25 +205,26 @@ mod tests {
             "nor when nobody said when it was"
         );
         assert_eq!(broken(Case::Freeze, &[], Some(10.1), Rules::All), 1, "nor may the takeover take long");
+        assert_eq!(broken(Case::Kill, &[], Some(10.1), Rules::All), 1, "nor that from a node that was killed");
     }
 
     #[test]
     fn late_connects_are_held_to_twice_the_healthy_p95_and_ours_to_the_worst_time_too() {
         let mut attempts: Vec<_> = (0..100).map(|_| attempt(Kind::Tor, 12.0, 1.9)).collect();
         attempts[7].took = Duration::from_secs(90);
-        assert_eq!(broken(Case::Kill, &attempts, None, Rules::All), 0);
-        assert_eq!(broken(Case::Kill, &attempts, None, Rules::Worst), 1);
+        assert_eq!(broken(Case::Kill, &attempts, Some(4.0), Rules::All), 0);
+        assert_eq!(broken(Case::Kill, &attempts, Some(4.0), Rules::Worst), 1);
         for attempt in attempts.iter_mut().take(10) {
             attempt.took = Duration::from_secs(3);
         }
-        assert_eq!(broken(Case::Kill, &attempts, None, Rules::All), 1);
+        assert_eq!(broken(Case::Kill, &attempts, Some(4.0), Rules::All), 1);
         for attempt in &mut attempts {
             attempt.knowledge = Knowledge::Connected;
         }
-        assert_eq!(broken(Case::Kill, &attempts, None, Rules::All), 0);
+        assert_eq!(broken(Case::Kill, &attempts, Some(4.0), Rules::All), 0);
         let mut ours: Vec<_> = (0..100).map(|_| attempt(Kind::Hcp, 12.0, 1.9)).collect();
         ours[7].took = Duration::from_secs(16);
-        assert_eq!(broken(Case::Kill, &ours, None, Rules::All), 1);
+        assert_eq!(broken(Case::Kill, &ours, Some(4.0), Rules::All), 1);
     }
 
     #[test]

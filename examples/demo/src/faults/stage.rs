@@ -1,6 +1,6 @@
 //! The service that things happen to: its nodes, how they stand, and what can be done to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -47,6 +47,8 @@ pub struct Stage {
     patience: Duration,
     /// Clients that nodes accepted which have ended since.
     accepted: Vec<(Instant, usize)>,
+    /// What such nodes had published.
+    forgotten: Vec<Published>,
 }
 
 impl Stage {
@@ -74,6 +76,7 @@ impl Stage {
             period,
             patience,
             accepted: Vec::new(),
+            forgotten: Vec::new(),
         })
     }
 
@@ -298,7 +301,8 @@ impl Stage {
                 let done = |takeover: &&crate::node::Takeover| takeover.member == member && takeover.at >= fault;
                 end = end.max(process.with(|state| state.takeovers.iter().find(done).map(|takeover| takeover.at))?);
             }
-            for period in self.latest_descriptors().into_keys() {
+            // What lists it and was published before; a period that has come since begins without it.
+            for period in self.periods_with(member, fault) {
                 let without = |published: &&Published| {
                     published.period == period && published.at >= fault && !published.listed.contains(&member)
                 };
@@ -309,6 +313,23 @@ impl Stage {
             }
         }
         Some(end - fault)
+    }
+
+    /// The periods that counted at `fault` and whose last descriptor of before then lists `member`.
+    fn periods_with(&self, member: u64, fault: Instant) -> BTreeSet<u64> {
+        let now = period_now(self.period);
+        let mut latest = BTreeMap::<u64, (Instant, bool)>::new();
+        let mut note = |published: &Published| {
+            if published.period >= now && published.at < fault {
+                let seen = (published.at, published.listed.contains(&member));
+                latest.entry(published.period).and_modify(|known| *known = seen.max(*known)).or_insert(seen);
+            }
+        };
+        self.forgotten.iter().for_each(&mut note);
+        for process in self.nodes.iter().flatten() {
+            process.with(|state| state.published_descriptors.iter().for_each(&mut note));
+        }
+        latest.into_iter().filter(|(_, (_, lists))| *lists).map(|(period, _)| period).collect()
     }
 
     /// Waits for the takeover, for as long as it may take and a little more.
@@ -358,6 +379,11 @@ impl Stage {
         self.frozen[node] = false;
         let accepted = self.accepted_by(node);
         self.accepted.extend(accepted);
+        if let Some(process) = &self.nodes[node] {
+            self.forgotten.extend(process.with(|state| state.published_descriptors.clone()));
+        }
+        let now = period_now(self.period);
+        self.forgotten.retain(|published| published.period >= now);
     }
 }
 

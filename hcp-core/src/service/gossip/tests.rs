@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::identity::Identity;
 use crate::service::roster::Role;
-use crate::service::tuning::{MAX_MESSAGE, MAX_PUBLICATIONS, MAX_TAGS, MAX_TAKEN};
+use crate::service::tuning::{MAX_HELD, MAX_MESSAGE, MAX_PUBLICATIONS, MAX_TAGS, MAX_TAKEN};
 
 fn service() -> OnionAddress {
     Identity::from_seed(&[1; 32]).address()
@@ -160,7 +160,7 @@ fn what_is_beyond_its_limits_is_refused() {
     let point = PointId([3; 32]);
     let tags = Message::Tags(Tags { point, first: 0, tags: vec![[1; 32]; MAX_TAGS + 1] });
     assert_eq!(decode(&tags).unwrap_err(), GossipError::Limit("marks"));
-    let held = Message::Held(vec![(point, 0); 7]);
+    let held = Message::Held(vec![(point, 0); MAX_HELD + 1]);
     assert_eq!(decode(&held).unwrap_err(), GossipError::Limit("points held"));
     let long = Message::Tags(Tags { point, first: 0, tags: vec![[1; 32]; MAX_MESSAGE / 32] });
     assert_eq!(decode(&long).unwrap_err(), GossipError::TooLong);

@@ -482,17 +482,23 @@ impl Machine {
     /// A young point that a peer has a point beside moves; of two nodes the one with the higher address does.
     pub(super) fn avoid_collision(&mut self, peer: OnionAddress, theirs: &[PointDescription]) {
         let now = self.now;
-        // What directories list already stays: to move it would leave a dead point in their descriptor until the next upload.
-        if peer > self.me || self.tending.collisions >= COLLISIONS || self.is_published() {
+        if peer > self.me || self.tending.collisions >= COLLISIONS {
             return;
         }
-        let beside = self.points.iter().find(|point| {
+        let published = self.is_published();
+        let beside = self.points.iter_mut().find(|point| {
             let young = now.saturating_sub(point.born) < COLLISION;
             point.is_up() && point.is_fresh() && young && theirs.iter().any(|other| Some(other.relay) == point.relay())
         });
         let Some(point) = beside else { return };
-        let (slot, id, holders): (_, _, Vec<_>) = (point.slot, point.id, point.holders.keys().copied().collect());
         self.tending.collisions += 1;
+        if published {
+            // Directories list it, and would list a dead point until the next upload: it goes when another is listed.
+            point.old = true;
+            self.hasten();
+            return;
+        }
+        let (slot, id, holders): (_, _, Vec<_>) = (point.slot, point.id, point.holders.keys().copied().collect());
         self.outputs.push_back(Output::Withdraw(slot));
         for holder in holders {
             self.send(holder, Message::Forget(id));
@@ -557,9 +563,7 @@ impl Machine {
                 self.send(holder, message);
             }
         }
-        for taken in std::mem::take(&mut self.taken) {
-            self.outputs.push_back(Output::Withdraw(taken.slot));
-        }
+        self.hand_on(&fit);
         self.say_record();
     }
 

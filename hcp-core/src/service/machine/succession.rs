@@ -1,9 +1,10 @@
 //! Points of others: the secrets that this node holds, and the points that it has taken over.
 //!
-//! A point is taken over once. What this node has claimed it says in its record, before it establishes anything; what another
-//! holder has claimed it forgets. Secrets are used only while it is known that their owner lived a short while ago, and only
-//! with all marks that the owner had made when it gave them.
+//! A point is taken over once, and belongs to its successor then, who hands it on when it leaves. What this node has claimed it
+//! says in its record, before it establishes anything; what another holder has claimed it forgets. Secrets are used only while
+//! it is known that their owner lived a short while ago, and only with all marks that the owner had made when it gave them.
 
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::{Machine, NotEstablished, Notice, Output, Place, Slot};
@@ -11,7 +12,8 @@ use crate::identity::OnionAddress;
 use crate::network::onion::{PointId, PointSecrets, RelayId, Tag};
 use crate::service::gossip::{Answer, Entrust, Message, Tags};
 use crate::service::tuning::{
-    FORGOTTEN, MAX_HELD, MAX_TAKEN, POINT_INTRODUCTIONS, TAKEN_LIFE, TAKEOVER_RETRY, TAKEOVER_TRIES, TAKEOVER_WINDOW,
+    FORGOTTEN, MAX_HANDED_ON, MAX_HELD, MAX_TAGS, MAX_TAKEN, POINT_INTRODUCTIONS, TAKEN_LIFE, TAKEOVER_RETRY,
+    TAKEOVER_TRIES, TAKEOVER_WINDOW,
 };
 
 /// Somebody else's point whose secrets this node holds.
@@ -360,8 +362,35 @@ impl Machine {
     }
 
     pub(super) fn taken_introduced(&mut self, slot: Slot, tag: Tag) {
-        // Nobody succeeds to a successor; the marks serve another try of its own only, and the backend keeps them.
-        let _ = (slot, tag);
+        let Some(index) = self.taken.iter().position(|taken| taken.slot == slot) else { return };
+        let taken = &mut self.taken[index];
+        taken.tags.push(tag);
+        if taken.tags.len() > POINT_INTRODUCTIONS.1 as usize {
+            // Used up, as an own one would be. It is listed nowhere, so nothing takes its place.
+            self.outputs.push_back(Output::Withdraw(slot));
+            self.taken.swap_remove(index);
+        }
+    }
+
+    /// The end of a clean stop: points of others go on to who stays, the latest first, each with all its marks. So descriptors
+    /// of before a rolling restart still lead somewhere after it.
+    pub(super) fn hand_on(&mut self, fit: &HashSet<OnionAddress>) {
+        let mut room: BTreeMap<_, _> = fit.iter().map(|member| (*member, MAX_HANDED_ON)).collect();
+        let mut taken = std::mem::take(&mut self.taken);
+        taken.sort_by_key(|taken| std::cmp::Reverse(taken.since));
+        for taken in taken {
+            self.outputs.push_back(Output::Withdraw(taken.slot));
+            let heirs: Vec<_> = room.iter().filter(|(_, left)| **left > 0).map(|(member, _)| *member).collect();
+            let Some(heir) = first(&taken.id, &heirs).filter(|_| taken.state == TakenState::Up) else { continue };
+            room.entry(heir).and_modify(|left| *left -= 1);
+            let before = u32::try_from(taken.tags.len()).unwrap_or(u32::MAX);
+            let (incarnation, relay, secrets, holders) = (self.incarnation, taken.relay, taken.secrets, vec![heir]);
+            self.send(heir, Message::Entrust(Entrust { incarnation, relay, secrets, holders, before }));
+            for (chunk, tags) in (0..).step_by(MAX_TAGS).zip(taken.tags.chunks(MAX_TAGS)) {
+                self.send(heir, Message::Tags(Tags { point: taken.id, first: chunk, tags: tags.to_vec() }));
+            }
+            self.send(heir, Message::Release(taken.id));
+        }
     }
 
     fn forget_old(&mut self) {

@@ -419,6 +419,38 @@ fn nothing_is_taken_over_without_all_marks_or_after_too_long() {
 }
 
 #[test]
+fn who_leaves_hands_on_what_it_has_taken_over_with_all_marks() {
+    let mut harness = settled();
+    let (owner, other, me) = (harness.peers[0], harness.peers[1], address(10));
+    let secrets = PointSecrets::from_bytes(&[9; 64]);
+    let (id, relay) = (secrets.id(), RelayId([99; 32]));
+    let entrust = Entrust { incarnation: 1, relay, secrets, holders: vec![me], before: 1 };
+    harness.tell(Input::Message(owner, Message::Entrust(entrust)));
+    harness.tell(Input::Message(owner, Message::Tags(Tags { point: id, first: 0, tags: vec![[5; 32]] })));
+    harness.alive.retain(|peer| *peer != owner);
+    harness.pass(Duration::from_secs(10));
+    let taken = *harness.up.iter().find(|(_, at)| **at == relay).expect("taken over").0;
+    harness.tell(Input::Introduced { slot: taken, tag: [6; 32] });
+    harness.take();
+    harness.tell(Input::Shutdown);
+    harness.pass(Duration::from_secs(20));
+    let outputs = harness.take();
+    let place = |wanted: &dyn Fn(&Output) -> bool| outputs.iter().position(wanted).expect("said");
+    let withdrawn = place(&|output| matches!(output, Output::Withdraw(slot) if *slot == taken));
+    let entrusted = place(&|output| {
+        let Output::Send(to, Message::Entrust(entrust)) = output else { return false };
+        *to == other && entrust.secrets.id() == id && entrust.holders == [other] && entrust.before == 2
+    });
+    let marked = place(&|output| {
+        let Output::Send(to, Message::Tags(tags)) = output else { return false };
+        *to == other && tags.point == id && tags.first == 0 && tags.tags == [[5; 32], [6; 32]]
+    });
+    let released =
+        place(&|output| matches!(output, Output::Send(to, Message::Release(of)) if (*to, *of) == (other, id)));
+    assert!(withdrawn < entrusted && entrusted < marked && marked < released, "nobody has it twice");
+}
+
+#[test]
 fn what_a_peer_can_make_a_node_keep_is_bounded() {
     let mut harness = settled();
     let (owner, me) = (harness.peers[0], address(10));

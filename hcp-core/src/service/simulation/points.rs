@@ -38,6 +38,9 @@ pub(super) struct Directory {
 /// For how long a successor goes on trying to take what it has claimed.
 const TRIED_AGAIN: Duration = Duration::from_secs(10);
 
+/// What it takes a successor to try once more what failed: its own wait, and a circuit.
+const ONCE_MORE: Duration = Duration::from_secs(3);
+
 impl World {
     pub(super) fn establish(
         &mut self,
@@ -95,6 +98,10 @@ impl World {
             let wait = if late { Duration::ZERO } else { between(&mut self.rng, 500, 3_000) };
             self.nodes[node].slots.remove(&slot);
             self.counts.note("establishments failed");
+            if self.owners.get(&point) != Some(&node) {
+                // A takeover that has to be tried again is late by so much, which clients may notice.
+                self.disturbed += wait + ONCE_MORE;
+            }
             self.input_at(self.now + wait, node, Input::EstablishFailed { slot, why: NotEstablished::Failed });
             return Ok(());
         }

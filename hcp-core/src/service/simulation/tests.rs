@@ -36,8 +36,9 @@ fn plan(seed: u64) -> Plan {
         faults = if nodes == 7 { vec![Fault::Kill(Target::Publisher, Duration::from_secs(20))] } else { Vec::new() };
     }
     let quiet = match () {
-        // Until probes have told who lies.
-        () if hostile && nodes == 5 => 620,
+        // Until probes have told who lies, though some of its points lead to who has taken them over: by the odds alone, at
+        // which it is missed, 35 of them.
+        () if hostile && nodes == 5 => 1_300,
         () if nodes > 5 => 100,
         () => 120,
     };
