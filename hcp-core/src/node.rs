@@ -130,6 +130,11 @@ impl Node {
         self.inner.identity.address()
     }
 
+    /// Where it dials and is dialled.
+    pub(crate) fn network(&self) -> &dyn Network {
+        self.inner.network.as_ref()
+    }
+
     /// Whether strangers can reach the node.
     pub fn status(&self) -> watch::Receiver<ListenerStatus> {
         self.inner.status.clone()

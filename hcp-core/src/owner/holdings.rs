@@ -17,10 +17,10 @@ use super::grant::{Grant, GrantError, GrantedRound, Recipient};
 use super::period::PeriodClock;
 use super::request::{Request, RequestError};
 use crate::error::ErrorKind;
-use crate::identity::Identity;
 use crate::identity::delegation::ReplicaCredentials;
 use crate::identity::keyfile::{read_bounded, write_over};
 use crate::identity::manifest::Manifest;
+use crate::identity::{DiscoveryKey, Identity};
 use crate::network::Period;
 use crate::network::onion::PeriodMaterial;
 
@@ -180,6 +180,11 @@ impl Holdings {
         let ends = self.rounds().map(|(_, round)| round.delegation.validity());
         let changes = ends.flat_map(|validity| [validity.not_before(), validity.not_after().saturating_add(1)]);
         changes.filter(|change| *change > unix_now).min()
+    }
+
+    /// The key with which the node finds what only members find.
+    pub(crate) fn discovery_key(&self) -> DiscoveryKey {
+        self.recipient.seed.discovery_key()
     }
 
     /// What it needs to sign the descriptors of `period`; none when it was not granted any.

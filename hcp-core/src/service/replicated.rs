@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::clock::{boottime, unix_now, wall};
-use super::driver::{Driver, Event, roster_of};
+use super::driver::{Driver, Event, acquaint, roster_of};
 use super::grants;
 use super::links::Links;
 use super::machine::{Config, Machine};
@@ -66,6 +66,10 @@ impl ReplicatedService {
     /// Prepares this node's part in the service that `holdings` speak for: `ports` are served as plain streams, and
     /// [`HCP_PORT`] with sessions. `identity` is this node's own, a member by the manifest among the holdings.
     ///
+    /// Where the manifest [restricts](crate::identity::manifest::Contents::restricted_to) the service, only its clients and the
+    /// members find it, and a manifest that comes with a later grant changes who does. The node finds the other members with
+    /// the key that its seed gives.
+    ///
     /// # Errors
     /// [`LaunchError`].
     ///
@@ -89,7 +93,11 @@ impl ReplicatedService {
             return Err(LaunchError::NotAMember);
         }
         let all: Vec<u16> = ports.iter().copied().chain([HCP_PORT]).collect();
+        acquaint(network, manifest, &holdings.discovery_key());
         let (listener, part) = network.host(service, &all).await?.into_parts();
+        if part.is_none() && roster.clients().is_some() {
+            return Err(LaunchError::Listen(ListenError::CannotRestrict));
+        }
         let mut splitting = JoinSet::new();
         let (sessions, plain) = split(listener, &mut splitting);
         let (events, inputs) = mpsc::channel(EVENTS);
