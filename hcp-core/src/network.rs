@@ -170,10 +170,14 @@ pub enum ListenerStatus {
     Stopped,
 }
 
+/// Changes who can find an address that is served.
+pub(crate) type Restrict = Arc<dyn Fn(&[DiscoveryPublicKey]) -> Result<(), ListenError> + Send + Sync>;
+
 /// Serves an address; dropping it withdraws the service.
 pub struct Listener {
     incoming: mpsc::Receiver<Incoming>,
     status: watch::Receiver<ListenerStatus>,
+    restrict: Option<Restrict>,
     _guard: Box<dyn Send + Sync>,
 }
 
@@ -184,7 +188,18 @@ impl Listener {
         status: watch::Receiver<ListenerStatus>,
         guard: impl Send + Sync + 'static,
     ) -> Self {
-        Self { incoming, status, _guard: Box::new(guard) }
+        Self { incoming, status, restrict: None, _guard: Box::new(guard) }
+    }
+
+    /// Changes by `restrict` who can find the address while it is served.
+    pub(crate) fn restricted_by(mut self, restrict: Restrict) -> Self {
+        self.restrict = Some(restrict);
+        self
+    }
+
+    /// What changes who can find the address, on a network that can do so.
+    pub(crate) fn restrict(&self) -> Option<Restrict> {
+        self.restrict.clone()
     }
 
     /// Waits for the next connection; `None` when the service has stopped.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use hcp_core::identity::OnionAddress;
 
 use crate::owner::args::{ImportGrant, Owner, Request, Warden};
 
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Init(Init),
     /// Serve the shared address together with the other members.
     Serve(Serve),
+    /// Make the key with which a client finds a service that only some clients find.
+    ClientKey(ClientKey),
     /// Ask the owner for what this node needs to serve: public keys, signed by the node.
     Request(Request),
     /// Take in what the owner granted this node; a running node notices.
@@ -54,6 +57,16 @@ pub(crate) struct Init {
     pub(crate) home: PathBuf,
     #[command(flatten)]
     pub(crate) keys: KeyProtection,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ClientKey {
+    /// The service.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) service: OnionAddress,
+    /// Where to put the secret half, as C tor wants it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Args, Debug)]

@@ -1,6 +1,7 @@
 //! `hcp-irc serve`: keys, grants, network, log, server and listeners put together, until something says stop.
 
 mod bytes;
+mod members;
 mod misbehave;
 mod network;
 mod tell;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use hcp_core::identity::keyfile::Protection;
-use hcp_core::identity::{Identity, LogKey, OnionAddress};
+use hcp_core::identity::{DiscoveryPublicKey, Identity, LogKey, OnionAddress};
 use hcp_core::network::{Listener, Network};
 use hcp_core::node::{Access, Node, Session, Stream};
 use hcp_core::owner::Holdings;
@@ -72,6 +73,8 @@ struct Home {
     service: OnionAddress,
     settings: Settings,
     members: Vec<Member>,
+    /// Who finds this node's own address: the members, once all have told their keys.
+    finders: Option<Vec<DiscoveryPublicKey>>,
 }
 
 /// Runs everything that needs the network.
@@ -84,7 +87,7 @@ async fn run(
     stop: impl Future<Output = ()>,
     ordered: tokio::sync::mpsc::Receiver<String>,
 ) -> Result<(), Failure> {
-    let Home { node, log, holdings, service, settings, members } = home;
+    let Home { node, log, holdings, service, settings, members, finders } = home;
     let database = command.home.join("log.db");
     let replica = Replica::open(&database, service, log, members.clone())
         .await
@@ -98,7 +101,12 @@ async fn run(
         let handle = handle.clone();
         move |stream: Stream, _: Session| serve_stream(reporter, handle.clone(), stream).boxed()
     };
-    let node = Node::builder(node, network)
+    let mut builder = Node::builder(node, network);
+    let hides = matches!(joined, Joined::Tor(_));
+    if let Some(finders) = finders.filter(|_| hides) {
+        builder = builder.restricted_to(finders);
+    }
+    let node = builder
         .protocol(replica::PROTOCOL, Access::Identified, replica.handler())
         .protocol(service::PROTOCOL, Access::Identified, gossip)
         .service(endpoint.protocol(IRC_PROTOCOL, Access::Anyone, irc))
@@ -109,6 +117,9 @@ async fn run(
     let shared = starter.start(&node);
 
     let mut tasks = JoinSet::new();
+    if hides {
+        tasks.spawn(members::hide(node.clone(), shared.holdings()));
+    }
     tasks.spawn(tell::peers(reporter, members.clone(), replica.peers()));
     tasks.spawn(tell::clients(reporter, handle.clients()));
     tasks.spawn(tell::node(reporter, began, node.status()));
@@ -172,8 +183,8 @@ fn read_home(home: &Path, protection: &Protection) -> Result<Home, Failure> {
             home.display()
         )));
     }
-    let service = manifest.service();
-    Ok(Home { node, log, holdings, service, settings, members })
+    let (service, finders) = (manifest.service(), contents.discovery_keys());
+    Ok(Home { node, log, holdings, service, settings, members, finders })
 }
 
 /// Two processes on one home would write two databases and announce one address.

@@ -215,7 +215,7 @@ async fn every_refusal_is_one_line_that_says_what_to_do() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         refusal(&arguments).await
     };
-    assert!(refused(&other).await.contains("does `request` come first?"));
+    assert!(refused(&other).await.contains("`request --service ADDRESS`"));
     let asked = text(&cluster.path("other.request"));
     good(&["request", "--home", &other, "--service", &cluster.address, "--out", &asked, "--plain-keys"]).await;
     assert!(refused(&other).await.contains("hcp-irc import-grant"));

@@ -28,6 +28,7 @@ pub struct ReplicatedService {
     service: OnionAddress,
     events: mpsc::Sender<Event>,
     status: watch::Receiver<ServiceStatus>,
+    holdings: watch::Receiver<Arc<Holdings>>,
     teller: Teller,
     renewals: mpsc::Sender<oneshot::Sender<()>>,
     driving: JoinSet<()>,
@@ -126,6 +127,12 @@ impl ReplicatedService {
         self.status.clone()
     }
 
+    /// Watches what the owner has granted: a later manifest names other members, or clients, and an application that has to do
+    /// with them follows it.
+    pub fn holdings(&self) -> watch::Receiver<Arc<Holdings>> {
+        self.holdings.clone()
+    }
+
     /// What happens from now on; who falls behind misses the oldest.
     pub fn events(&self) -> tokio::sync::broadcast::Receiver<ServiceEvent> {
         self.teller.listen()
@@ -190,11 +197,11 @@ impl Starter {
         let (teller, status) = Teller::new(part.is_some());
         let mut driving = JoinSet::new();
         if let Some((part, machine, links, roster)) = part {
-            let (node, holdings, events, teller) = (node.clone(), watched, events.clone(), teller.clone());
+            let (node, holdings, events, teller) = (node.clone(), watched.clone(), events.clone(), teller.clone());
             let driver = Driver { node, service, machine, part, holdings, links, roster, events, teller };
             driving.spawn(driver.run(inputs));
         }
-        ReplicatedService { service, events, status, teller, renewals, driving, _keeping: keeping }
+        ReplicatedService { service, events, status, holdings: watched, teller, renewals, driving, _keeping: keeping }
     }
 }
 
