@@ -18,6 +18,7 @@ use hcp_core::identity::manifest::{Manifest, Member};
 use self::args::{Owner, OwnerCommand};
 pub(crate) use self::folder::write;
 pub(crate) use self::node::{SEED, import_grant, open_holdings, request};
+pub(crate) use self::time::now;
 pub(crate) use self::warden::warden;
 use crate::failure::Failure;
 

@@ -5,6 +5,7 @@ mod members;
 mod misbehave;
 mod network;
 mod tell;
+pub(crate) mod warden;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::BufRead as _;
@@ -57,7 +58,7 @@ pub(crate) async fn serve(command: Serve) -> Result<(), Failure> {
     let _lock = lock(&command.home)?;
     let home = open_home(&command).await?;
     let joined = tokio::select! {
-        joined = network::join(&command, reporter) => joined?,
+        joined = network::join(&command.home, &command.place, reporter) => joined?,
         () = &mut stop => return Ok(()),
     };
     let node = run(began, reporter, &command, home, &joined, stop, ordered).await;
@@ -102,8 +103,7 @@ async fn run(
         move |stream: Stream, _: Session| serve_stream(reporter, handle.clone(), stream).boxed()
     };
     let mut builder = Node::builder(node, network);
-    let hides = matches!(joined, Joined::Tor(_));
-    if let Some(finders) = finders.filter(|_| hides) {
+    if let Some(finders) = finders.filter(|_| joined.hides()) {
         builder = builder.restricted_to(finders);
     }
     let node = builder
@@ -114,10 +114,10 @@ async fn run(
         .await
         .map_err(|error| Failure::of("serve this node's own address", &error))?;
     let links = replica.link(&node);
-    let shared = starter.start(&node);
+    let shared = starter.fetch_from(command.wardens.iter().copied()).start(&node);
 
     let mut tasks = JoinSet::new();
-    if hides {
+    if joined.hides() {
         tasks.spawn(members::hide(node.clone(), shared.holdings()));
     }
     tasks.spawn(tell::peers(reporter, members.clone(), replica.peers()));

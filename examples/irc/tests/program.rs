@@ -244,3 +244,65 @@ async fn keys_are_sealed_and_a_wrong_passphrase_is_told_as_such() {
     let line = refusal(&["serve", "--home", &home, "--passphrase-file", &wrong]).await;
     assert!(line.contains("wrong passphrase"), "{line}");
 }
+
+/// The first line is the warden's address.
+async fn start_warden(cluster: &Cluster, home: &str) -> (Child, String) {
+    let (stock, network) = (text(&cluster.path("stock")), format!("local:{}", cluster.path("net").display()));
+    let home = text(&cluster.path(home));
+    let arguments = ["warden", "--stock", &stock, "--listen", "--home", &home, "--plain-keys", "--network", &network];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hcp-irc"));
+    command.args(arguments).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("is piped")).lines();
+    let address = tokio::time::timeout(DEADLINE, lines.next_line()).await.expect("in time").expect("reads");
+    (child, address.expect("a line"))
+}
+
+#[tokio::test]
+async fn a_node_fetches_from_a_warden_that_listens() {
+    let cluster = Cluster::new(1).await;
+    let (owner, stock) = (text(&cluster.path("owner")), text(&cluster.path("stock")));
+    let schedule =
+        ["owner", "schedule", "--dir", &owner, "--hours", "100", "--rounds", "4", "--out", &stock, "--plain-keys"];
+    good(&schedule).await;
+    let grants = || std::fs::read_dir(cluster.path("0").join("grants")).expect("reads").count();
+    assert_eq!(grants(), 1);
+    let (mut warden, address) = start_warden(&cluster, "warden").await;
+    let mut node = cluster.start(0, &["--warden", &address]);
+    node.until(|report| report["event"] == "fetched" && report["grants"] == 1).await;
+    // The others are not due.
+    assert_eq!(grants(), 2);
+
+    warden.kill().await.expect("is killed");
+    let (_warden, again) = start_warden(&cluster, "warden").await;
+    assert_eq!(again, address, "its key is kept");
+}
+
+#[tokio::test]
+async fn a_restricted_service_is_not_served_where_nothing_can_be_hidden() {
+    let cluster = Cluster::new(1).await;
+    let (owner, file, home) = (cluster.path("owner"), cluster.path("cluster.toml"), cluster.path("0"));
+    let (owner, file, home) = (text(&owner), text(&file), text(&home));
+    let secret = text(&cluster.path("ann.auth_private"));
+    let key = good(&["client-key", "--service", &cluster.address, "--out", &secret]).await;
+    let line = std::fs::read_to_string(&secret).expect("written");
+    assert_eq!(line.split(':').next().map(|name| format!("{name}.onion")), Some(cluster.address.clone()));
+    assert!(refusal(&["client-key", "--service", &cluster.address, "--out", &secret]).await.contains("exists already"));
+
+    let shared = std::fs::read_to_string(&file).expect("reads");
+    std::fs::write(&file, format!("clients = [\"{}\"]\n{shared}", key.trim())).expect("writes");
+    let signed = good(&["owner", "manifest", "--dir", &owner, "--plain-keys", &file]).await;
+    assert!(signed.contains("Only 1 clients and the members find it"), "{signed}");
+    good(&["owner", "grant", "--dir", &owner, "--hours", "24", "--out", &home, "--plain-keys"]).await;
+    good(&["import-grant", "--home", &home, "--plain-keys", &format!("{home}/0.grant")]).await;
+    let arguments = cluster.arguments(0);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    assert!(refusal(&arguments).await.contains("cannot restrict an address"));
+
+    // Members without a key cannot see whether they are reachable.
+    let keyless: String =
+        shared.lines().filter(|line| !line.starts_with("discovery_key")).map(|l| format!("{l}\n")).collect();
+    std::fs::write(&file, format!("clients = [\"{}\"]\n{keyless}", key.trim())).expect("writes");
+    let refused = refusal(&["owner", "manifest", "--dir", &owner, "--plain-keys", &file]).await;
+    assert!(refused.contains("a member has no discovery key"), "{refused}");
+}

@@ -182,6 +182,11 @@ impl Holdings {
         changes.filter(|change| *change > unix_now).min()
     }
 
+    /// The serial of the newest grant that is held, 0 when there is none.
+    pub(crate) fn newest_serial(&self) -> u64 {
+        self.grants.last().map_or(0, Grant::serial)
+    }
+
     /// The key with which the node finds what only members find.
     pub(crate) fn discovery_key(&self) -> DiscoveryKey {
         self.recipient.seed.discovery_key()
@@ -338,7 +343,7 @@ fn file_name(serial: u64) -> String {
     format!("{serial:020}{SUFFIX}")
 }
 
-fn make_private(folder: &Path) -> io::Result<()> {
+pub(super) fn make_private(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -16,6 +16,7 @@ use super::machine::{Config, Machine};
 use super::probe::{PROBE_PROTOCOL, Probed};
 use super::roster::Roster;
 use super::status::{ServiceEvent, ServiceStatus, Teller};
+use super::warden::fetching::Fetching;
 use crate::error::ErrorKind;
 use crate::identity::{Identity, OnionAddress};
 use crate::network::{ACCEPT_QUEUE, HCP_PORT, Incoming, ListenError, Listener, Network, OnionPart};
@@ -61,6 +62,7 @@ pub struct Starter {
     events: mpsc::Sender<Event>,
     inputs: mpsc::Receiver<Event>,
     splitting: JoinSet<()>,
+    wardens: Vec<OnionAddress>,
 }
 
 impl ReplicatedService {
@@ -113,7 +115,7 @@ impl ReplicatedService {
             (part, machine, Arc::clone(&links), roster_sender)
         });
         let gossip = Gossip(part.is_some().then_some((links, roster_watch)));
-        let starter = Starter { identity: me, holdings, part, events, inputs, splitting };
+        let starter = Starter { identity: me, holdings, part, events, inputs, splitting, wardens: Vec::new() };
         Ok(Launched { listener: plain, endpoint, gossip, starter })
     }
 
@@ -184,17 +186,35 @@ pub enum Misbehaviour {
 }
 
 impl Starter {
+    /// Has the node fetch by itself what was made for it in advance, from the first of these wardens that answers: their own
+    /// addresses. It asks when the service starts, when a warden has said that something will be due, and every hour. By default
+    /// it takes in only what is put into the folder of its grants.
+    ///
+    /// The node dials the wardens as itself, and with the key by which members find each other.
+    #[must_use]
+    pub fn fetch_from(mut self, wardens: impl IntoIterator<Item = OnionAddress>) -> Self {
+        self.wardens = wardens.into_iter().collect();
+        self
+    }
+
     /// Starts the service. `node` must be the one that the other parts of [`Launched`] went into.
     pub fn start(self, node: &Node) -> ReplicatedService {
-        let Self { identity, holdings, part, events, inputs, splitting } = self;
+        let Self { identity, holdings, part, events, inputs, splitting, wardens } = self;
         debug_assert_eq!(identity, node.address(), "the parts of a service go into the node that it was launched for");
         let service = holdings.recipient().service();
         let shown = holdings.credentials(unix_now()).map(|credentials| credentials.delegation().serial());
+        for warden in &wardens {
+            node.network().use_discovery_key(*warden, &holdings.discovery_key());
+        }
         let (held, watched) = watch::channel(Arc::new(holdings));
         let (renewals, asked) = mpsc::channel(RENEWALS);
         let mut keeping = splitting;
         keeping.spawn(grants::keep(node.clone(), held, shown, asked));
         let (teller, status) = Teller::new(part.is_some());
+        if !wardens.is_empty() {
+            let (node, held, renewals) = (node.clone(), watched.clone(), renewals.clone());
+            keeping.spawn(Fetching { node, wardens, held, renewals, teller: teller.clone() }.run());
+        }
         let mut driving = JoinSet::new();
         if let Some((part, machine, links, roster)) = part {
             let (node, holdings, events, teller) = (node.clone(), watched.clone(), events.clone(), teller.clone());
