@@ -117,9 +117,7 @@ async fn run(
     let shared = starter.fetch_from(command.wardens.iter().copied()).start(&node);
 
     let mut tasks = JoinSet::new();
-    if joined.hides() {
-        tasks.spawn(members::hide(node.clone(), shared.holdings()));
-    }
+    tasks.spawn(members::follow(node.clone(), replica.clone(), joined.hides(), shared.holdings()));
     tasks.spawn(tell::peers(reporter, members.clone(), replica.peers()));
     tasks.spawn(tell::clients(reporter, handle.clients()));
     tasks.spawn(tell::node(reporter, began, node.status()));
@@ -170,11 +168,7 @@ fn read_home(home: &Path, protection: &Protection) -> Result<Home, Failure> {
     let contents = manifest.contents();
     let settings = Settings::from_shared(contents.shared_configuration())
         .map_err(|problem| Failure::new(format!("the settings in the manifest cannot be used: {problem}")))?;
-    let members: Vec<Member> = contents
-        .members()
-        .iter()
-        .map(|member| Member { address: member.address(), node: NodeId(*member.log_key().as_bytes()) })
-        .collect();
+    let members = members::of(contents);
     let own = Member { address: node.address(), node: NodeId(log.public_key()) };
     if !members.contains(&own) {
         return Err(Failure::new(format!(

@@ -306,3 +306,41 @@ async fn a_restricted_service_is_not_served_where_nothing_can_be_hidden() {
     let refused = refusal(&["owner", "manifest", "--dir", &owner, "--plain-keys", &file]).await;
     assert!(refused.contains("a member has no discovery key"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_member_that_is_added_replicates_while_the_others_run_on() {
+    let cluster = Cluster::new(1).await;
+    let at = |name: &str| text(&cluster.path(name));
+    let (owner, file, granted) = (at("owner"), at("cluster.toml"), at("granted"));
+    let mut first = cluster.start(0, &[]);
+    first.ready().await;
+    let mut ann = cluster.client("ann").await;
+    read_until(&mut ann, " 422 ann ").await;
+    ann.write_all(b"JOIN #a\r\nPRIVMSG #a :before\r\n").await.expect("writes");
+
+    let block = good(&["init", "--home", &at("1"), "--plain-keys"]).await;
+    let shared = std::fs::read_to_string(&file).expect("reads");
+    std::fs::write(&file, format!("{shared}{block}name = \"1\"\n")).expect("writes");
+    good(&["owner", "manifest", "--dir", &owner, "--plain-keys", &file]).await;
+    let request = at("1.request");
+    good(&["request", "--home", &at("1"), "--service", &cluster.address, "--out", &request, "--plain-keys"]).await;
+    let grant = ["owner", "grant", "--dir", &owner, "--hours", "24", "--out", &granted, "--plain-keys"];
+    good(&[&grant[..], &[&request]].concat()).await;
+    good(&grant).await;
+    for node in ["0", "1"] {
+        good(&["import-grant", "--home", &at(node), "--plain-keys", &at(&format!("granted/{node}.grant"))]).await;
+    }
+    // It looks for grants every quarter of a minute.
+    let mut second = cluster.start(1, &[]);
+    second.until(|report| report["event"] == "peer" && report["live"] == true).await;
+    second.once(|report| report["event"] == "ready").await;
+    // The echo says that both have it on disk.
+    ann.write_all(b"CAP REQ :echo-message\r\nPRIVMSG #a :after\r\n").await.expect("writes");
+    read_until(&mut ann, "PRIVMSG #a :after").await;
+    first.child.kill().await.expect("is killed");
+    let mut bob = cluster.client("bob").await;
+    read_until(&mut bob, " 422 bob ").await;
+    bob.write_all(b"CAP REQ :server-time message-tags\r\nJOIN #a\r\n").await.expect("writes");
+    let played = read_until(&mut bob, "PRIVMSG #a :after").await;
+    assert!(played.contains("PRIVMSG #a :before"), "{played}");
+}
