@@ -32,6 +32,7 @@ use zeroize::Zeroizing;
 pub use self::address::{AddressError, OnionAddress};
 #[cfg(feature = "messenger")]
 pub(crate) use self::dbkey::DatabaseKey;
+pub(crate) use self::discovery::MAX_CLIENTS;
 pub use self::discovery::{DiscoveryKey, DiscoveryKeyError, DiscoveryPublicKey};
 use self::key::SecretKey;
 pub use self::key::{ExpandedKeyError, SignatureError};

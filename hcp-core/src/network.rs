@@ -28,7 +28,7 @@ pub use self::memory::MemoryNetwork;
 use self::onion::OnionBackend;
 pub use self::onion::Period;
 use crate::error::ErrorKind;
-use crate::identity::{DiscoveryPublicKey, Identity, OnionAddress};
+use crate::identity::{DiscoveryKey, DiscoveryPublicKey, Identity, MAX_CLIENTS, OnionAddress};
 
 /// The virtual port on which HCP listens at an onion address.
 pub const HCP_PORT: u16 = 4277;
@@ -38,7 +38,7 @@ pub const HCP_PORT: u16 = 4277;
 pub const ACCEPT_QUEUE: usize = 64;
 
 /// Clients that an address may be restricted to: more do not fit into a descriptor.
-pub const MAX_DISCOVERY_CLIENTS: usize = 160;
+pub const MAX_DISCOVERY_CLIENTS: usize = MAX_CLIENTS;
 
 /// An ordered, reliable, bidirectional byte stream.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -89,6 +89,13 @@ pub trait Network: Send + Sync + fmt::Debug + 'static {
     ) -> BoxFuture<'a, Result<Listener, ListenError>> {
         let _ = (identity, ports, clients);
         Box::pin(async { Err(ListenError::CannotRestrict) })
+    }
+
+    /// Dials `address` with this key from now on: it may be found only by clients whose keys it lists.
+    ///
+    /// A network that hides nothing has no use for it, which is the default.
+    fn use_discovery_key(&self, address: OnionAddress, key: &DiscoveryKey) {
+        let _ = (address, key);
     }
 
     /// Serves `ports` at the address of a service together with other nodes, until what is returned is dropped; nobody here
@@ -163,10 +170,14 @@ pub enum ListenerStatus {
     Stopped,
 }
 
+/// Changes who can find an address that is served.
+pub(crate) type Restrict = Arc<dyn Fn(&[DiscoveryPublicKey]) -> Result<(), ListenError> + Send + Sync>;
+
 /// Serves an address; dropping it withdraws the service.
 pub struct Listener {
     incoming: mpsc::Receiver<Incoming>,
     status: watch::Receiver<ListenerStatus>,
+    restrict: Option<Restrict>,
     _guard: Box<dyn Send + Sync>,
 }
 
@@ -177,7 +188,18 @@ impl Listener {
         status: watch::Receiver<ListenerStatus>,
         guard: impl Send + Sync + 'static,
     ) -> Self {
-        Self { incoming, status, _guard: Box::new(guard) }
+        Self { incoming, status, restrict: None, _guard: Box::new(guard) }
+    }
+
+    /// Changes by `restrict` who can find the address while it is served.
+    pub(crate) fn restricted_by(mut self, restrict: Restrict) -> Self {
+        self.restrict = Some(restrict);
+        self
+    }
+
+    /// What changes who can find the address, on a network that can do so.
+    pub(crate) fn restrict(&self) -> Option<Restrict> {
+        self.restrict.clone()
     }
 
     /// Waits for the next connection; `None` when the service has stopped.

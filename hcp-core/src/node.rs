@@ -49,7 +49,7 @@ pub use self::stream::{RecvError, SendError, Stream, StreamSender};
 use crate::error::ErrorKind;
 use crate::identity::delegation::{ReplicaCredentials, SerialFloors};
 use crate::identity::{DiscoveryPublicKey, Identity, OnionAddress};
-use crate::network::{DialError, HCP_PORT, ListenError, Listener, ListenerStatus, Network};
+use crate::network::{DialError, HCP_PORT, ListenError, Listener, ListenerStatus, Network, Restrict};
 use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES, SessionError};
 
 /// Accepted connections whose dialler has not proved itself yet, for each listener; at 100 KiB each. One more displaces the
@@ -90,6 +90,8 @@ struct Inner {
     telling: Arc<Telling>,
     ledger: Arc<Ledger>,
     status: watch::Receiver<ListenerStatus>,
+    /// Changes who finds the own address.
+    restrict: Option<Restrict>,
     /// Held by whoever dials an address, so that the others wait for what comes of it.
     gates: Mutex<HashMap<OnionAddress, Weak<AsyncMutex<()>>>>,
     /// What is shown at the addresses of services.
@@ -128,6 +130,11 @@ impl Node {
     /// The node's own address.
     pub fn address(&self) -> OnionAddress {
         self.inner.identity.address()
+    }
+
+    /// Where it dials and is dialled.
+    pub(crate) fn network(&self) -> &dyn Network {
+        self.inner.network.as_ref()
     }
 
     /// Whether strangers can reach the node.
@@ -253,6 +260,17 @@ impl Node {
         let acceptor = Acceptor::new(&Credentials::Replica(credentials), self.inner.keepalive)?;
         listeners.for_each(|present| present.replace(Arc::clone(&acceptor)));
         Ok(())
+    }
+
+    /// Hides the node's own address from everybody but these clients from now on, whoever could find it before; see
+    /// [`NodeBuilder::restricted_to`]. It takes until the network has heard of it, over Tor some seconds; sessions that exist go
+    /// on, and who has found the address before can dial it as long as it remembers how.
+    ///
+    /// # Errors
+    /// [`ListenError::CannotRestrict`], and [`ListenError::Clients`] for a number of clients that cannot be; nothing has changed.
+    pub fn restrict_to(&self, clients: impl IntoIterator<Item = DiscoveryPublicKey>) -> Result<(), ListenError> {
+        let restrict = self.inner.restrict.as_ref().ok_or(ListenError::CannotRestrict)?;
+        restrict(&clients.into_iter().collect::<Vec<_>>())
     }
 
     /// What happens to the node from now on.
@@ -425,7 +443,7 @@ impl NodeBuilder {
             None => self.network.listen(&self.identity, &[HCP_PORT]).await?,
             Some(clients) => self.network.listen_restricted(&self.identity, &[HCP_PORT], clients).await?,
         };
-        let status = listener.status();
+        let (status, restrict) = (listener.status(), listener.restrict());
         let (telling, ledger) = (Arc::<Telling>::default(), Ledger::new(self.memory));
         let table = Arc::<LaneTable>::default();
         let mut accepting = JoinSet::new();
@@ -468,6 +486,7 @@ impl NodeBuilder {
             telling,
             ledger,
             status,
+            restrict,
             gates: Mutex::default(),
             services,
             dialled: Mutex::new(JoinSet::new()),

@@ -8,7 +8,7 @@
 //!
 //! **The horizon is the exposure.** What a node holds it can use until it runs out, and so can whoever seizes it; nothing takes
 //! period material back. So grants are made for hours, renewed over any channel, or made in advance as a [`Schedule`] and
-//! handed out one by one by a warden, which itself can neither speak nor publish. [`Book::exposure`] says in time what a
+//! handed out one by one from a [`Stock`] by a warden, which itself can neither speak nor publish. [`Book::exposure`] says in time what a
 //! seizure would give.
 //!
 //! ```
@@ -57,6 +57,7 @@ mod issue;
 mod period;
 mod request;
 mod signer;
+mod stock;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -69,3 +70,4 @@ pub use self::issue::{Horizon, MakeError, Owner, Schedule, Step, certify};
 pub use self::period::{PeriodClock, PeriodClockError};
 pub use self::request::{Request, RequestError};
 pub use self::signer::{IdentitySigner, ServiceSigner, SignError, SignRequest};
+pub use self::stock::{Due, HandOut, Stock, StockError};

@@ -16,7 +16,7 @@ mod segment;
 mod segments;
 mod subscription;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -50,7 +50,9 @@ struct Shared {
     key: LogKey,
     service: OnionAddress,
     log: LogId,
-    members: Vec<Member>,
+    members: watch::Sender<Arc<[Member]>>,
+    /// Who has been a member since this process began: others may still pass on what it wrote.
+    authors: Mutex<BTreeSet<NodeId>>,
     inputs: mpsc::Sender<Input>,
     /// Bytes of foreign segments that may wait for the engine.
     room: Arc<Semaphore>,
@@ -65,8 +67,13 @@ struct Shared {
 }
 
 impl Shared {
-    fn is_member(&self, node: &NodeId) -> bool {
-        self.members.iter().any(|member| member.node == *node)
+    fn is_author(&self, node: &NodeId) -> bool {
+        self.authors.lock().unwrap_or_else(PoisonError::into_inner).contains(node)
+    }
+
+    /// The member that is dialled there.
+    fn member_at(&self, address: OnionAddress) -> Option<Member> {
+        self.members.borrow().iter().find(|member| member.address == address).copied()
     }
 
     /// The engine has ended, on request or because it cannot write.
@@ -110,11 +117,8 @@ impl Replica {
         key: LogKey,
         members: Vec<Member>,
     ) -> Result<Self, OpenReplicaError> {
-        for (i, member) in members.iter().enumerate() {
-            let twice = members[..i].iter().any(|other| other.node == member.node || other.address == member.address);
-            if twice {
-                return Err(OpenReplicaError::DuplicateMember);
-            }
+        if contradict(&members) {
+            return Err(OpenReplicaError::DuplicateMember);
         }
         let node = NodeId(key.public_key());
         let log = LogId { node, incarnation: Incarnation(rand::random()) };
@@ -142,7 +146,8 @@ impl Replica {
             key,
             service,
             log,
-            members,
+            authors: Mutex::new(members.iter().map(|member| member.node).collect()),
+            members: watch::Sender::new(members.into()),
             inputs,
             room: Arc::new(Semaphore::new(INPUT_BYTES)),
             head,
@@ -153,6 +158,31 @@ impl Replica {
             stopped,
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Replicates with other members from now on, such as those of a later manifest.
+    ///
+    /// Links with whoever is no member any more end, and new members are dialled. What former members wrote is still taken
+    /// from others as long as this process runs, so that nobody waits for what was written before all knew. What a new member
+    /// writes is refused by whoever does not know it yet, who is cut off from those that do: tell all before it starts.
+    ///
+    /// # Errors
+    /// [`SetMembersError`]; nothing has changed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing, or all.
+    pub async fn set_members(&self, members: Vec<Member>) -> Result<(), SetMembersError> {
+        if contradict(&members) {
+            return Err(SetMembersError::DuplicateMember);
+        }
+        let slot = self.shared.inputs.reserve().await.map_err(|_| SetMembersError::Closed)?;
+        slot.send(Input::Nodes(members.len()));
+        let authors = members.iter().map(|member| member.node);
+        self.shared.authors.lock().unwrap_or_else(PoisonError::into_inner).extend(authors);
+        let others = members.iter().map(|member| member.node).filter(|other| *other != self.shared.log.node);
+        self.shared.links.set_nodes(others);
+        self.shared.members.send_replace(members.into());
+        Ok(())
     }
 
     /// The log that this process writes.
@@ -281,6 +311,35 @@ impl OpenReplicaError {
             Self::Interrupted => ErrorKind::Closed,
         }
     }
+}
+
+/// Why [`Replica::set_members`] failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetMembersError {
+    /// Two members have one address or one log key.
+    #[error("two members have the same address or log key")]
+    DuplicateMember,
+    /// The replica was shut down, or cannot write any more.
+    #[error("the replica has stopped")]
+    Closed,
+}
+
+impl SetMembersError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::DuplicateMember => ErrorKind::InvalidInput,
+            Self::Closed => ErrorKind::Closed,
+        }
+    }
+}
+
+/// Whether two of them have an address or a key in common.
+fn contradict(members: &[Member]) -> bool {
+    members.iter().enumerate().any(|(i, member)| {
+        members[..i].iter().any(|other| other.node == member.node || other.address == member.address)
+    })
 }
 
 /// Why [`Replica::append`] failed.

@@ -6,6 +6,7 @@
 //! with seeds (`simulation`); the numbers stand in `tuning`.
 //!
 //! `driver` joins it with Tor, the members' links and the owner's grants; [`ReplicatedService`] is what an application holds.
+//! [`Warden`] hands out over sessions what an owner made in advance, and a node fetches it by itself.
 
 mod clock;
 mod driver;
@@ -20,6 +21,7 @@ pub(crate) mod roster;
 mod simulation;
 mod status;
 pub(crate) mod tuning;
+mod warden;
 
 pub use self::probe::PROBE_PROTOCOL;
 #[cfg(feature = "testing")]
@@ -28,6 +30,7 @@ pub use self::replicated::{Gossip, LaunchError, Launched, ReplicatedService, Sta
 pub use self::status::{
     DescriptorStatus, LOW_HOURS, MemberStatus, ServiceCounts, ServiceEvent, ServiceProblem, ServiceStatus,
 };
+pub use self::warden::{WARDEN_PROTOCOL, Warden};
 
 /// The protocol on which the members of a service tell each other how they stand; at their own addresses.
 pub const PROTOCOL: &str = "hcp/service/1";

@@ -14,4 +14,5 @@ mod node {
     mod restricted;
     mod services;
     mod streams;
+    mod warden;
 }

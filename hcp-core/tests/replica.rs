@@ -12,7 +12,7 @@ use hcp_core::identity::{Identity, LogKey, OnionAddress};
 use hcp_core::network::{BoxedTransport, DialError, ListenError, Listener, MemoryNetwork, Network};
 use hcp_core::node::{Access, Node};
 use hcp_core::replica::{
-    AppendError, Applied, Event, Links, MAX_ENTRY, Member, NodeId, PROTOCOL, Replica, Subscription,
+    AppendError, Applied, Event, Links, MAX_ENTRY, Member, NodeId, PROTOCOL, Replica, SetMembersError, Subscription,
 };
 
 /// What outlives a node's process: keys and disk.
@@ -335,4 +335,82 @@ async fn a_database_of_another_service_is_refused() {
     let other = Identity::generate().address();
     let opened = Replica::open(Path::new(&machine.database()), other, machine.key.clone(), Vec::new()).await;
     assert!(opened.is_err());
+}
+
+/// Opens a machine's replica with these members, whoever else there is.
+async fn start_with(cluster: &Cluster, machine: usize, members: &[usize]) -> Running {
+    let of = |member: &usize| cluster.machines[*member].member();
+    let (machine, members) = (&cluster.machines[machine], members.iter().map(of).collect());
+    let replica = Replica::open(machine.database(), cluster.service, machine.key.clone(), members).await.unwrap();
+    let node = Node::builder(machine.identity.clone(), Arc::clone(&cluster.network)).protocol(
+        PROTOCOL,
+        Access::Identified,
+        replica.handler(),
+    );
+    let node = node.bind().await.unwrap();
+    Running { links: replica.link(&node), _node: node, replica }
+}
+
+#[tokio::test]
+async fn members_that_come_are_linked_and_those_that_go_are_cut_off_while_all_run() {
+    let cluster = Cluster::new(3);
+    let tell = async |running: &Running, members: &[usize]| {
+        let members = members.iter().map(|member| cluster.machines[*member].member()).collect();
+        running.replica.set_members(members).await.unwrap();
+    };
+    let nodes = [start_with(&cluster, 0, &[0, 1]).await, start_with(&cluster, 1, &[0, 1]).await];
+    all_linked(&nodes).await;
+    nodes[0].replica.append("before").await.unwrap();
+    for node in &nodes {
+        tell(node, &[0, 1, 2]).await;
+        assert_eq!(node.replica.peers().borrow().iter().count(), 2);
+    }
+    let third = start_with(&cluster, 2, &[0, 1, 2]).await;
+    let newcomer = cluster.machines[2].member();
+    for node in [&nodes[0], &nodes[1], &third] {
+        soon(node.replica.peers().wait_for(|peers| peers.live() == 2)).await.unwrap();
+    }
+    let mut read_by_third = third.replica.subscribe();
+    assert_eq!(read(&mut read_by_third, 1).await, ["before"]);
+    let receipt = third.replica.append("from the new one").await.unwrap();
+    assert_eq!(soon(receipt.replicated(2)).await.unwrap(), 2);
+
+    // It goes, and nobody has to start again; that it has not heard of it does not help it.
+    let mut watched = third.replica.peers();
+    for node in &nodes {
+        tell(node, &[0, 1]).await;
+        assert_eq!(node.replica.peers().borrow().state(&newcomer.node), None);
+    }
+    soon(watched.wait_for(|peers| peers.live() == 0)).await.unwrap();
+    let lost = third.replica.append("to nobody").await.unwrap();
+    nodes[1].replica.append("after").await.unwrap();
+    let mut all = read(&mut nodes[0].replica.subscribe(), 3).await;
+    all.sort();
+    assert_eq!(all, ["after", "before", "from the new one"]);
+    let heard = tokio::time::timeout(Duration::from_secs(2), lost.replicated(1)).await;
+    assert!(heard.is_err(), "somebody took in what a former member wrote: {heard:?}");
+
+    let twice = vec![newcomer, newcomer];
+    assert_eq!(nodes[0].replica.set_members(twice).await, Err(SetMembersError::DuplicateMember));
+    nodes[0].replica.shutdown().await;
+    assert_eq!(nodes[0].replica.set_members(vec![newcomer]).await, Err(SetMembersError::Closed));
+}
+
+/// Whoever adopts a manifest without somebody first must not wait for what the others have from it.
+#[tokio::test]
+async fn what_a_former_member_wrote_is_still_taken_from_others() {
+    let cluster = Cluster::new(3);
+    // The first knows the third, and never had a link with it.
+    let first = start_with(&cluster, 0, &[0, 1, 2]).await;
+    let members = |which: &[usize]| which.iter().map(|member| cluster.machines[*member].member()).collect();
+    first.replica.set_members(members(&[0])).await.unwrap();
+    let second = start_with(&cluster, 1, &[1, 2]).await;
+    let third = start_with(&cluster, 2, &[1, 2]).await;
+    let receipt = third.replica.append("the last words").await.unwrap();
+    soon(receipt.replicated(1)).await.unwrap();
+    drop(third);
+    first.replica.set_members(members(&[0, 1])).await.unwrap();
+    second.replica.set_members(members(&[0, 1])).await.unwrap();
+    second.replica.append("and what came after them").await.unwrap();
+    assert_eq!(read(&mut first.replica.subscribe(), 2).await, ["the last words", "and what came after them"]);
 }

@@ -246,6 +246,18 @@ impl Node {
         Ok(self.core()?.renew(credentials.inner.clone())?)
     }
 
+    /// Hides the node's own address from everybody but these clients from now on, whoever could find it before.
+    ///
+    /// It takes until the network has heard of it, over Tor some seconds. Sessions that exist go on, and who has found the
+    /// address before can dial it as long as it remembers how.
+    ///
+    /// # Errors
+    /// `InvalidInput` on a network that can restrict no address, and for a number of clients that cannot be; `Closed` when the
+    /// node was shut down.
+    pub fn restrict_to(&self, clients: Vec<Arc<DiscoveryPublicKey>>) -> Result<(), HcpError> {
+        Ok(self.core()?.restrict_to(DiscoveryPublicKey::all(&clients))?)
+    }
+
     /// What happens to the node from now on.
     ///
     /// # Errors

@@ -123,6 +123,10 @@ impl Node {
         Ok(self.node.handle()?.renew(credentials.0.clone())?)
     }
 
+    fn restrict_to(&self, clients: Vec<DiscoveryPublicKey>) -> Result<(), Failure> {
+        Ok(self.node.handle()?.restrict_to(clients.iter().map(|client| client.0))?)
+    }
+
     fn events(&self) -> Result<NodeEvents, Failure> {
         Ok(NodeEvents::new(self.node.handle()?.events()))
     }

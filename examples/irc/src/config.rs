@@ -4,8 +4,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
-use hcp_core::identity::OnionAddress;
 use hcp_core::identity::manifest::SoftwareVersion;
+use hcp_core::identity::{DiscoveryKeyError, DiscoveryPublicKey, OnionAddress};
 use hcp_core::replica::{Member, NodeId};
 use serde::Deserialize;
 
@@ -23,6 +23,8 @@ pub(crate) struct Cluster {
     /// Beside each member.
     pub(crate) roles: Vec<MemberRole>,
     pub(crate) lowest_software: Option<SoftwareVersion>,
+    /// Who alone can find the service, besides the members; empty when everybody can.
+    pub(crate) clients: Vec<DiscoveryPublicKey>,
 }
 
 /// What a manifest says of a member besides its keys.
@@ -30,6 +32,7 @@ pub(crate) struct Cluster {
 pub(crate) struct MemberRole {
     pub(crate) publishes: bool,
     pub(crate) name: Option<String>,
+    pub(crate) discovery_key: Option<DiscoveryPublicKey>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +51,7 @@ struct File {
     #[serde(default)]
     real_names: bool,
     lowest_software: Option<String>,
+    clients: Option<Vec<String>>,
     member: Vec<MemberBlock>,
 }
 
@@ -59,6 +63,7 @@ struct MemberBlock {
     #[serde(default = "publishes_by_default")]
     publisher: bool,
     name: Option<String>,
+    discovery_key: Option<String>,
 }
 
 impl Cluster {
@@ -91,7 +96,17 @@ impl Cluster {
         if !(1..=MAX_MEMBERS).contains(&file.member.len()) {
             return Err(format!("there must be 1 to {MAX_MEMBERS} [[member]] blocks, as `hcp-irc init` prints them"));
         }
-        let mut members: Vec<Member> = Vec::new();
+        // An empty list restricts to nobody, which nobody means.
+        if file.clients.as_ref().is_some_and(Vec::is_empty) {
+            return Err("`clients` names nobody: leave it out if everybody shall find the service".to_owned());
+        }
+        let mut clients = Vec::new();
+        for (index, client) in file.clients.unwrap_or_default().iter().enumerate() {
+            let key = client.parse();
+            let key = key.map_err(|error: DiscoveryKeyError| format!("`clients`, number {}: {error}", index + 1));
+            clients.push(key?);
+        }
+        let (mut members, mut roles): (Vec<Member>, Vec<MemberRole>) = (Vec::new(), Vec::new());
         for (index, block) in file.member.iter().enumerate() {
             let at = format!("[[member]] number {}", index + 1);
             let address = OnionAddress::from_str(&block.address)
@@ -101,11 +116,13 @@ impl Cluster {
             if members.iter().any(|other| other.address == address || other.node == node) {
                 return Err(format!("{at} has the address or the log key of another: each node needs its own `init`"));
             }
+            let discovery_key = block.discovery_key.as_ref().map(|key| key.parse()).transpose();
+            let discovery_key =
+                discovery_key.map_err(|error: DiscoveryKeyError| format!("{at}: `discovery_key`: {error}"))?;
             members.push(Member { address, node });
+            roles.push(MemberRole { publishes: block.publisher, name: block.name.clone(), discovery_key });
         }
-        let role = |block: MemberBlock| MemberRole { publishes: block.publisher, name: block.name };
-        let roles = file.member.into_iter().map(role).collect();
-        Ok(Self { settings, members, roles, lowest_software })
+        Ok(Self { settings, members, roles, lowest_software, clients })
     }
 }
 
@@ -115,7 +132,7 @@ fn publishes_by_default() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use hcp_core::identity::{Identity, LogKey};
+    use hcp_core::identity::{DiscoveryKey, Identity, LogKey};
 
     use super::*;
 
@@ -140,6 +157,18 @@ mod tests {
     }
 
     #[test]
+    fn reads_who_finds_what_is_hidden() {
+        let key = || DiscoveryKey::generate().public_key();
+        let (client, own) = (key(), key());
+        let head = "name = \"irc.example\"\nnetwork = \"HCP\"\n";
+        let text = format!("{head}clients = [\"{client}\"]\n{}discovery_key = \"{own}\"\n{}", member(), member());
+        let cluster = Cluster::parse(&text).expect("is valid");
+        assert_eq!(cluster.clients, [client]);
+        assert_eq!(cluster.roles.iter().map(|role| role.discovery_key).collect::<Vec<_>>(), [Some(own), None]);
+        assert!(Cluster::parse(&format!("{head}{}", member())).expect("is valid").clients.is_empty());
+    }
+
+    #[test]
     fn names_what_is_wrong() {
         let head = "name = \"irc.example\"\nnetwork = \"HCP\"\n";
         let twice = member();
@@ -148,6 +177,9 @@ mod tests {
             (format!("network = \"x\"\n{}", member()), "missing field `name`"),
             (format!("name = \"a b\"\nnetwork = \"x\"\n{}", member()), "`name`"),
             (format!("{head}history = 99999\n{}", member()), "`history`"),
+            (format!("{head}clients = []\n{}", member()), "`clients` names nobody"),
+            (format!("{head}clients = [\"x\"]\n{}", member()), "`clients`, number 1: a discovery key begins"),
+            (format!("{head}{}discovery_key = \"x\"\n", member()), "number 1: `discovery_key`"),
             (format!("{head}member = []"), "[[member]]"),
             (format!("{head}{twice}{twice}"), "number 2"),
             (format!("{head}[[member]]\naddress = \"x\"\nlog_key = \"00\"\n"), "number 1: `address`"),

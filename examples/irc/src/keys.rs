@@ -5,11 +5,12 @@ use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use hcp_core::identity::keyfile::{KeyFile, Protection, StoredKey};
-use hcp_core::identity::{Identity, LogKey, Passphrase};
+use hcp_core::identity::{DiscoveryKey, Identity, LogKey, Passphrase, ReplicaSeed};
 use zeroize::Zeroizing;
 
-use crate::cli::{Init, KeyProtection};
+use crate::cli::{ClientKey, Init, KeyProtection};
 use crate::failure::Failure;
+use crate::owner;
 
 /// The file of a node's address key in its home.
 pub(crate) const NODE_KEY: &str = "node.key";
@@ -21,10 +22,10 @@ pub(crate) fn init(command: &Init) -> Result<(), Failure> {
     let home = &command.home;
     make_private_folder(home)?;
     let protection = protection(&command.keys)?;
-    let (node, log) = (Identity::generate(), LogKey::generate());
-    let (node_path, log_path) = (home.join(NODE_KEY), home.join(LOG_KEY));
-    // Both or none: a home with one key would be refused by the next `init` and by `serve`.
-    if let Some(path) = [&node_path, &log_path].into_iter().find(|path| path.exists()) {
+    let (node, log, seed) = (Identity::generate(), LogKey::generate(), ReplicaSeed::generate());
+    let (node_path, log_path, seed_path) = (home.join(NODE_KEY), home.join(LOG_KEY), home.join(owner::SEED));
+    // All or none: a home with some would be refused by the next `init` and by `serve`.
+    if let Some(path) = [&node_path, &log_path, &seed_path].into_iter().find(|path| path.exists()) {
         return Err(Failure::new(format!(
             "{} exists already: this home has its keys; use another --home for another node",
             path.display()
@@ -32,8 +33,26 @@ pub(crate) fn init(command: &Init) -> Result<(), Failure> {
     }
     save(&node_path, &node, &protection)?;
     save(&log_path, &log, &protection)?;
-    let key = HEXLOWER.encode(&log.public_key());
-    print(&format!("[[member]]\naddress = \"{}\"\nlog_key = \"{key}\"\n", node.address()))
+    save(&seed_path, &seed, &protection)?;
+    let (address, key) = (node.address(), HEXLOWER.encode(&log.public_key()));
+    let discovery = seed.discovery_key().public_key();
+    print(&format!("[[member]]\naddress = \"{address}\"\nlog_key = \"{key}\"\ndiscovery_key = \"{discovery}\"\n"))
+}
+
+/// `hcp-irc client-key`.
+pub(crate) fn client_key(command: &ClientKey) -> Result<(), Failure> {
+    if command.out.exists() {
+        return Err(Failure::new(format!("{} exists already: use another --out", command.out.display())));
+    }
+    let key = DiscoveryKey::generate();
+    owner::write(&command.out, key.c_tor_line(command.service).as_bytes())?;
+    print(&format!("{}\n", key.public_key()))?;
+    hint(&format!(
+        "Next: the owner adds the line above to `clients` in the cluster file, signs a manifest and makes grants. The client puts \
+         {} into the ClientOnionAuthDir of its tor under a name that ends in .auth_private; Tor Browser asks for the last part \
+         of what is in it.",
+        command.out.display()
+    ))
 }
 
 /// Reads a key.

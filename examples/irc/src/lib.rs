@@ -36,6 +36,7 @@ pub async fn main(cli: Cli) -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let ended = match cli.command {
         cli::Command::Init(command) => keys::init(&command),
+        cli::Command::ClientKey(command) => keys::client_key(&command),
         cli::Command::Serve(command) => serve::serve(command).await,
         cli::Command::Request(command) => owner::request(&command),
         cli::Command::ImportGrant(command) => owner::import_grant(&command),

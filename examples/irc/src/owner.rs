@@ -16,7 +16,9 @@ use hcp_core::identity::OnionAddress;
 use hcp_core::identity::manifest::{Manifest, Member};
 
 use self::args::{Owner, OwnerCommand};
-pub(crate) use self::node::{import_grant, open_holdings, request};
+pub(crate) use self::folder::write;
+pub(crate) use self::node::{SEED, import_grant, open_holdings, request};
+pub(crate) use self::time::now;
 pub(crate) use self::warden::warden;
 use crate::failure::Failure;
 

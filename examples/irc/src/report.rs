@@ -35,6 +35,8 @@ pub(crate) enum Report {
     Takeover { member: usize, points: usize, gave_up: usize },
     /// This node has uploaded a descriptor.
     Published { period: u64, listed: Vec<usize>, accepted: usize, refused: usize, failed: usize },
+    /// A warden has handed out grants to this node.
+    Fetched { grants: usize },
     /// A client's stream was accepted at the shared address.
     Accepted { port: u16 },
     /// How many clients are registered here.
@@ -93,6 +95,7 @@ impl fmt::Display for Report {
                  {failed} failed",
                 listed.len()
             ),
+            Self::Fetched { grants } => write!(f, "took in {grants} grants from a warden"),
             Self::Accepted { port } => write!(f, "a client, on port {port}"),
             Self::Clients { count } => write!(f, "{count} clients"),
             Self::Ready { seconds } => write!(f, "ready, after {:.1} s", seconds.as_secs_f64()),
@@ -123,6 +126,7 @@ mod tests {
                 Report::Bootstrap { percent: 5, message: "x".into() },
                 r#"{"event":"bootstrap","percent":5,"message":"x"}"#,
             ),
+            (Report::Fetched { grants: 1 }, r#"{"event":"fetched","grants":1}"#),
             (Report::Dead { member: 1 }, r#"{"event":"dead","member":1}"#),
             (Report::Alive { member: 1 }, r#"{"event":"alive","member":1}"#),
             (

@@ -1,9 +1,11 @@
 //! `hcp-irc serve`: keys, grants, network, log, server and listeners put together, until something says stop.
 
 mod bytes;
+mod members;
 mod misbehave;
 mod network;
 mod tell;
+pub(crate) mod warden;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::BufRead as _;
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use hcp_core::identity::keyfile::Protection;
-use hcp_core::identity::{Identity, LogKey, OnionAddress};
+use hcp_core::identity::{DiscoveryPublicKey, Identity, LogKey, OnionAddress};
 use hcp_core::network::{Listener, Network};
 use hcp_core::node::{Access, Node, Session, Stream};
 use hcp_core::owner::Holdings;
@@ -56,7 +58,7 @@ pub(crate) async fn serve(command: Serve) -> Result<(), Failure> {
     let _lock = lock(&command.home)?;
     let home = open_home(&command).await?;
     let joined = tokio::select! {
-        joined = network::join(&command, reporter) => joined?,
+        joined = network::join(&command.home, &command.place, reporter) => joined?,
         () = &mut stop => return Ok(()),
     };
     let node = run(began, reporter, &command, home, &joined, stop, ordered).await;
@@ -72,6 +74,8 @@ struct Home {
     service: OnionAddress,
     settings: Settings,
     members: Vec<Member>,
+    /// Who finds this node's own address: the members, once all have told their keys.
+    finders: Option<Vec<DiscoveryPublicKey>>,
 }
 
 /// Runs everything that needs the network.
@@ -84,7 +88,7 @@ async fn run(
     stop: impl Future<Output = ()>,
     ordered: tokio::sync::mpsc::Receiver<String>,
 ) -> Result<(), Failure> {
-    let Home { node, log, holdings, service, settings, members } = home;
+    let Home { node, log, holdings, service, settings, members, finders } = home;
     let database = command.home.join("log.db");
     let replica = Replica::open(&database, service, log, members.clone())
         .await
@@ -98,7 +102,11 @@ async fn run(
         let handle = handle.clone();
         move |stream: Stream, _: Session| serve_stream(reporter, handle.clone(), stream).boxed()
     };
-    let node = Node::builder(node, network)
+    let mut builder = Node::builder(node, network);
+    if let Some(finders) = finders.filter(|_| joined.hides()) {
+        builder = builder.restricted_to(finders);
+    }
+    let node = builder
         .protocol(replica::PROTOCOL, Access::Identified, replica.handler())
         .protocol(service::PROTOCOL, Access::Identified, gossip)
         .service(endpoint.protocol(IRC_PROTOCOL, Access::Anyone, irc))
@@ -106,9 +114,10 @@ async fn run(
         .await
         .map_err(|error| Failure::of("serve this node's own address", &error))?;
     let links = replica.link(&node);
-    let shared = starter.start(&node);
+    let shared = starter.fetch_from(command.wardens.iter().copied()).start(&node);
 
     let mut tasks = JoinSet::new();
+    tasks.spawn(members::follow(node.clone(), replica.clone(), joined.hides(), shared.holdings()));
     tasks.spawn(tell::peers(reporter, members.clone(), replica.peers()));
     tasks.spawn(tell::clients(reporter, handle.clients()));
     tasks.spawn(tell::node(reporter, began, node.status()));
@@ -159,11 +168,7 @@ fn read_home(home: &Path, protection: &Protection) -> Result<Home, Failure> {
     let contents = manifest.contents();
     let settings = Settings::from_shared(contents.shared_configuration())
         .map_err(|problem| Failure::new(format!("the settings in the manifest cannot be used: {problem}")))?;
-    let members: Vec<Member> = contents
-        .members()
-        .iter()
-        .map(|member| Member { address: member.address(), node: NodeId(*member.log_key().as_bytes()) })
-        .collect();
+    let members = members::of(contents);
     let own = Member { address: node.address(), node: NodeId(log.public_key()) };
     if !members.contains(&own) {
         return Err(Failure::new(format!(
@@ -172,8 +177,8 @@ fn read_home(home: &Path, protection: &Protection) -> Result<Home, Failure> {
             home.display()
         )));
     }
-    let service = manifest.service();
-    Ok(Home { node, log, holdings, service, settings, members })
+    let (service, finders) = (manifest.service(), contents.discovery_keys());
+    Ok(Home { node, log, holdings, service, settings, members, finders })
 }
 
 /// Two processes on one home would write two databases and announce one address.

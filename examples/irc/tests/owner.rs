@@ -295,7 +295,7 @@ fn keys_are_sealed_and_steps_that_come_too_early_say_which_comes_first() {
     assert_ne!(fs::read(folder.path().join("owner/owner.key")).expect("made"), before);
     run(folder.path(), "init --home node --plain-keys");
     assert!(refused("request --home node --plain-keys").contains("--service"));
-    assert!(refused("import-grant --home node --plain-keys x").contains("`request` come first"));
+    assert!(refused("import-grant --home node --plain-keys x").contains("`request --service ADDRESS`"));
     assert!(refused("owner revoke --dir owner nobody").contains("no name in the manifest"));
 }
 

@@ -215,7 +215,7 @@ async fn every_refusal_is_one_line_that_says_what_to_do() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         refusal(&arguments).await
     };
-    assert!(refused(&other).await.contains("does `request` come first?"));
+    assert!(refused(&other).await.contains("`request --service ADDRESS`"));
     let asked = text(&cluster.path("other.request"));
     good(&["request", "--home", &other, "--service", &cluster.address, "--out", &asked, "--plain-keys"]).await;
     assert!(refused(&other).await.contains("hcp-irc import-grant"));
@@ -243,4 +243,104 @@ async fn keys_are_sealed_and_a_wrong_passphrase_is_told_as_such() {
     let (home, wrong) = (at("home"), at("wrong"));
     let line = refusal(&["serve", "--home", &home, "--passphrase-file", &wrong]).await;
     assert!(line.contains("wrong passphrase"), "{line}");
+}
+
+/// The first line is the warden's address.
+async fn start_warden(cluster: &Cluster, home: &str) -> (Child, String) {
+    let (stock, network) = (text(&cluster.path("stock")), format!("local:{}", cluster.path("net").display()));
+    let home = text(&cluster.path(home));
+    let arguments = ["warden", "--stock", &stock, "--listen", "--home", &home, "--plain-keys", "--network", &network];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hcp-irc"));
+    command.args(arguments).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("is piped")).lines();
+    let address = tokio::time::timeout(DEADLINE, lines.next_line()).await.expect("in time").expect("reads");
+    (child, address.expect("a line"))
+}
+
+#[tokio::test]
+async fn a_node_fetches_from_a_warden_that_listens() {
+    let cluster = Cluster::new(1).await;
+    let (owner, stock) = (text(&cluster.path("owner")), text(&cluster.path("stock")));
+    let schedule =
+        ["owner", "schedule", "--dir", &owner, "--hours", "100", "--rounds", "4", "--out", &stock, "--plain-keys"];
+    good(&schedule).await;
+    let grants = || std::fs::read_dir(cluster.path("0").join("grants")).expect("reads").count();
+    assert_eq!(grants(), 1);
+    let (mut warden, address) = start_warden(&cluster, "warden").await;
+    let mut node = cluster.start(0, &["--warden", &address]);
+    node.until(|report| report["event"] == "fetched" && report["grants"] == 1).await;
+    // The others are not due.
+    assert_eq!(grants(), 2);
+
+    warden.kill().await.expect("is killed");
+    let (_warden, again) = start_warden(&cluster, "warden").await;
+    assert_eq!(again, address, "its key is kept");
+}
+
+#[tokio::test]
+async fn a_restricted_service_is_not_served_where_nothing_can_be_hidden() {
+    let cluster = Cluster::new(1).await;
+    let (owner, file, home) = (cluster.path("owner"), cluster.path("cluster.toml"), cluster.path("0"));
+    let (owner, file, home) = (text(&owner), text(&file), text(&home));
+    let secret = text(&cluster.path("ann.auth_private"));
+    let key = good(&["client-key", "--service", &cluster.address, "--out", &secret]).await;
+    let line = std::fs::read_to_string(&secret).expect("written");
+    assert_eq!(line.split(':').next().map(|name| format!("{name}.onion")), Some(cluster.address.clone()));
+    assert!(refusal(&["client-key", "--service", &cluster.address, "--out", &secret]).await.contains("exists already"));
+
+    let shared = std::fs::read_to_string(&file).expect("reads");
+    std::fs::write(&file, format!("clients = [\"{}\"]\n{shared}", key.trim())).expect("writes");
+    let signed = good(&["owner", "manifest", "--dir", &owner, "--plain-keys", &file]).await;
+    assert!(signed.contains("Only 1 clients and the members find it"), "{signed}");
+    good(&["owner", "grant", "--dir", &owner, "--hours", "24", "--out", &home, "--plain-keys"]).await;
+    good(&["import-grant", "--home", &home, "--plain-keys", &format!("{home}/0.grant")]).await;
+    let arguments = cluster.arguments(0);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    assert!(refusal(&arguments).await.contains("cannot restrict an address"));
+
+    // Members without a key cannot see whether they are reachable.
+    let keyless: String =
+        shared.lines().filter(|line| !line.starts_with("discovery_key")).map(|l| format!("{l}\n")).collect();
+    std::fs::write(&file, format!("clients = [\"{}\"]\n{keyless}", key.trim())).expect("writes");
+    let refused = refusal(&["owner", "manifest", "--dir", &owner, "--plain-keys", &file]).await;
+    assert!(refused.contains("a member has no discovery key"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_member_that_is_added_replicates_while_the_others_run_on() {
+    let cluster = Cluster::new(1).await;
+    let at = |name: &str| text(&cluster.path(name));
+    let (owner, file, granted) = (at("owner"), at("cluster.toml"), at("granted"));
+    let mut first = cluster.start(0, &[]);
+    first.ready().await;
+    let mut ann = cluster.client("ann").await;
+    read_until(&mut ann, " 422 ann ").await;
+    ann.write_all(b"JOIN #a\r\nPRIVMSG #a :before\r\n").await.expect("writes");
+
+    let block = good(&["init", "--home", &at("1"), "--plain-keys"]).await;
+    let shared = std::fs::read_to_string(&file).expect("reads");
+    std::fs::write(&file, format!("{shared}{block}name = \"1\"\n")).expect("writes");
+    good(&["owner", "manifest", "--dir", &owner, "--plain-keys", &file]).await;
+    let request = at("1.request");
+    good(&["request", "--home", &at("1"), "--service", &cluster.address, "--out", &request, "--plain-keys"]).await;
+    let grant = ["owner", "grant", "--dir", &owner, "--hours", "24", "--out", &granted, "--plain-keys"];
+    good(&[&grant[..], &[&request]].concat()).await;
+    good(&grant).await;
+    for node in ["0", "1"] {
+        good(&["import-grant", "--home", &at(node), "--plain-keys", &at(&format!("granted/{node}.grant"))]).await;
+    }
+    // It looks for grants every quarter of a minute.
+    let mut second = cluster.start(1, &[]);
+    second.until(|report| report["event"] == "peer" && report["live"] == true).await;
+    second.once(|report| report["event"] == "ready").await;
+    // The echo says that both have it on disk.
+    ann.write_all(b"CAP REQ :echo-message\r\nPRIVMSG #a :after\r\n").await.expect("writes");
+    read_until(&mut ann, "PRIVMSG #a :after").await;
+    first.child.kill().await.expect("is killed");
+    let mut bob = cluster.client("bob").await;
+    read_until(&mut bob, " 422 bob ").await;
+    bob.write_all(b"CAP REQ :server-time message-tags\r\nJOIN #a\r\n").await.expect("writes");
+    let played = read_until(&mut bob, "PRIVMSG #a :after").await;
+    assert!(played.contains("PRIVMSG #a :before"), "{played}");
 }

@@ -165,6 +165,8 @@ impl DiscoveryKeyError {
     }
 }
 
+/// Clients that an address may be restricted to: more do not fit into a descriptor.
+pub(crate) const MAX_CLIENTS: usize = 160;
 /// As C tor has it: the type of authorisation, the type of key.
 const PREFIX: &str = "descriptor:x25519:";
 /// 32 bytes in base32 without padding.

@@ -40,8 +40,8 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 pub use self::contents::{Contents, Member, Role, SoftwareVersion};
-use super::OnionAddress;
 use super::delegation::{OwnerCertificate, OwnerKey, PublicKey, signed};
+use super::{MAX_CLIENTS, OnionAddress};
 use crate::error::ErrorKind;
 
 /// A manifest that the owner of a service has signed. Clones share it.
@@ -157,8 +157,8 @@ pub enum ManifestError {
     /// More than [`Contents::MAX_MEMBERS`].
     #[error("the manifest names more than 128 members")]
     TooManyMembers,
-    /// Two members have an address, a log key or a name in common, or one's key is another's address.
-    #[error("two members of the manifest have an address, a log key or a name in common")]
+    /// Two members have an address, a key or a name in common, or one's log key is another's address.
+    #[error("two members of the manifest have an address, a key or a name in common")]
     DuplicateMember,
     /// An address or a log key is no key that may be used: no canonical point, or one with a torsion component.
     #[error("the manifest holds a key that is none, or one that must not be used")]
@@ -175,6 +175,12 @@ pub enum ManifestError {
     /// The shared configuration is longer than [`Contents::MAX_SHARED`].
     #[error("the shared configuration is longer than 64 KiB")]
     SharedTooLong,
+    /// The service is restricted to no clients, or to more than fit, or one comes twice or is a member's.
+    #[error("a service is restricted to 1 to {MAX_CLIENTS} clients, members included, each named once")]
+    Clients,
+    /// The service is restricted to clients, and a member has no discovery key to find it with.
+    #[error("the service is restricted to some clients, and a member has no discovery key to find it with")]
+    HiddenFromMember,
     /// The owner certificate was not signed by this service's identity.
     #[error("the owner certificate is not what this service's identity signed")]
     ForeignCertificate,

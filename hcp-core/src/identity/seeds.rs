@@ -1,7 +1,7 @@
 //! Secrets from which other secrets are derived, so that none of those has to travel or to be kept.
 //!
-//! Each derivation is HMAC-SHA256 under the seed, of a purpose that ends with a zero byte, the service, and what tells the
-//! derived keys apart, of fixed length: no two derivations hash the same bytes, and none can be undone.
+//! Each derivation is HMAC-SHA256 under the seed, of a purpose that ends with a zero byte, the service where it matters, and
+//! what tells the derived keys apart, of fixed length: no two derivations hash the same bytes, and none can be undone.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
-use super::OnionAddress;
 use super::delegation::SessionKey;
 use super::key::random;
+use super::{DiscoveryKey, OnionAddress};
 
 /// A node's own secret for speaking for a service: its session keys and the keys that sign its descriptors come from it.
 ///
@@ -36,7 +36,14 @@ impl ReplicaSeed {
 
     /// The session key for `service` with this number; each number is for one delegation.
     pub fn session_key(&self, service: OnionAddress, number: u64) -> SessionKey {
-        SessionKey::from_seed(&self.0.derive(b"HCP/1 session key\0", service, &number.to_be_bytes()))
+        let parts: [&[u8]; 3] = [b"HCP/1 session key\0", service.public_key(), &number.to_be_bytes()];
+        SessionKey::from_seed(&self.0.derive(&parts))
+    }
+
+    /// The key with which the node finds what only the members of its service find: the other members' own addresses, and the
+    /// service itself where that is restricted. Its public half stands in the manifest.
+    pub fn discovery_key(&self) -> DiscoveryKey {
+        DiscoveryKey::from_secret_bytes(&self.0.derive(&[b"HCP/1 discovery key\0"]))
     }
 
     /// The seed (RFC 8032) of the key that signs descriptors of `service` in the time period with this number, length in
@@ -48,7 +55,8 @@ impl ReplicaSeed {
         length: u32,
         offset: u32,
     ) -> Zeroizing<[u8; 32]> {
-        self.0.derive(b"HCP/1 descriptor-signing key\0", service, &period(number, length, offset))
+        let period = period(number, length, offset);
+        self.0.derive(&[b"HCP/1 descriptor-signing key\0", service.public_key(), &period])
     }
 
     pub(super) fn bytes(&self) -> &[u8; 32] {
@@ -85,7 +93,7 @@ impl RevisionSeed {
         length: u32,
         offset: u32,
     ) -> Zeroizing<[u8; 32]> {
-        self.0.derive(b"HCP/1 revision secret\0", service, &period(number, length, offset))
+        self.0.derive(&[b"HCP/1 revision secret\0", service.public_key(), &period(number, length, offset)])
     }
 
     pub(super) fn bytes(&self) -> &[u8; 32] {
@@ -119,11 +127,9 @@ impl Seed {
         Self(Arc::new(Zeroizing::new(*seed)))
     }
 
-    fn derive(&self, purpose: &[u8], service: OnionAddress, what: &[u8]) -> Zeroizing<[u8; 32]> {
+    fn derive(&self, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
         let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice()));
-        for part in [purpose, service.public_key(), what] {
-            mac.update(part);
-        }
+        parts.iter().for_each(|part| mac.update(part));
         let mut derived = Zeroizing::new([0; 32]);
         derived.copy_from_slice(mac.sign().as_ref());
         derived
@@ -153,6 +159,7 @@ mod tests {
         let mut seen = BTreeSet::new();
         for seed in [3, 4] {
             let (replica, revision) = (ReplicaSeed::from_bytes(&[seed; 32]), RevisionSeed::from_bytes(&[seed; 32]));
+            seen.insert(*replica.discovery_key().public_key().as_bytes());
             for service in services {
                 for number in [0, 1, 256] {
                     seen.insert(*replica.session_key(service, number).public_key().as_bytes());
@@ -163,7 +170,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(seen.len(), 2 * 2 * 3 * (1 + 2 * 3));
+        assert_eq!(seen.len(), 2 * (1 + 2 * 3 * (1 + 2 * 3)));
     }
 
     #[test]
@@ -172,6 +179,8 @@ mod tests {
         let service = Identity::from_seed(&[1; 32]).address();
         let derived = ReplicaSeed::from_bytes(&[3; 32]).descriptor_signing_seed(service, 20_000, 1440, 43_200);
         assert_eq!(HEXLOWER.encode(&*derived), DERIVED);
+        let discovery = ReplicaSeed::from_bytes(&[3; 32]).discovery_key();
+        assert_eq!(HEXLOWER.encode(discovery.secret_bytes().as_slice()), DISCOVERY);
     }
 
     #[test]
@@ -180,5 +189,7 @@ mod tests {
         assert_eq!(format!("{:?}", RevisionSeed::generate()), "RevisionSeed([redacted])");
     }
 
+    /// Clamped, as RFC 7748 has it.
+    const DISCOVERY: &str = "68903f7269ce39105668d2468c17150671586e9a4622412b6d1b1cc17b0e797c";
     const DERIVED: &str = "9ccfe445f8756591d10174439fe5a43658a15f962cea8feed3b85a052a1e1f95";
 }

@@ -130,7 +130,15 @@ impl MemoryNetwork {
         }
         let (status, watched) = watch::channel(ListenerStatus::Reachable);
         let guard = Withdraw { network: self.clone(), address, ports: ports.to_vec(), id: server.id, _status: status };
-        Ok(Listener::new(incoming, watched, guard))
+        let network = self.clone();
+        let restrict = move |clients: &[DiscoveryPublicKey]| {
+            check_clients(clients)?;
+            let mut services = network.services();
+            let all = services.values_mut().flatten().filter(|present| present.id == server.id);
+            all.for_each(|present| present.clients = clients.into());
+            Ok(())
+        };
+        Ok(Listener::new(incoming, watched, guard).restricted_by(Arc::new(restrict)))
     }
 }
 

@@ -5,11 +5,15 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::MAX_DISCOVERY_CLIENTS;
+use crate::identity::DiscoveryPublicKey;
 
 /// A time period of onion services (rend-spec-v3, section 2.2.1): descriptors and blinded keys change with each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -189,9 +193,31 @@ pub(crate) struct Upload {
     pub(crate) material: PeriodMaterial,
     /// The revision is that of this second since 1970, or of a later one: another publisher's clock may lead this node's.
     pub(crate) not_before: u64,
+    /// Who can read it, 1 to [`MAX_DISCOVERY_CLIENTS`] that differ; none when everybody can who knows the address.
+    pub(crate) clients: Option<Arc<[DiscoveryPublicKey]>>,
     /// What to list at which directories; a directory stands in at most one of them, none is listed for those of no other.
     pub(crate) listings: Vec<(Vec<RelayId>, Vec<PointDescription>)>,
 }
+
+/// How many points fit into a descriptor beside what lets so many clients read it; none when everybody can.
+///
+/// From the lengths of what is in the part that is encrypted for those who know the address, which is padded to a multiple of
+/// 10 KiB: three times that is what the 50,000 bytes of a descriptor have room for.
+pub(crate) fn max_points(clients: Option<usize>) -> usize {
+    let clients = clients.unwrap_or(1).min(MAX_DISCOVERY_CLIENTS).next_multiple_of(CLIENT_PADDING);
+    (MIDDLE - HEADERS).saturating_sub(clients * PER_CLIENT).div_euclid(PER_POINT).min(MAX_POINTS)
+}
+
+/// What C tor's clients accept (rend-spec-v3, section 2.5.2.2).
+pub(crate) const MAX_POINTS: usize = 20;
+/// Made-up clients fill the number up to a multiple of this, as in C tor.
+pub(crate) const CLIENT_PADDING: usize = 16;
+const MIDDLE: usize = 30 * 1024;
+/// What is in it beside clients and points.
+const HEADERS: usize = 600;
+const PER_CLIENT: usize = 80;
+/// With an IPv6 address.
+const PER_POINT: usize = 1_100;
 
 /// What deciding asks of Tor. On Tor it is `network::tor::onion`; in tests something in memory.
 pub(crate) trait OnionBackend: Send + Sync + 'static {

@@ -118,6 +118,10 @@ impl Network for TorNetwork {
         Service::launch(&self.inner, identity, ports, Some(clients)).boxed()
     }
 
+    fn use_discovery_key(&self, address: OnionAddress, key: &DiscoveryKey) {
+        self.set_discovery_key(address, key);
+    }
+
     fn host<'a>(&'a self, service: OnionAddress, ports: &'a [u16]) -> BoxFuture<'a, Result<Hosting, ListenError>> {
         async move { OnionService::host(self, service, ports, OnionOptions::default()) }.boxed()
     }

@@ -283,6 +283,51 @@ impl fmt::Debug for Grant {
     }
 }
 
+/// What a grant says of itself, read and not verified: for a warden, who has to know whom to give it to.
+pub(super) struct Label {
+    pub(super) service: OnionAddress,
+    pub(super) node: OnionAddress,
+    pub(super) serial: u64,
+    pub(super) speaks_until: u64,
+}
+
+impl Label {
+    /// Layout, service, node.
+    pub(super) const HEAD: usize = 1 + 32 + 32;
+
+    /// Service and node, from the beginning of a grant.
+    pub(super) fn head(bytes: &[u8; Self::HEAD]) -> Option<(OnionAddress, OnionAddress)> {
+        let mut fields = Fields::new(bytes);
+        fields.u8().filter(|layout| *layout == LAYOUT)?;
+        Some((fields.address()?, fields.address()?))
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let (service, node, _, _, mut fields) = Self::parts(bytes)?;
+        let rounds = read_rounds(&mut fields)?;
+        let serial = rounds.last()?.delegation.serial();
+        let speaks_until = rounds.iter().map(|round| round.delegation.validity().not_after()).max()?;
+        Some(Self { service, node, serial, speaks_until })
+    }
+
+    /// The manifest in a grant, which whoever the certificate beside it names has signed.
+    pub(super) fn manifest(bytes: &[u8]) -> Option<Manifest> {
+        let (service, _, certificate, manifest, _) = Self::parts(bytes)?;
+        let is_signed = certificate.is_signed_for(service);
+        Manifest::signed_by(service, certificate.owner_key(), manifest).ok().filter(|_| is_signed)
+    }
+
+    /// Service, node, certificate, manifest, and what is behind.
+    fn parts(bytes: &[u8]) -> Option<(OnionAddress, OnionAddress, OwnerCertificate, &[u8], Fields<'_>)> {
+        let (service, node) = Self::head(bytes.first_chunk()?)?;
+        let mut fields = Fields::new(bytes.get(Self::HEAD..)?);
+        let certificate = OwnerCertificate::from_bytes(fields.bytes(OwnerCertificate::LEN)?).ok()?;
+        let len = usize::try_from(fields.u32()?).ok()?;
+        let manifest = fields.bytes(len)?;
+        Some((service, node, certificate, manifest, fields))
+    }
+}
+
 /// Why something is no grant for a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]

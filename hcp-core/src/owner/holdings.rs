@@ -17,10 +17,10 @@ use super::grant::{Grant, GrantError, GrantedRound, Recipient};
 use super::period::PeriodClock;
 use super::request::{Request, RequestError};
 use crate::error::ErrorKind;
-use crate::identity::Identity;
 use crate::identity::delegation::ReplicaCredentials;
 use crate::identity::keyfile::{read_bounded, write_over};
 use crate::identity::manifest::Manifest;
+use crate::identity::{DiscoveryKey, Identity};
 use crate::network::Period;
 use crate::network::onion::PeriodMaterial;
 
@@ -182,6 +182,16 @@ impl Holdings {
         changes.filter(|change| *change > unix_now).min()
     }
 
+    /// The serial of the newest grant that is held, 0 when there is none.
+    pub(crate) fn newest_serial(&self) -> u64 {
+        self.grants.last().map_or(0, Grant::serial)
+    }
+
+    /// The key with which the node finds what only members find.
+    pub(crate) fn discovery_key(&self) -> DiscoveryKey {
+        self.recipient.seed.discovery_key()
+    }
+
     /// What it needs to sign the descriptors of `period`; none when it was not granted any.
     pub(crate) fn material(&self, period: Period) -> Option<PeriodMaterial> {
         self.grants.iter().rev().find_map(|grant| grant.material(&self.recipient.seed, period))
@@ -333,7 +343,7 @@ fn file_name(serial: u64) -> String {
     format!("{serial:020}{SUFFIX}")
 }
 
-fn make_private(folder: &Path) -> io::Result<()> {
+pub(super) fn make_private(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

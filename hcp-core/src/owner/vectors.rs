@@ -29,6 +29,7 @@ fn derivations(service: &Service) -> Value {
         "revision_seed": hex(&[3; 32]),
         "session_number": NOW,
         "session_key": hex(seed.session_key(address, NOW).public_key().as_bytes()),
+        "discovery_key": hex(seed.discovery_key().public_key().as_bytes()),
         "period": { "number": number, "minutes": length, "offset": offset },
         "descriptor_signing_seed": hex(&*seed.descriptor_signing_seed(address, number, length, offset)),
         "revision_secret": hex(&*service.revisions.of_period(address, number, length, offset)),

@@ -44,6 +44,8 @@ pub(super) enum Input {
     Append { entry: Bytes, seen: Position, reply: oneshot::Sender<Result<Place, ReceiptError>> },
     /// Take in a segment that came over a link; its form and signature hold. The permit is its share of [`INPUT_BYTES`].
     Segment(Box<Segment>, OwnedSemaphorePermit),
+    /// There are so many nodes from now on.
+    Nodes(usize),
     /// Finish what is queued and let go of the database.
     Stop,
 }
@@ -157,6 +159,7 @@ impl Engine {
             match input {
                 Input::Append { entry, seen, reply } => self.add(Pending { entry, seen, reply })?,
                 Input::Segment(segment, _room) => self.take(*segment)?,
+                Input::Nodes(nodes) => self.max_runs = MAX_LOGS / nodes.max(1),
                 Input::Stop => {}
             }
         }

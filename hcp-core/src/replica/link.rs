@@ -137,7 +137,7 @@ async fn read_all(
                 if shared.head.borrow().tips.get(&segment.log).is_some_and(|tip| tip.hash == segment.hash) {
                     continue;
                 }
-                if !shared.is_member(&segment.log.node) {
+                if !shared.is_author(&segment.log.node) {
                     return Err(LinkError::Protocol("a segment of a stranger"));
                 }
                 segment.verify(&shared.service).map_err(|_| LinkError::Protocol("a forged segment"))?;

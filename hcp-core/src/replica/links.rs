@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::peers::Member;
 use super::{Replica, Shared, link};
@@ -36,9 +36,7 @@ impl Replica {
     #[must_use = "dropping it ends the links"]
     pub fn link(&self, node: &Node) -> Links {
         let mut tasks = JoinSet::new();
-        for member in self.shared.members.iter().filter(|member| node.address() < member.address) {
-            tasks.spawn(keep_linked(Arc::clone(&self.shared), node.clone(), *member));
-        }
+        tasks.spawn(keep_all_linked(Arc::clone(&self.shared), node.clone()));
         Links { _tasks: tasks }
     }
 }
@@ -49,20 +47,50 @@ impl Handler for LinkHandler {
     fn serve(&self, stream: Stream, session: Session) -> BoxFuture<'static, ()> {
         let shared = Arc::clone(&self.0);
         async move {
-            let member = session
-                .peer()
-                .address()
-                .and_then(|address| shared.members.iter().find(|m| m.address == address).copied());
-            match member {
+            match session.peer().address().and_then(|address| shared.member_at(address)) {
                 Some(member) if member.node != shared.log.node && !shared.has_stopped() => {
-                    let error = link::run(shared, stream, member).await;
-                    tracing::debug!(node = ?member.node, %error, "a link has ended");
+                    let mut members = shared.members.subscribe();
+                    tokio::select! {
+                        error = link::run(shared, stream, member) => {
+                            tracing::debug!(node = ?member.node, %error, "a link has ended");
+                        }
+                        // The replica holds the sender for longer than a link lasts.
+                        _ = members.wait_for(|members| !members.contains(&member)) => {
+                            tracing::info!(node = ?member.node, "a link has ended: the peer is no member any more");
+                        }
+                    }
                 }
                 Some(_) => {}
                 None => tracing::warn!("somebody who is no member tried to link"),
             }
         }
         .boxed()
+    }
+}
+
+/// Dials the members that this node is to dial, whoever they are.
+async fn keep_all_linked(shared: Arc<Shared>, node: Node) {
+    let mut members = shared.members.subscribe();
+    let (mut tasks, mut dialled): (JoinSet<()>, Vec<(Member, AbortHandle)>) = (JoinSet::new(), Vec::new());
+    loop {
+        let now = Arc::clone(&members.borrow_and_update());
+        dialled.retain(|(member, task)| {
+            let stays = now.contains(member);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for member in now.iter().filter(|member| node.address() < member.address) {
+            if !dialled.iter().any(|(other, _)| other == member) {
+                dialled.push((*member, tasks.spawn(keep_linked(Arc::clone(&shared), node.clone(), *member))));
+            }
+        }
+        tokio::select! {
+            // Never fails: the sender is in what this task holds.
+            _ = members.changed() => {}
+            Some(_) = tasks.join_next() => {}
+        }
     }
 }
 

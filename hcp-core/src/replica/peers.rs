@@ -69,6 +69,17 @@ impl LinkCounts {
         Self { counts: Default::default(), peers: watch::Sender::new(Peers::new(nodes)) }
     }
 
+    /// Knows these nodes from now on, and nobody else.
+    pub(super) fn set_nodes(&self, nodes: impl Iterator<Item = NodeId>) {
+        let counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.peers.send_modify(|peers| {
+            let known = std::mem::take(&mut peers.0);
+            let state = |node: NodeId| known.get(&node).copied().unwrap_or_default();
+            let live = |node: NodeId| counts.get(&node).is_some_and(|count| *count > 0);
+            peers.0 = nodes.map(|node| (node, PeerState { live: live(node), ..state(node) })).collect();
+        });
+    }
+
     pub(super) fn watch(&self) -> watch::Receiver<Peers> {
         self.peers.subscribe()
     }

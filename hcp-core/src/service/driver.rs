@@ -20,13 +20,13 @@ use super::probe::probe;
 use super::replicated::Misbehaviour;
 use super::roster::{Role, Roster};
 use super::status::Teller;
-use crate::identity::OnionAddress;
-use crate::identity::manifest::Manifest;
-use crate::network::OnionPart;
+use crate::identity::manifest::{Manifest, Member};
+use crate::identity::{DiscoveryKey, OnionAddress};
 use crate::network::onion::{
     DirectoryView, EstablishError, OnionBackend, Period, PeriodMaterial, Point, PointSecrets, RelayId, Tag, Upload,
     UploadReport,
 };
+use crate::network::{Network, OnionPart};
 use crate::node::Node;
 use crate::owner::Holdings;
 
@@ -131,12 +131,21 @@ impl Driver {
         if let Some(roster) = roster
             && *self.roster.borrow() != roster
         {
+            self.acquaint();
             self.roster.send_replace(roster.clone());
             self.handle(Input::Roster(roster));
         }
         self.dial_members(tasks);
         let view = self.part.backend.view().borrow().clone();
         self.tell_material(&view);
+    }
+
+    /// Dials what only members find as one of them.
+    fn acquaint(&self) {
+        let holdings = self.holdings.borrow();
+        if let Some(manifest) = holdings.manifest() {
+            acquaint(self.node.network(), manifest, &holdings.discovery_key());
+        }
     }
 
     fn material(&self, period: Period) -> Option<PeriodMaterial> {
@@ -182,7 +191,12 @@ impl Driver {
                             Arc::clone(&self.part.backend),
                             self.events.clone(),
                             upload,
-                            Upload { material, not_before, listings },
+                            Upload {
+                                material,
+                                not_before,
+                                clients: self.machine.roster().clients().cloned(),
+                                listings,
+                            },
                         );
                         drop(tasks.all.spawn(upload_all));
                     }
@@ -278,8 +292,24 @@ async fn upload_all(backend: Arc<dyn OnionBackend>, events: mpsc::Sender<Event>,
 /// What a manifest says of points and descriptors; none when it has more members than a service can have.
 pub(super) fn roster_of(manifest: &Manifest) -> Option<Roster> {
     let role = |publishes| if publishes { Role::Publisher } else { Role::Listed };
-    let members = manifest.contents().members();
-    Roster::new(members.iter().map(|member| (member.address(), role(member.is_publisher())))).ok()
+    let (members, clients) = (manifest.contents().members(), manifest.contents().clients());
+    let roster = members.iter().map(|member| (member.address(), role(member.is_publisher())));
+    let roster = Roster::new(roster).ok()?;
+    if clients.is_empty() {
+        return Some(roster);
+    }
+    // Members dial the service as clients do, to see whether it is reachable.
+    Some(roster.restricted_to(clients.iter().copied().chain(members.iter().filter_map(Member::discovery_key))))
+}
+
+/// Has `network` dial with a member's key what only members find.
+pub(super) fn acquaint(network: &dyn Network, manifest: &Manifest, key: &DiscoveryKey) {
+    if !manifest.contents().clients().is_empty() {
+        network.use_discovery_key(manifest.service(), key);
+    }
+    for member in manifest.contents().members() {
+        network.use_discovery_key(member.address(), key);
+    }
 }
 
 /// Periods ahead that the machine is told of: a month on the public network.

@@ -66,7 +66,7 @@ pub(crate) use self::status::{Problem, Status};
 use self::succession::Taken;
 use super::gossip::{Message, Nonce, Pulse, Record, Sign, SignedRecord};
 use super::roster::{Role, Roster};
-use super::tuning::{ASLEEP, GATHERING, LEAVING, MAX_LISTED, MAX_POINTS, STOPPING, THOROUGH, TICK};
+use super::tuning::{ASLEEP, GATHERING, LEAVING, MAX_POINTS, STOPPING, THOROUGH, TICK};
 use crate::identity::OnionAddress;
 use crate::network::onion::{
     DirectoryView, Period, PointDescription, PointId, PointSecrets, RelayId, Tag, UploadReport,
@@ -469,7 +469,7 @@ impl Machine {
 
     /// How many points each node keeps.
     fn target(&self) -> usize {
-        (MAX_LISTED / self.roster.len().max(1)).clamp(1, MAX_POINTS)
+        (self.roster.max_listed() / self.roster.len().max(1)).clamp(1, MAX_POINTS)
     }
 
     /// Says of this node what has changed, to everybody.

@@ -9,13 +9,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::clock::{boottime, unix_now, wall};
-use super::driver::{Driver, Event, roster_of};
+use super::driver::{Driver, Event, acquaint, roster_of};
 use super::grants;
 use super::links::Links;
 use super::machine::{Config, Machine};
 use super::probe::{PROBE_PROTOCOL, Probed};
 use super::roster::Roster;
 use super::status::{ServiceEvent, ServiceStatus, Teller};
+use super::warden::fetching::Fetching;
 use crate::error::ErrorKind;
 use crate::identity::{Identity, OnionAddress};
 use crate::network::{ACCEPT_QUEUE, HCP_PORT, Incoming, ListenError, Listener, Network, OnionPart};
@@ -28,6 +29,7 @@ pub struct ReplicatedService {
     service: OnionAddress,
     events: mpsc::Sender<Event>,
     status: watch::Receiver<ServiceStatus>,
+    holdings: watch::Receiver<Arc<Holdings>>,
     teller: Teller,
     renewals: mpsc::Sender<oneshot::Sender<()>>,
     driving: JoinSet<()>,
@@ -60,11 +62,16 @@ pub struct Starter {
     events: mpsc::Sender<Event>,
     inputs: mpsc::Receiver<Event>,
     splitting: JoinSet<()>,
+    wardens: Vec<OnionAddress>,
 }
 
 impl ReplicatedService {
     /// Prepares this node's part in the service that `holdings` speak for: `ports` are served as plain streams, and
     /// [`HCP_PORT`] with sessions. `identity` is this node's own, a member by the manifest among the holdings.
+    ///
+    /// Where the manifest [restricts](crate::identity::manifest::Contents::restricted_to) the service, only its clients and the
+    /// members find it, and a manifest that comes with a later grant changes who does. The node finds the other members with
+    /// the key that its seed gives.
     ///
     /// # Errors
     /// [`LaunchError`].
@@ -89,7 +96,11 @@ impl ReplicatedService {
             return Err(LaunchError::NotAMember);
         }
         let all: Vec<u16> = ports.iter().copied().chain([HCP_PORT]).collect();
+        acquaint(network, manifest, &holdings.discovery_key());
         let (listener, part) = network.host(service, &all).await?.into_parts();
+        if part.is_none() && roster.clients().is_some() {
+            return Err(LaunchError::Listen(ListenError::CannotRestrict));
+        }
         let mut splitting = JoinSet::new();
         let (sessions, plain) = split(listener, &mut splitting);
         let (events, inputs) = mpsc::channel(EVENTS);
@@ -104,7 +115,7 @@ impl ReplicatedService {
             (part, machine, Arc::clone(&links), roster_sender)
         });
         let gossip = Gossip(part.is_some().then_some((links, roster_watch)));
-        let starter = Starter { identity: me, holdings, part, events, inputs, splitting };
+        let starter = Starter { identity: me, holdings, part, events, inputs, splitting, wardens: Vec::new() };
         Ok(Launched { listener: plain, endpoint, gossip, starter })
     }
 
@@ -116,6 +127,12 @@ impl ReplicatedService {
     /// Watches how the service stands, as far as this node knows.
     pub fn status(&self) -> watch::Receiver<ServiceStatus> {
         self.status.clone()
+    }
+
+    /// Watches what the owner has granted: a later manifest names other members, or clients, and an application that has to do
+    /// with them follows it.
+    pub fn holdings(&self) -> watch::Receiver<Arc<Holdings>> {
+        self.holdings.clone()
     }
 
     /// What happens from now on; who falls behind misses the oldest.
@@ -169,24 +186,42 @@ pub enum Misbehaviour {
 }
 
 impl Starter {
+    /// Has the node fetch by itself what was made for it in advance, from the first of these wardens that answers: their own
+    /// addresses. It asks when the service starts, when a warden has said that something will be due, and every hour. By default
+    /// it takes in only what is put into the folder of its grants.
+    ///
+    /// The node dials the wardens as itself, and with the key by which members find each other.
+    #[must_use]
+    pub fn fetch_from(mut self, wardens: impl IntoIterator<Item = OnionAddress>) -> Self {
+        self.wardens = wardens.into_iter().collect();
+        self
+    }
+
     /// Starts the service. `node` must be the one that the other parts of [`Launched`] went into.
     pub fn start(self, node: &Node) -> ReplicatedService {
-        let Self { identity, holdings, part, events, inputs, splitting } = self;
+        let Self { identity, holdings, part, events, inputs, splitting, wardens } = self;
         debug_assert_eq!(identity, node.address(), "the parts of a service go into the node that it was launched for");
         let service = holdings.recipient().service();
         let shown = holdings.credentials(unix_now()).map(|credentials| credentials.delegation().serial());
+        for warden in &wardens {
+            node.network().use_discovery_key(*warden, &holdings.discovery_key());
+        }
         let (held, watched) = watch::channel(Arc::new(holdings));
         let (renewals, asked) = mpsc::channel(RENEWALS);
         let mut keeping = splitting;
         keeping.spawn(grants::keep(node.clone(), held, shown, asked));
         let (teller, status) = Teller::new(part.is_some());
+        if !wardens.is_empty() {
+            let (node, held, renewals) = (node.clone(), watched.clone(), renewals.clone());
+            keeping.spawn(Fetching { node, wardens, held, renewals, teller: teller.clone() }.run());
+        }
         let mut driving = JoinSet::new();
         if let Some((part, machine, links, roster)) = part {
-            let (node, holdings, events, teller) = (node.clone(), watched, events.clone(), teller.clone());
+            let (node, holdings, events, teller) = (node.clone(), watched.clone(), events.clone(), teller.clone());
             let driver = Driver { node, service, machine, part, holdings, links, roster, events, teller };
             driving.spawn(driver.run(inputs));
         }
-        ReplicatedService { service, events, status, teller, renewals, driving, _keeping: keeping }
+        ReplicatedService { service, events, status, holdings: watched, teller, renewals, driving, _keeping: keeping }
     }
 }
 

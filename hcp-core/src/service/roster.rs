@@ -1,9 +1,11 @@
 //! Who the members are: what the manifest says, as far as it concerns points and descriptors.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::tuning::MAX_MEMBERS;
-use crate::identity::OnionAddress;
+use super::tuning::{MAX_LISTED, MAX_MEMBERS};
+use crate::identity::{DiscoveryPublicKey, OnionAddress};
+use crate::network::onion::max_points;
 
 /// What a member does besides serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,9 +16,12 @@ pub(crate) enum Role {
     Listed,
 }
 
-/// The members, in order of their addresses.
+/// The members, in order of their addresses, and who can find the service.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Roster(Vec<(OnionAddress, Role)>);
+pub(crate) struct Roster {
+    members: Vec<(OnionAddress, Role)>,
+    clients: Option<Arc<[DiscoveryPublicKey]>>,
+}
 
 /// More members than [`MAX_MEMBERS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,15 +40,33 @@ impl Roster {
         }
         members.sort_by_key(|(member, _)| *member);
         members.dedup_by_key(|(member, _)| *member);
-        Ok(Self(members))
+        Ok(Self { members, clients: None })
+    }
+
+    /// The same where only these clients can find the service, the members among them.
+    pub(crate) fn restricted_to(self, clients: impl IntoIterator<Item = DiscoveryPublicKey>) -> Self {
+        let mut clients: Vec<_> = clients.into_iter().collect();
+        clients.sort_unstable();
+        clients.dedup();
+        Self { clients: Some(clients.into()), ..self }
+    }
+
+    /// Who alone can find the service, in order; none when everybody can who knows the address.
+    pub(crate) fn clients(&self) -> Option<&Arc<[DiscoveryPublicKey]>> {
+        self.clients.as_ref()
+    }
+
+    /// How many points one descriptor may list.
+    pub(crate) fn max_listed(&self) -> usize {
+        max_points(self.clients.as_ref().map(|clients| clients.len())).min(MAX_LISTED)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.members.len()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (OnionAddress, Role)> + '_ {
-        self.0.iter().copied()
+        self.members.iter().copied()
     }
 
     pub(crate) fn contains(&self, member: &OnionAddress) -> bool {
@@ -51,18 +74,18 @@ impl Roster {
     }
 
     pub(crate) fn role(&self, member: &OnionAddress) -> Option<Role> {
-        self.0.binary_search_by_key(member, |(member, _)| *member).ok().map(|index| self.0[index].1)
+        self.members.binary_search_by_key(member, |(member, _)| *member).ok().map(|index| self.members[index].1)
     }
 
     /// The member whose public key this is, without the arithmetic that checking a key costs.
     pub(crate) fn by_key(&self, key: &[u8]) -> Option<OnionAddress> {
-        let index = self.0.binary_search_by(|(member, _)| member.public_key()[..].cmp(key)).ok()?;
-        Some(self.0[index].0)
+        let index = self.members.binary_search_by(|(member, _)| member.public_key()[..].cmp(key)).ok()?;
+        Some(self.members[index].0)
     }
 }
 
 impl fmt::Debug for Roster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Roster({} members)", self.0.len())
+        write!(f, "Roster({} members)", self.members.len())
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::clock::unix_now;
 use super::machine::{self, Machine, Notice};
+use crate::error::ErrorKind;
 use crate::identity::OnionAddress;
 use crate::network::onion::OnionCounts;
 use crate::network::{ListenerStatus, OnionPart, Period};
@@ -155,6 +156,22 @@ pub enum ServiceEvent {
         /// Directories that could not be reached.
         failed: usize,
     },
+    /// A warden has handed out grants, which were taken in.
+    Fetched {
+        /// The warden's own address.
+        warden: OnionAddress,
+        /// How many.
+        grants: usize,
+    },
+    /// Nothing came of asking a warden; the next one is asked, or this one again, after a while.
+    FetchFailed {
+        /// The warden's own address.
+        warden: OnionAddress,
+        /// What can be done about it.
+        kind: ErrorKind,
+        /// What went wrong, for people.
+        reason: String,
+    },
 }
 
 /// Tells whoever watches.
@@ -198,6 +215,12 @@ impl Teller {
             *told = status;
             is_new
         });
+    }
+
+    /// Tells what happened, beside what the machine notices.
+    pub(super) fn event(&self, event: ServiceEvent) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
     }
 
     /// Tells what happened.

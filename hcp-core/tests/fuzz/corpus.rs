@@ -71,7 +71,9 @@ fn grants(vectors: &Value) -> Entries {
 
 /// With their signature, and without, for the target that signs them.
 fn manifests(vectors: &Value) -> Entries {
-    let mut all: Entries = entries_of(&vectors["cases"], "manifest").collect();
+    // One of as many clients as are too many is longer than what is mutated.
+    let short = |(_, manifest): &(String, Vec<u8>)| manifest.len() <= crate::MAX_INPUT;
+    let mut all: Entries = entries_of(&vectors["cases"], "manifest").filter(short).collect();
     let unsigned = all.iter().filter_map(|(name, manifest)| {
         let (content, _) = manifest.split_last_chunk::<64>()?;
         Some((format!("unsigned-{name}"), content.to_vec()))

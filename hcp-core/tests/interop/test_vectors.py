@@ -83,6 +83,7 @@ def test_derivations() -> None:
     service, seed = raw(vectors["service"]), raw(vectors["replica_seed"])
     period = owner.Period(**vectors["period"])
     assert owner.session_key(seed, service, vectors["session_number"]).hex() == vectors["session_key"]
+    assert owner.discovery_key(seed).hex() == vectors["discovery_key"]
     for name, of, purpose in (
         ("descriptor_signing_seed", seed, b"HCP/1 descriptor-signing key\0"),
         ("revision_secret", raw(vectors["revision_seed"]), b"HCP/1 revision secret\0"),

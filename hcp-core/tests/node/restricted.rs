@@ -29,6 +29,37 @@ async fn a_restricted_node_is_found_by_its_clients_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_finds_a_node_can_be_changed_while_it_runs() {
+    let network = MemoryNetwork::new();
+    let plain: Arc<dyn Network> = Arc::new(network.clone());
+    let far = serving(Identity::generate(), &plain).bind().await.unwrap();
+    let keys = [DiscoveryKey::generate(), DiscoveryKey::generate()];
+    let found = async |network: MemoryNetwork| {
+        let dialler = client(&(Arc::new(network) as Arc<dyn Network>)).await;
+        match dialler.connect(far.address()).await {
+            Ok(_) => true,
+            Err(error) => {
+                assert!(matches!(error, ConnectError::Dial(DialError::Restricted)), "{error:?}");
+                false
+            }
+        }
+    };
+    let with = |key: &DiscoveryKey| network.clone().with_discovery_key(far.address(), key);
+    assert!(found(network.clone()).await, "everybody, at first");
+    far.restrict_to([keys[0].public_key()]).unwrap();
+    assert_eq!((found(network.clone()).await, found(with(&keys[0])).await), (false, true));
+    far.restrict_to([keys[1].public_key()]).unwrap();
+    assert_eq!((found(with(&keys[0])).await, found(with(&keys[1])).await), (false, true));
+    assert!(matches!(far.restrict_to([]), Err(ListenError::Clients)));
+    assert!(found(with(&keys[1])).await, "what is refused changes nothing");
+
+    let folder = tempfile::tempdir().unwrap();
+    let local: Arc<dyn Network> = Arc::new(LocalNetwork::new(folder.path()).unwrap());
+    let there = serving(Identity::generate(), &local).bind().await.unwrap();
+    assert!(matches!(there.restrict_to([keys[0].public_key()]), Err(ListenError::CannotRestrict)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restriction_that_cannot_be_had_is_refused() {
     let bind = async |network: Arc<dyn Network>, clients: usize| {
         let clients = (0..clients).map(|_| DiscoveryKey::generate().public_key());

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use hcp_core::identity::OnionAddress;
 use hcp_core::owner::{PeriodClock, PeriodClockError};
 
-use crate::cli::KeyProtection;
+use crate::cli::{KeyProtection, Place};
 
 /// The owner's work, on a machine that is no node and can stay offline.
 ///
@@ -214,9 +214,38 @@ pub(crate) struct Warden {
     #[arg(long, value_name = "DIR")]
     pub(crate) stock: PathBuf,
     /// Where to put what is due, one file for each node, in the place of the one before; made if it is missing.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "listen")]
+    pub(crate) out: Option<PathBuf>,
     /// Go on, and look again every so many seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), requires = "out")]
     pub(crate) every: Option<u64>,
+    /// Hand out to nodes that dial this machine instead, each what is its own; prints the address that they dial.
+    #[arg(long, requires_all = ["home", "WardenKeys"], conflicts_with = "out")]
+    pub(crate) listen: bool,
+    /// The warden's folder, with its key and what the network keeps; made if it is missing.
+    #[arg(long, value_name = "DIR", requires = "listen")]
+    pub(crate) home: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) keys: WardenKeys,
+}
+
+/// How the warden's key file is protected; there is no default where it has one.
+#[derive(Args, Clone, Debug)]
+#[group(multiple = false)]
+pub(crate) struct WardenKeys {
+    /// A file whose first line is the passphrase that seals the warden's key.
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    passphrase_file: Option<PathBuf>,
+    /// Keep the warden's key in the clear, guarded by the file's permissions only.
+    #[arg(long, requires = "listen")]
+    plain_keys: bool,
+}
+
+impl WardenKeys {
+    /// The same for whoever opens key files.
+    pub(crate) fn protection(&self) -> KeyProtection {
+        KeyProtection { passphrase_file: self.passphrase_file.clone(), plain_keys: self.plain_keys }
+    }
 }

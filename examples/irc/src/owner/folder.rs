@@ -116,7 +116,7 @@ fn read(path: &Path, limit: usize, what: &str) -> Result<Vec<u8>, Failure> {
 }
 
 /// Writes a file that only its owner can read, whole or not at all.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failure = |error: std::io::Error| Failure::file("write", path, &error);
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));

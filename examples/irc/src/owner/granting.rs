@@ -6,11 +6,11 @@ use hcp_core::identity::delegation::{OwnerCertificate, OwnerKey};
 use hcp_core::identity::keyfile::Protection;
 use hcp_core::identity::manifest::Manifest;
 use hcp_core::identity::{OnionAddress, RevisionSeed};
-use hcp_core::owner::{Book, Horizon, IdentitySigner, MakeError, Owner, Request};
+use hcp_core::owner::{Book, Horizon, IdentitySigner, MakeError, Owner, Request, Stock};
 
 use super::folder::{self, OwnerFolder, read_request};
 use super::time::{date, left_if, now};
-use super::{args, label, warden};
+use super::{args, label};
 use crate::failure::Failure;
 use crate::keys::{self, print};
 
@@ -51,11 +51,12 @@ pub(super) async fn schedule(command: &args::Schedule) -> Result<(), Failure> {
     let owner = desk.owner();
     let steps = owner.schedule(&mut book, &desk.requests, horizon).await.map_err(|error| desk.failure(&error))?;
     desk.folder.save_book(&book)?;
-    let mut count = 0;
+    let (stock, mut count) = (Stock::new(&command.out), 0);
     for step in steps {
         let step = step.map_err(|error| desk.failure(&error))?;
         let name = label(Some(&desk.manifest), step.grant.node());
-        warden::store(&command.out, &name, step.hand_out, step.grant.serial(), &step.grant.to_bytes())?;
+        let stored = stock.store(&name, &step);
+        stored.map_err(|error| Failure::file("write to", &command.out, &error))?;
         count += 1;
     }
     desk.keep(book)?;
@@ -63,7 +64,7 @@ pub(super) async fn schedule(command: &args::Schedule) -> Result<(), Failure> {
     text.push_str(&desk.exposures(now));
     print(&text)?;
     keys::hint(&format!(
-        "Next: give {} to the machine that hands them out, and there: hcp-irc warden --stock DIR --out DIR --every 60. \
+        "Next: give {} to the machine that hands them out, and there: hcp-irc warden --stock DIR --home DIR --listen, or --out DIR. \
          Without a node's own keys nothing in it can be used.",
         command.out.display()
     ))

@@ -87,12 +87,20 @@ pub(super) fn manifest(command: &args::Manifest) -> Result<(), Failure> {
             Some(name) => member.named(name),
             None => Ok(member),
         });
-        members.push(made.map_err(|error| refuse(&format!("[[member]] number {}: {error}", place + 1)))?);
+        let made = made.map_err(|error| refuse(&format!("[[member]] number {}: {error}", place + 1)))?;
+        members.push(match role.discovery_key {
+            Some(key) => made.with_discovery_key(key),
+            None => made,
+        });
     }
     // A manifest that the certificate does not fit any more still counts for the version.
     let version = last_version(&folder, &book).saturating_add(1);
     let shared = cluster.settings.to_shared().map_err(|error| refuse(&error))?;
     let contents = Contents::new(version, members).and_then(|contents| contents.shared(shared));
+    let contents = contents.and_then(|contents| match &cluster.clients[..] {
+        [] => Ok(contents),
+        clients => contents.restricted_to(clients.iter().copied()),
+    });
     let mut contents = contents.map_err(|error| refuse(&error.to_string()))?;
     if let Some(lowest) = cluster.lowest_software {
         contents = contents.lowest_software(lowest);
@@ -108,6 +116,10 @@ pub(super) fn manifest(command: &args::Manifest) -> Result<(), Failure> {
         let revoked = if book.is_revoked(member.address()) { ", but is REVOKED: take it out of the file" } else { "" };
         text.push_str(&format!("  {} {what}{revoked}\n", label(Some(&manifest), member.address())));
     }
+    text.push_str(&match manifest.contents().clients().len() {
+        0 => "  Everybody who knows the address finds it\n".to_owned(),
+        clients => format!("  Only {clients} clients and the members find it\n"),
+    });
     print(&text)?;
     keys::hint(
         "Next: each node runs hcp-irc request; then hcp-irc owner grant, which carries the manifest to the nodes.",

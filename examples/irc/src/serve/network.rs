@@ -1,11 +1,12 @@
 //! The network that a node joined.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use hcp_core::network::tor::TorNetwork;
 use hcp_core::network::{LocalNetwork, Network};
 
-use crate::cli::{NetworkChoice, Serve};
+use crate::cli::{NetworkChoice, Place};
 use crate::failure::Failure;
 use crate::private_tor;
 use crate::report::{Report, Reporter};
@@ -16,9 +17,9 @@ pub(super) enum Joined {
     Local(LocalNetwork),
 }
 
-/// Joins the network that the command line names.
-pub(super) async fn join(command: &Serve, reporter: Reporter) -> Result<Joined, Failure> {
-    match (&command.network, &command.private_tor) {
+/// Joins the network that the command line names; what it keeps is in `home`.
+pub(super) async fn join(home: &Path, place: &Place, reporter: Reporter) -> Result<Joined, Failure> {
+    match (&place.network, &place.private_tor) {
         (NetworkChoice::Local(_), Some(_)) => {
             Err(Failure::new("--private-tor and --network local: contradict each other: leave one out"))
         }
@@ -29,7 +30,7 @@ pub(super) async fn join(command: &Serve, reporter: Reporter) -> Result<Joined, 
         }
         (NetworkChoice::Tor, private) => {
             // Guards of the one network must not be tried on the other.
-            let home = command.home.join(if private.is_some() { "tor-private" } else { "tor" });
+            let home = home.join(if private.is_some() { "tor-private" } else { "tor" });
             let mut builder = TorNetwork::builder(home.join("state"), home.join("cache"));
             if let Some(path) = private {
                 tracing::warn!("a private Tor network protects nobody: it is for tests only");
@@ -63,6 +64,11 @@ impl Joined {
             Self::Tor(network) => Arc::new(network.clone()),
             Self::Local(network) => Arc::new(network.clone()),
         }
+    }
+
+    /// Whether an address can be hidden from strangers there.
+    pub(super) fn hides(&self) -> bool {
+        matches!(self, Self::Tor(_))
     }
 
     /// Leaves the network.

@@ -102,6 +102,7 @@ pub(super) async fn events(reporter: Reporter, members: Vec<Member>, mut events:
                 listed.sort_unstable();
                 Some(Report::Published { period: period.number, listed, accepted, refused, failed })
             }
+            ServiceEvent::Fetched { grants, .. } => Some(Report::Fetched { grants }),
             _ => None,
         };
         if let Some(report) = report {

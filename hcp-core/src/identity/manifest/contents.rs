@@ -8,9 +8,9 @@ use std::num::ParseIntError;
 use std::str::FromStr;
 
 use super::ManifestError;
-use crate::identity::OnionAddress;
 use crate::identity::delegation::PublicKey;
 use crate::identity::fields::Fields;
+use crate::identity::{DiscoveryPublicKey, MAX_CLIENTS, OnionAddress};
 
 /// The version of a program that runs on a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +68,7 @@ pub struct Member {
     log_key: PublicKey,
     role: Role,
     name: String,
+    discovery_key: Option<DiscoveryPublicKey>,
 }
 
 impl Member {
@@ -83,7 +84,7 @@ impl Member {
         if log_key.as_bytes() == address.public_key() {
             return Err(ManifestError::DuplicateMember);
         }
-        Ok(Self { address, log_key, role, name: String::new() })
+        Ok(Self { address, log_key, role, name: String::new(), discovery_key: None })
     }
 
     /// Gives it a name, by which the owner knows it.
@@ -96,6 +97,12 @@ impl Member {
             return Err(ManifestError::Name);
         }
         Ok(Self { name: name.to_owned(), ..self })
+    }
+
+    /// Gives the key with which the node finds what only members find, the public half of
+    /// [`ReplicaSeed::discovery_key`](crate::identity::ReplicaSeed::discovery_key).
+    pub fn with_discovery_key(self, key: DiscoveryPublicKey) -> Self {
+        Self { discovery_key: Some(key), ..self }
     }
 
     /// The node's own address.
@@ -123,6 +130,11 @@ impl Member {
         (!self.name.is_empty()).then_some(self.name.as_str())
     }
 
+    /// The key with which the node finds what only members find, if it has told one.
+    pub fn discovery_key(&self) -> Option<DiscoveryPublicKey> {
+        self.discovery_key
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.address.public_key());
         out.extend_from_slice(self.log_key.as_bytes());
@@ -133,6 +145,8 @@ impl Member {
         // A name has at most 32 bytes.
         out.extend_from_slice(&[role, self.name.len() as u8]);
         out.extend_from_slice(self.name.as_bytes());
+        let keys = self.discovery_key.as_slice();
+        write_keys(keys, out);
     }
 
     fn read(fields: &mut Fields<'_>) -> Result<Self, ManifestError> {
@@ -147,10 +161,15 @@ impl Member {
         let member = Self::new(address, log_key, role)?;
         let len = fields.u8().ok_or(ManifestError::Malformed)?;
         let name = fields.bytes(len.into()).ok_or(ManifestError::Malformed)?;
-        match std::str::from_utf8(name) {
-            Ok("") => Ok(member),
-            Ok(name) => member.named(name),
-            Err(_) => Err(ManifestError::Name),
+        let member = match std::str::from_utf8(name) {
+            Ok("") => member,
+            Ok(name) => member.named(name)?,
+            Err(_) => return Err(ManifestError::Name),
+        };
+        match read_keys(fields)?[..] {
+            [] => Ok(member),
+            [key] => Ok(member.with_discovery_key(key)),
+            _ => Err(ManifestError::Malformed),
         }
     }
 }
@@ -161,13 +180,15 @@ impl fmt::Debug for Member {
     }
 }
 
-/// What the owner says: version, members, lowest software version, shared configuration.
+/// What the owner says: version, members, lowest software version, shared configuration, who can find the service.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Contents {
     version: u64,
     lowest_software: SoftwareVersion,
     members: Vec<Member>,
     shared: Vec<u8>,
+    /// In order; empty when everybody who knows the address can find the service.
+    clients: Vec<DiscoveryPublicKey>,
 }
 
 impl Contents {
@@ -178,7 +199,8 @@ impl Contents {
     /// grant.
     pub const MAX_SHARED: usize = 64 * 1024;
 
-    pub(super) const MAX_LEN: usize = HEAD_LEN + Self::MAX_MEMBERS * MEMBER_MAX_LEN + 4 + Self::MAX_SHARED;
+    pub(super) const MAX_LEN: usize =
+        HEAD_LEN + Self::MAX_MEMBERS * MEMBER_MAX_LEN + 4 + Self::MAX_SHARED + 1 + MAX_CLIENTS * DISCOVERY_LEN;
 
     /// Takes the version, which an owner raises with every manifest, and the members in any order.
     ///
@@ -188,7 +210,13 @@ impl Contents {
     pub fn new(version: u64, mut members: Vec<Member>) -> Result<Self, ManifestError> {
         members.sort_unstable_by_key(Member::address);
         check(&members)?;
-        Ok(Self { version, lowest_software: SoftwareVersion::default(), members, shared: Vec::new() })
+        Ok(Self {
+            version,
+            lowest_software: SoftwareVersion::default(),
+            members,
+            shared: Vec::new(),
+            clients: Vec::new(),
+        })
     }
 
     /// Sets the lowest software version that a node may run; default 0.0.0, any.
@@ -205,6 +233,26 @@ impl Contents {
             return Err(ManifestError::SharedTooLong);
         }
         Ok(Self { shared, ..self })
+    }
+
+    /// Hides the service from everybody who has the key of none of these clients: who knows the address learns neither how to
+    /// reach it nor whether it is up. By default everybody finds it. The members find it too, as they look whether it is
+    /// reachable; so each needs a [discovery key](Member::with_discovery_key), and counts as a client.
+    ///
+    /// Clients and members together are at most [`MAX_DISCOVERY_CLIENTS`](crate::network::MAX_DISCOVERY_CLIENTS). From some 96 on a descriptor has no room for 20
+    /// introduction points beside them.
+    ///
+    /// # Errors
+    /// [`ManifestError::Clients`] when there are none or too many, or one comes twice or is a member's;
+    /// [`ManifestError::HiddenFromMember`] when a member has no discovery key.
+    pub fn restricted_to(self, clients: impl IntoIterator<Item = DiscoveryPublicKey>) -> Result<Self, ManifestError> {
+        let mut clients: Vec<_> = clients.into_iter().take(MAX_CLIENTS + 1).collect();
+        clients.sort_unstable();
+        if clients.is_empty() {
+            return Err(ManifestError::Clients);
+        }
+        check_clients(&self.members, &clients)?;
+        Ok(Self { clients, ..self })
     }
 
     /// Which manifest of the service it is.
@@ -233,9 +281,19 @@ impl Contents {
         &self.shared
     }
 
+    /// The clients that alone can find the service, besides its members; none when everybody can who knows the address.
+    pub fn clients(&self) -> &[DiscoveryPublicKey] {
+        &self.clients
+    }
+
+    /// The keys with which the members find what only members find; none unless every member has one.
+    pub fn discovery_keys(&self) -> Option<Vec<DiscoveryPublicKey>> {
+        self.members.iter().map(Member::discovery_key).collect()
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let len = HEAD_LEN + self.members.len() * MEMBER_MAX_LEN + 4 + self.shared.len() + super::SIGNATURE_LEN;
-        let mut out = Vec::with_capacity(len);
+        let behind = 4 + self.shared.len() + 1 + self.clients.len() * DISCOVERY_LEN + super::SIGNATURE_LEN;
+        let mut out = Vec::with_capacity(HEAD_LEN + self.members.len() * MEMBER_MAX_LEN + behind);
         out.push(LAYOUT);
         out.extend_from_slice(&self.version.to_be_bytes());
         let SoftwareVersion { major, minor, patch } = self.lowest_software;
@@ -246,6 +304,7 @@ impl Contents {
         self.members.iter().for_each(|member| member.write(&mut out));
         out.extend_from_slice(&(self.shared.len() as u32).to_be_bytes());
         out.extend_from_slice(&self.shared);
+        write_keys(&self.clients, &mut out);
         out
     }
 
@@ -272,8 +331,15 @@ impl Contents {
             return Err(ManifestError::SharedTooLong);
         }
         let shared = fields.bytes(len).ok_or(SHORT)?.to_vec();
+        let clients = read_keys(&mut fields)?;
+        if !clients.is_sorted() {
+            return Err(ManifestError::Malformed);
+        }
+        if !clients.is_empty() {
+            check_clients(&members, &clients)?;
+        }
         fields.end().ok_or(SHORT)?;
-        Ok(Self { version, lowest_software, members, shared })
+        Ok(Self { version, lowest_software, members, shared, clients })
     }
 }
 
@@ -283,6 +349,7 @@ impl fmt::Debug for Contents {
             .field("version", &self.version)
             .field("lowest_software", &self.lowest_software)
             .field("members", &self.members)
+            .field("clients", &self.clients.len())
             .finish_non_exhaustive()
     }
 }
@@ -295,10 +362,12 @@ fn check(members: &[Member]) -> Result<(), ManifestError> {
     if members.len() > Contents::MAX_MEMBERS {
         return Err(ManifestError::TooManyMembers);
     }
-    let (mut keys, mut names) = (HashSet::new(), HashSet::new());
+    let (mut keys, mut names, mut discovery) = (HashSet::new(), HashSet::new(), HashSet::new());
     for member in members {
         let named_before = member.name().is_some_and(|name| !names.insert(name));
-        if !keys.insert(member.address.public_key()) || !keys.insert(member.log_key.as_bytes()) || named_before {
+        let found_before = member.discovery_key.is_some_and(|key| !discovery.insert(key));
+        let key_before = !keys.insert(member.address.public_key()) || !keys.insert(member.log_key.as_bytes());
+        if key_before || named_before || found_before {
             return Err(ManifestError::DuplicateMember);
         }
     }
@@ -308,10 +377,36 @@ fn check(members: &[Member]) -> Result<(), ManifestError> {
     Ok(())
 }
 
+/// What must hold of clients, of whom there are some, in order.
+fn check_clients(members: &[Member], clients: &[DiscoveryPublicKey]) -> Result<(), ManifestError> {
+    let mut all = HashSet::new();
+    for member in members {
+        all.insert(member.discovery_key.ok_or(ManifestError::HiddenFromMember)?);
+    }
+    let different = clients.iter().all(|client| all.insert(*client));
+    if different && all.len() <= MAX_CLIENTS { Ok(()) } else { Err(ManifestError::Clients) }
+}
+
+/// There are no more than [`MAX_CLIENTS`], so that one byte counts them.
+fn write_keys(keys: &[DiscoveryPublicKey], out: &mut Vec<u8>) {
+    out.push(keys.len() as u8);
+    keys.iter().for_each(|key| out.extend_from_slice(key.as_bytes()));
+}
+
+fn read_keys(fields: &mut Fields<'_>) -> Result<Vec<DiscoveryPublicKey>, ManifestError> {
+    let count = fields.u8().ok_or(ManifestError::Malformed)?;
+    let read = |_| {
+        let key = fields.take().ok_or(ManifestError::Malformed)?;
+        DiscoveryPublicKey::from_bytes(key).map_err(|_| ManifestError::NotAKey)
+    };
+    (0..count).map(read).collect()
+}
+
 const LAYOUT: u8 = 1;
 const LISTED: u8 = 0;
 const PUBLISHER: u8 = 1;
 /// Layout, version, lowest software, number of members.
 const HEAD_LEN: usize = 1 + 8 + 6 + 2;
-/// Address, log key, role, length of the name, name.
-const MEMBER_MAX_LEN: usize = 32 + 32 + 1 + 1 + Member::MAX_NAME;
+const DISCOVERY_LEN: usize = 32;
+/// Address, log key, role, length of the name, name, number of discovery keys, one of them.
+const MEMBER_MAX_LEN: usize = 32 + 32 + 1 + 1 + Member::MAX_NAME + 1 + DISCOVERY_LEN;

@@ -5,7 +5,7 @@ use curve25519_dalek::edwards::CompressedEdwardsY;
 
 use super::*;
 use crate::identity::delegation::Validity;
-use crate::identity::{Identity, LogKey};
+use crate::identity::{DiscoveryKey, DiscoveryPublicKey, Identity, LogKey};
 
 const NOW: u64 = 1_790_000_000;
 const DAY: u64 = 86_400;
@@ -26,6 +26,10 @@ fn certificate() -> OwnerCertificate {
 fn member(n: u8, role: Role) -> Member {
     let (address, log) = (Identity::from_seed(&[n; 32]).address(), LogKey::from_seed(&[n + 100; 32]));
     Member::new(address, log.public_key(), role).expect("two keys")
+}
+
+fn discovery(n: u8) -> DiscoveryPublicKey {
+    DiscoveryKey::from_secret_bytes(&[n; 32]).public_key()
 }
 
 fn contents(version: u64) -> Contents {
@@ -52,7 +56,7 @@ fn says_what_the_owner_said_whatever_the_order_of_members() {
     let mut members = vec![
         member(12, Role::Publisher),
         member(10, Role::Listed).named("a-1").expect("a name"),
-        member(11, Role::Publisher),
+        member(11, Role::Publisher).with_discovery_key(discovery(11)),
     ];
     let lowest = SoftwareVersion::new(1, 2, 3);
     let made = |members: &[Member]| {
@@ -73,6 +77,8 @@ fn says_what_the_owner_said_whatever_the_order_of_members() {
         assert_eq!(contents.member(wanted.address()), Some(wanted));
     }
     assert_eq!(contents.member(members[1].address()).and_then(Member::name), Some("a-1"));
+    assert_eq!(contents.member(members[0].address()).and_then(Member::discovery_key), Some(discovery(11)));
+    assert_eq!((contents.discovery_keys(), contents.clients()), (None, &[][..]));
     assert_eq!(contents.member(service().address()), None);
     assert_eq!(verified.service(), service().address());
 }
@@ -82,14 +88,41 @@ fn the_largest_manifest_has_the_length_that_is_promised() {
     let many = (0..128).map(|n| {
         let (address, log) = (Identity::from_seed(&[n; 32]).address(), LogKey::from_seed(&[n + 128; 32]));
         let member = Member::new(address, log.public_key(), Role::Publisher).expect("two keys");
-        member.named(&format!("{n:032}")).expect("a name")
+        member.named(&format!("{n:032}")).expect("a name").with_discovery_key(discovery(n))
     });
     let contents = Contents::new(1, many.collect()).expect("as many as may be");
     let contents = contents.shared(vec![0; Contents::MAX_SHARED]).expect("fits");
+    assert_eq!(contents.clone().restricted_to((128..161).map(discovery)).err(), Some(ManifestError::Clients));
+    let contents = contents.restricted_to((128..160).map(discovery)).expect("160 with the members");
     let service = Identity::from_seed(&[255; 32]);
     let bytes = Manifest::sign(&owner(), service.address(), contents).expect("signed").to_bytes();
-    assert_eq!(bytes.len(), Manifest::MAX_LEN);
+    // Members and clients together are as many as there may be clients.
+    assert_eq!(bytes.len(), Manifest::MAX_LEN - 128 * 32);
     assert!(Manifest::signed_by(service.address(), owner().public_key(), &bytes).is_ok());
+}
+
+#[test]
+fn a_restricted_service_names_clients_besides_members_that_all_find_it() {
+    let found = |n| member(n, Role::Publisher).with_discovery_key(discovery(n));
+    let contents = || Contents::new(7, vec![found(10), found(11)]).expect("good");
+    let restricted = |clients: &[u8]| contents().restricted_to(clients.iter().copied().map(discovery));
+    let made = restricted(&[3, 1, 2]).expect("good");
+    let bytes = Manifest::sign(&owner(), service().address(), made.clone()).expect("signed").to_bytes();
+    let verified = verify(&bytes).expect("good");
+    assert_eq!((verified.contents(), restricted(&[2, 3, 1]).as_ref()), (&made, Ok(&made)), "whatever their order");
+    assert_eq!(verified.contents().clients().len(), 3);
+    assert!((1..4).all(|n| verified.contents().clients().contains(&discovery(n))));
+    let mut keys = verified.contents().discovery_keys().expect("all have one");
+    keys.sort();
+    let mut wanted = [discovery(10), discovery(11)];
+    wanted.sort();
+    assert_eq!(keys, wanted);
+
+    for clients in [&[][..], &[1, 1], &[1, 10]] {
+        assert_eq!(restricted(clients).err(), Some(ManifestError::Clients), "{clients:?}");
+    }
+    let hidden = Contents::new(7, vec![found(10), member(11, Role::Listed)]).expect("good");
+    assert_eq!(hidden.restricted_to([discovery(1)]).err(), Some(ManifestError::HiddenFromMember));
 }
 
 #[test]
@@ -106,7 +139,9 @@ fn members_that_contradict_each_other_are_refused() {
     let crossed = Member::new(two.address(), *one.address().public_key(), Role::Listed).expect("two keys");
     assert_eq!(new(vec![one.clone(), crossed]), Some(ManifestError::DuplicateMember));
     let named = |member: Member| member.named("same").expect("a name");
-    assert_eq!(new(vec![named(one.clone()), named(two)]), Some(ManifestError::DuplicateMember));
+    assert_eq!(new(vec![named(one.clone()), named(two.clone())]), Some(ManifestError::DuplicateMember));
+    let found = |member: Member| member.with_discovery_key(discovery(1));
+    assert_eq!(new(vec![found(one.clone()), found(two)]), Some(ManifestError::DuplicateMember));
     assert_eq!(new(vec![member(10, Role::Listed), member(11, Role::Listed)]), Some(ManifestError::NoPublisher));
     let own_address = *one.address().public_key();
     assert_eq!(Member::new(one.address(), own_address, Role::Listed).err(), Some(ManifestError::DuplicateMember));
@@ -155,7 +190,7 @@ fn what_the_owner_must_not_sign_is_refused_when_it_has() {
         change(&mut content);
         verify(&forged(&content)).err()
     };
-    // Layout, version (8), software (6), count (2), then members of 66 bytes without names.
+    // Layout, version (8), software (6), count (2), then members of 67 bytes without names and discovery keys.
     assert_eq!(with(&|_| ()), None);
     assert_eq!(with(&|c| c[0] = 2), Some(ManifestError::UnknownLayout));
     assert_eq!(with(&|c| c[16] = 129), Some(ManifestError::TooManyMembers));
@@ -163,14 +198,15 @@ fn what_the_owner_must_not_sign_is_refused_when_it_has() {
     assert_eq!(with(&|c| c[16] = 4), Some(ManifestError::Malformed), "the configuration is no member");
     assert_eq!(with(&|c| c[17 + 64] = 2), Some(ManifestError::Malformed), "an unknown role");
     assert_eq!(with(&|c| c[17 + 65] = 1), Some(ManifestError::Name));
+    assert_eq!(with(&|c| c[17 + 66] = 2), Some(ManifestError::NotAKey), "what follows is no discovery key");
     assert_eq!(with(&|c| c.push(0)), Some(ManifestError::Malformed));
     assert_eq!(with(&|c| c.truncate(c.len() - 1)), Some(ManifestError::Malformed));
     assert_eq!(with(&|c| drop(c.drain(1..))), Some(ManifestError::Malformed));
     assert_eq!(with(&|c| c.clear()), Some(ManifestError::Malformed));
-    let (first, second) = (17..17 + 66, 17 + 66..17 + 132);
+    let (first, second) = (17..17 + 67, 17 + 67..17 + 134);
     let swapped = |c: &mut Vec<u8>| {
         let (a, b) = (c[first.clone()].to_vec(), c[second.clone()].to_vec());
-        c.splice(17..17 + 132, [b, a].concat());
+        c.splice(17..17 + 134, [b, a].concat());
     };
     assert_eq!(with(&swapped), Some(ManifestError::Malformed), "members out of order");
     let twice = |c: &mut Vec<u8>| {
@@ -178,16 +214,16 @@ fn what_the_owner_must_not_sign_is_refused_when_it_has() {
         c[second.clone()].copy_from_slice(&one);
     };
     assert_eq!(with(&twice), Some(ManifestError::DuplicateMember));
-    let publishers_gone = |c: &mut Vec<u8>| (0..3).for_each(|n| c[17 + 66 * n + 64] = 0);
+    let publishers_gone = |c: &mut Vec<u8>| (0..3).for_each(|n| c[17 + 67 * n + 64] = 0);
     assert_eq!(with(&publishers_gone), Some(ManifestError::NoPublisher));
     let nobody = |c: &mut Vec<u8>| {
-        c.drain(17..17 + 3 * 66);
+        c.drain(17..17 + 3 * 67);
         c[16] = 0;
     };
     assert_eq!(with(&nobody), Some(ManifestError::NoMembers));
     let long = |c: &mut Vec<u8>| {
-        let at = c.len() - 4;
-        c[at..].copy_from_slice(&(Contents::MAX_SHARED as u32 + 1).to_be_bytes());
+        let at = c.len() - 5;
+        c[at..at + 4].copy_from_slice(&(Contents::MAX_SHARED as u32 + 1).to_be_bytes());
     };
     assert_eq!(with(&long), Some(ManifestError::SharedTooLong));
     for place in [17, 17 + 32] {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::identity::delegation::Validity;
-use crate::identity::{Identity, LogKey};
+use crate::identity::{DiscoveryKey, DiscoveryPublicKey, Identity, LogKey};
 
 const NOW: u64 = 1_790_000_000;
 const DAY: u64 = 86_400;
@@ -40,6 +40,10 @@ impl Case {
 fn member(n: u8, role: Role) -> Member {
     let (address, log) = (Identity::from_seed(&[n; 32]).address(), LogKey::from_seed(&[n + 100; 32]));
     Member::new(address, log.public_key(), role).expect("two keys")
+}
+
+fn discovery(n: u8) -> DiscoveryPublicKey {
+    DiscoveryKey::from_secret_bytes(&[n; 32]).public_key()
 }
 
 fn vectors() -> Value {
@@ -76,13 +80,27 @@ fn vectors() -> Value {
     };
     // Layout, version (8), software (6), count (2); members are in the order of their addresses.
     let first = 17;
-    let len = |at: usize| 66 + usize::from(content[at + 65]);
+    let len = |at: usize| 67 + usize::from(content[at + 65]);
     let (second, third) = (first + len(first), first + len(first) + len(first + len(first)));
     let behind = third + len(third);
     let replace = |at: usize, bytes: &[u8]| {
         let bytes = bytes.to_vec();
         forged(&move |c| c[at..at + bytes.len()].copy_from_slice(&bytes))
     };
+    // The same with two members that have discovery keys, and two clients.
+    let found = |n| member(n, Role::Publisher).with_discovery_key(discovery(n));
+    let restricted =
+        Contents::new(8, vec![found(10), found(11)]).and_then(|all| all.restricted_to([20, 21].map(discovery)));
+    let restricted = restricted.expect("good");
+    let hidden = restricted.to_bytes();
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut content = hidden.clone();
+        change(&mut content);
+        let signature = owner.sign(&signed(PURPOSE, service, &content));
+        with(&|case| case.manifest = [&content[..], &signature].concat())
+    };
+    let (key_of_first, key_of_second, clients) = (first + 67, first + 99 + 67, first + 2 * 99 + 4 + 1);
+    let restricted = with(&|case| case.manifest = sign(restricted.clone()).to_bytes());
     let mut small_order = [0; 32];
     small_order[0] = 1;
     let cases: Vec<(&str, Case)> = vec![
@@ -129,7 +147,7 @@ fn vectors() -> Value {
             let named = |n, role| member(n, role).named("same").expect("a name");
             let sole = |n| Contents::new(7, vec![named(n, Role::Publisher)]).expect("good").to_bytes();
             let (a, b) = (sole(10), sole(11));
-            let (a, b) = (&a[17..a.len() - 4], &b[17..b.len() - 4]);
+            let (a, b) = (&a[17..a.len() - 5], &b[17..b.len() - 5]);
             let pair = if a < b { [a, b].concat() } else { [b, a].concat() };
             forged(&|c| {
                 c[16] = 2;
@@ -162,7 +180,42 @@ fn vectors() -> Value {
         }),
         ("configuration of more than 64 KiB", replace(behind, &65_537_u32.to_be_bytes())),
         ("configuration that is not there", replace(behind, &7_u32.to_be_bytes())),
-        ("something behind the configuration", forged(&|c| c.push(0))),
+        ("something behind the clients", forged(&|c| c.push(0))),
+        ("good: a restricted service", restricted.clone()),
+        ("two discovery keys of one member", {
+            let two = [&[2][..], discovery(20).as_bytes(), discovery(21).as_bytes()].concat();
+            changed(&|c| c.splice(key_of_first - 1..key_of_first + 32, two.iter().copied()).for_each(drop))
+        }),
+        ("a discovery key of small order", changed(&|c| c[key_of_first..key_of_first + 32].fill(0))),
+        ("a discovery key beyond the field", changed(&|c| c[key_of_first..key_of_first + 32].fill(0xff))),
+        ("a discovery key twice", {
+            let key = hidden[key_of_first..key_of_first + 32].to_vec();
+            changed(&|c| c[key_of_second..key_of_second + 32].copy_from_slice(&key))
+        }),
+        ("a member without a discovery key", {
+            changed(&|c| c.splice(key_of_first - 1..key_of_first + 32, [0]).for_each(drop))
+        }),
+        ("a client twice", changed(&|c| c.copy_within(clients..clients + 32, clients + 32))),
+        ("a client that is a member", {
+            // Clients are in order, so that it stands where it belongs.
+            let member = hidden[key_of_first..key_of_first + 32].to_vec();
+            changed(&|c| {
+                let mut keys = [c[clients..clients + 32].to_vec(), member.clone()];
+                keys.sort();
+                c[clients..].copy_from_slice(&keys.concat());
+            })
+        }),
+        ("clients out of order", {
+            let (a, b) = (hidden[clients..clients + 32].to_vec(), hidden[clients + 32..].to_vec());
+            changed(&|c| c[clients..].copy_from_slice(&[&b[..], &a[..]].concat()))
+        }),
+        ("fewer clients than counted", changed(&|c| c[clients - 1] = 3)),
+        ("161 clients", {
+            let mut keys: Vec<_> = (30..189).map(discovery).chain([discovery(20), discovery(21)]).collect();
+            keys.sort();
+            let keys: Vec<u8> = keys.iter().flat_map(|key| *key.as_bytes()).collect();
+            changed(&|c| c.splice(clients - 1.., [&[161][..], &keys].concat()).for_each(drop))
+        }),
     ];
     let twins = [0, 1].map(|n| sign(contents(7).shared(vec![n]).expect("fits")));
     let pairs = [
@@ -209,7 +262,7 @@ fn vectors_hold_every_verdict_and_nothing_else_is_good() {
     let vectors = vectors();
     let cases = vectors["cases"].as_array().expect("a list");
     let verdicts: BTreeSet<&str> = cases.iter().filter_map(|case| case["verdict"].as_str()).collect();
-    assert_eq!(verdicts.len(), 15, "{verdicts:?}");
+    assert_eq!(verdicts.len(), 17, "{verdicts:?}");
     for case in cases {
         let name = case["name"].as_str().expect("named");
         assert_eq!(case["good"].as_bool(), Some(name.starts_with("good")), "{name}");

@@ -6,7 +6,7 @@
 use std::str::FromStr as _;
 use std::sync::Arc;
 
-use arti_client::config::CfgPathResolver;
+use arti_client::config::{CfgPathResolver, Reconfigure};
 use data_encoding::HEXLOWER;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
@@ -57,7 +57,10 @@ impl Service {
         while let Some(wait) = network.served.must_wait(&address) {
             sleep(wait).await;
         }
-        let (running, requests) = start(network, identity, clients).map_err(ListenError::Launch)?;
+        // Names a folder that the next start removes; it must not tell the address.
+        let nickname = HsNickname::new("service".to_owned() + &HEXLOWER.encode(&rand::random::<[u8; 8]>()));
+        let nickname = nickname.map_err(|error| ListenError::Launch(error.into()))?;
+        let (running, requests) = start(network, identity, &nickname, clients).map_err(ListenError::Launch)?;
 
         let (status, watched) = watch::channel(ListenerStatus::Starting);
         let answer = answer(requests, address, Arc::clone(&network.served), Arc::clone(&network.circuits));
@@ -70,8 +73,16 @@ impl Service {
         };
         let report = report(running.status_events(), status.clone());
         let tasks = [AbortOnDrop::spawn(answer), AbortOnDrop::spawn(report)];
+        let served = Arc::downgrade(&running);
+        let restrict = Arc::new(move |clients: &[DiscoveryPublicKey]| {
+            check_clients(clients)?;
+            let served = served.upgrade().ok_or_else(|| ListenError::Launch("the service has stopped".into()))?;
+            let config = config(nickname.clone(), Some(clients)).map_err(ListenError::Launch)?;
+            let changed = served.reconfigure(config, Reconfigure::AllOrNothing);
+            changed.map_err(|error| ListenError::Launch(error.into()))
+        });
         let service = Self { status, _tasks: tasks, _running: running, _claim: claim };
-        Ok(Listener::new(accepted, watched, service))
+        Ok(Listener::new(accepted, watched, service).restricted_by(restrict))
     }
 }
 
@@ -97,14 +108,13 @@ impl Drop for Claim {
 fn start(
     network: &Inner,
     identity: &Identity,
+    nickname: &HsNickname,
     clients: Option<&[DiscoveryPublicKey]>,
 ) -> Result<(Arc<RunningOnionService>, impl Stream<Item = RendRequest> + Send + use<>), BoxedError> {
-    // Names a folder that the next start removes; it must not tell the address.
-    let nickname = HsNickname::new("service".to_owned() + &HEXLOWER.encode(&rand::random::<[u8; 8]>()))?;
-    let keys = keys(&nickname, identity)?;
+    let keys = keys(nickname, identity)?;
     let client = &network.client;
     let launched = OnionService::builder()
-        .config(config(nickname, clients)?)
+        .config(config(nickname.clone(), clients)?)
         .keymgr(keys)
         .state_dir(network.services.clone())
         .build()?

@@ -41,7 +41,7 @@ use tor_hscrypto::pk::{HsId, HsIdKey};
 use tor_netdir::NetDirProvider;
 use tor_rtcompat::PreferredRuntime;
 
-use self::descriptor::{Clients, Revisions};
+use self::descriptor::Revisions;
 use self::queue::Queue;
 use self::rendezvous::{Context, Introduction, Meeting};
 use self::replay::Logs;
@@ -57,10 +57,6 @@ use crate::network::{ACCEPT_QUEUE, Hosting, Incoming, ListenError, Listener, Lis
 /// What an application may say of its service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OnionOptions {
-    /// The X25519 keys of those who can find the service; default: everybody who knows the address can.
-    ///
-    /// At least one and at most 160. What each descriptor can list shrinks with them: see [`Clients::max_points`].
-    pub(crate) clients: Option<Vec<[u8; 32]>>,
     /// How many introductions relays pass on; default: as many as the consensus says.
     pub(crate) introduction_rate: Option<IntroductionRate>,
 }
@@ -100,7 +96,6 @@ impl OnionService {
         let address = *service.public_key();
         let identity =
             HsIdKey::try_from(HsId::from(address)).map_err(|_| ListenError::Launch("the address is no key".into()))?;
-        let clients = Clients::new(options.clients).map_err(|e| ListenError::Launch(e.into()))?;
         if options.introduction_rate.is_some_and(|rate| rate.per_second == 0 || rate.burst < rate.per_second) {
             return Err(ListenError::Launch("the rate of introductions makes no sense".into()));
         }
@@ -123,7 +118,6 @@ impl OnionService {
             logs: Logs::default(),
             points: Arc::new(Semaphore::new(MAX_POINTS)),
             revisions: Revisions::default(),
-            clients,
             introduction_rate: options.introduction_rate,
             incoming: Mutex::new(Some(incoming)),
             over: watch::Sender::new(false),
@@ -228,7 +222,6 @@ struct Shared {
     logs: Logs,
     points: Arc<Semaphore>,
     revisions: Revisions,
-    clients: Clients,
     introduction_rate: Option<IntroductionRate>,
     /// The registry of addresses holds it weakly; the listener ends with it.
     incoming: Mutex<Option<mpsc::Sender<Incoming>>>,

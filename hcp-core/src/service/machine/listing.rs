@@ -1,8 +1,8 @@
 //! What a descriptor lists: the same from the same records, on whichever node it is made.
 //!
-//! Of every member as many points, at most [`MAX_LISTED`] in all. Where there are more members than that, the directories of a
-//! period stand around a wheel of all members, each with the next [`MAX_LISTED`] of them, and every renewal goes on where
-//! the last one stopped: after any number of uploads no two members were listed more than once apart.
+//! Of every member as many points, at most as many in all as fit ([`Roster::max_listed`]). Where there are more members than
+//! that, the directories of a period stand around a wheel of all members, each with the next so many of them, and every
+//! renewal goes on where the last one stopped: after any number of uploads no two members were listed more than once apart.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,8 @@ use sha3::{Digest, Sha3_256};
 
 use crate::identity::OnionAddress;
 use crate::network::onion::{Period, PointDescription, PointId, RelayId};
-use crate::service::tuning::{MAX_LISTED, MAX_POINTS};
+use crate::service::roster::Roster;
+use crate::service::tuning::MAX_POINTS;
 
 /// Members with the points of theirs that are listed, in order.
 pub(super) type Merged = Vec<(OnionAddress, Vec<PointDescription>)>;
@@ -39,7 +40,7 @@ pub(super) fn period_bytes(period: &Period) -> [u8; 16] {
 ///
 /// As many points of each as most have (the lower median): one member that has few does not take from the others, and one that
 /// announces many does not get more. A point that two announce, which needs a holder that lies, is listed once.
-pub(super) fn merge(members: BTreeMap<OnionAddress, Vec<PointDescription>>) -> Merged {
+pub(super) fn merge(members: BTreeMap<OnionAddress, Vec<PointDescription>>, max_listed: usize) -> Merged {
     let mut owners: BTreeMap<PointId, OnionAddress> = BTreeMap::new();
     for (member, points) in &members {
         for point in points {
@@ -61,33 +62,39 @@ pub(super) fn merge(members: BTreeMap<OnionAddress, Vec<PointDescription>>) -> M
     let mut counts: Vec<_> = merged.iter().map(|(_, points)| points.len()).collect();
     counts.sort_unstable();
     let median = counts.get(counts.len().saturating_sub(1) / 2).copied().unwrap_or(0);
-    let share = median.min((MAX_LISTED / merged.len().max(1)).clamp(1, MAX_POINTS));
+    let share = median.min((max_listed / merged.len().max(1)).clamp(1, MAX_POINTS));
     #[cfg(test)]
-    let share = if super::planted::planted(super::planted::Defect::ShareForgotten) { MAX_LISTED } else { share };
+    let share = if super::planted::planted(super::planted::Defect::ShareForgotten) { max_listed } else { share };
     for (_, points) in &mut merged {
         points.truncate(share);
     }
     merged
 }
 
-/// Names what is listed, for confirmations.
-pub(super) fn set_hash(period: &Period, merged: &Merged, rotation: u32) -> [u8; 32] {
+/// Names what is listed and for whom, for confirmations.
+pub(super) fn set_hash(period: &Period, merged: &Merged, rotation: u32, roster: &Roster) -> [u8; 32] {
     let mut hash = Sha3_256::new();
     hash.update(b"HCP/1 service listing\0");
     hash.update(period_bytes(period));
     // Only where it says which subsets.
-    hash.update(if rotates(merged) { rotation } else { 0 }.to_be_bytes());
-    for point in merged.iter().flat_map(|(_, points)| points) {
+    hash.update(if rotates(merged, roster.max_listed()) { rotation } else { 0 }.to_be_bytes());
+    let points = || merged.iter().flat_map(|(_, points)| points);
+    // Members are at most 128, with a few points each.
+    hash.update((points().count() as u32).to_be_bytes());
+    for point in points() {
         hash.update(point.relay.0);
         hash.update(point.id.0);
         hash.update(point.ntor);
+    }
+    for client in roster.clients().into_iter().flat_map(|clients| clients.iter()) {
+        hash.update(client.as_bytes());
     }
     hash.finalize().into()
 }
 
 /// Whether there are more points than one descriptor lists.
-pub(super) fn rotates(merged: &Merged) -> bool {
-    merged.iter().map(|(_, points)| points.len()).sum::<usize>() > MAX_LISTED
+fn rotates(merged: &Merged, max_listed: usize) -> bool {
+    merged.iter().map(|(_, points)| points.len()).sum::<usize>() > max_listed
 }
 
 /// What each of a period's directories is to list.
@@ -96,6 +103,7 @@ pub(super) fn listings(
     merged: &Merged,
     directories: &[RelayId],
     rotation: u32,
+    max_listed: usize,
 ) -> Vec<(Vec<RelayId>, Vec<PointDescription>)> {
     let mut directories = directories.to_vec();
     directories.sort_unstable();
@@ -103,7 +111,7 @@ pub(super) fn listings(
     if directories.is_empty() || merged.is_empty() {
         return Vec::new();
     }
-    if !rotates(merged) {
+    if !rotates(merged, max_listed) {
         let points = merged.iter().flat_map(|(_, points)| points).copied().collect();
         return vec![(directories, points)];
     }
@@ -113,11 +121,11 @@ pub(super) fn listings(
         .filter_map(|(member, points)| Some((score(b"wheel", &period_bytes(period), member), *points.first()?)))
         .collect();
     wheel.sort_unstable_by_key(|(score, _)| *score);
-    let turn = directories.len() * MAX_LISTED;
+    let turn = directories.len() * max_listed;
     let start = (rotation as usize % wheel.len()) * (turn % wheel.len()) % wheel.len();
     let places = |index: usize| {
-        let from = start + index * MAX_LISTED;
-        (from..from + MAX_LISTED.min(wheel.len())).map(|place| wheel[place % wheel.len()].1).collect()
+        let from = start + index * max_listed;
+        (from..from + max_listed.min(wheel.len())).map(|place| wheel[place % wheel.len()].1).collect()
     };
     directories.iter().enumerate().map(|(index, directory)| (vec![*directory], places(index))).collect()
 }
@@ -125,8 +133,9 @@ pub(super) fn listings(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Identity;
+    use crate::identity::{DiscoveryKey, Identity};
     use crate::network::onion::PointSecrets;
+    use crate::service::tuning::MAX_LISTED;
 
     fn member(index: u8) -> OnionAddress {
         Identity::from_seed(&[index; 32]).address()
@@ -155,12 +164,12 @@ mod tests {
 
     #[test]
     fn everybody_gets_the_same_and_nobody_more_than_most_have() {
-        assert_eq!(counts(&merge(members(&[3, 3, 3]))), [3, 3, 3]);
-        assert_eq!(counts(&merge(members(&[3, 3, 1]))), [1, 3, 3], "who has few takes nothing from others");
-        assert_eq!(counts(&merge(members(&[1, 1, 3]))), [1, 1, 1], "who has many gets no more");
-        assert_eq!(counts(&merge(members(&[0, 2, 2]))), [2, 2]);
-        assert_eq!(counts(&merge(members(&[3; 9]))), [2; 9]);
-        assert_eq!(counts(&merge(members(&[3; 40]))), [1; 40]);
+        assert_eq!(counts(&merge(members(&[3, 3, 3]), MAX_LISTED)), [3, 3, 3]);
+        assert_eq!(counts(&merge(members(&[3, 3, 1]), MAX_LISTED)), [1, 3, 3], "who has few takes nothing from others");
+        assert_eq!(counts(&merge(members(&[1, 1, 3]), MAX_LISTED)), [1, 1, 1], "who has many gets no more");
+        assert_eq!(counts(&merge(members(&[0, 2, 2]), MAX_LISTED)), [2, 2]);
+        assert_eq!(counts(&merge(members(&[3; 9]), MAX_LISTED)), [2; 9]);
+        assert_eq!(counts(&merge(members(&[3; 40]), MAX_LISTED)), [1; 40]);
     }
 
     #[test]
@@ -168,15 +177,16 @@ mod tests {
         let mut members = members(&[2, 2]);
         let stolen = members[&member(0)].clone();
         members.insert(member(1), stolen);
-        let ids: Vec<_> = merge(members).iter().flat_map(|(_, points)| points).map(|point| point.id).collect();
+        let ids: Vec<_> =
+            merge(members, MAX_LISTED).iter().flat_map(|(_, points)| points).map(|point| point.id).collect();
         assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
     }
 
     #[test]
     fn twenty_points_are_the_same_everywhere() {
-        let merged = merge(members(&[1; 20]));
+        let merged = merge(members(&[1; 20]), MAX_LISTED);
         let directories: Vec<_> = (0..6).map(|index| RelayId([index; 32])).collect();
-        let listings = listings(&PERIOD, &merged, &directories, 4);
+        let listings = listings(&PERIOD, &merged, &directories, 4, MAX_LISTED);
         assert_eq!(listings.len(), 1);
         assert_eq!((listings[0].0.len(), listings[0].1.len()), (6, 20));
     }
@@ -190,7 +200,7 @@ mod tests {
             let directories: Vec<_> = (0..count).map(|index| RelayId([index; 32])).collect();
             let mut listed: BTreeMap<PointId, usize> = BTreeMap::new();
             for rotation in 0..24 {
-                let upload = listings(&PERIOD, &merge(all.clone()), &directories, rotation);
+                let upload = listings(&PERIOD, &merge(all.clone(), MAX_LISTED), &directories, rotation, MAX_LISTED);
                 assert_eq!(upload.len(), usize::from(count));
                 let mut here: BTreeMap<PointId, usize> = BTreeMap::new();
                 for (at, points) in &upload {
@@ -205,17 +215,43 @@ mod tests {
         }
         // Fewer places than members: two uploads list everybody.
         let directories: Vec<_> = (0..3).map(|index| RelayId([index; 32])).collect();
-        let two = (0..2).flat_map(|rotation| listings(&PERIOD, &merge(all.clone()), &directories, rotation));
+        let two = (0..2).flat_map(|rotation| {
+            listings(&PERIOD, &merge(all.clone(), MAX_LISTED), &directories, rotation, MAX_LISTED)
+        });
         let ids: std::collections::BTreeSet<_> = two.flat_map(|(_, points)| points).map(|point| point.id).collect();
         assert_eq!(ids.len(), 100);
     }
 
     #[test]
     fn a_rotation_names_another_set_only_where_there_are_subsets() {
-        let (few, many) = (merge(members(&[3; 3])), merge(members(&[1; 30])));
-        assert_eq!(set_hash(&PERIOD, &few, 0), set_hash(&PERIOD, &few, 1));
-        assert_ne!(set_hash(&PERIOD, &many, 0), set_hash(&PERIOD, &many, 1));
+        let open = Roster::new([]).unwrap();
+        let (few, many) = (merge(members(&[3; 3]), MAX_LISTED), merge(members(&[1; 30]), MAX_LISTED));
+        assert_eq!(set_hash(&PERIOD, &few, 0, &open), set_hash(&PERIOD, &few, 1, &open));
+        assert_ne!(set_hash(&PERIOD, &many, 0, &open), set_hash(&PERIOD, &many, 1, &open));
         let next = PERIOD.next().unwrap();
-        assert_ne!(set_hash(&PERIOD, &few, 0), set_hash(&next, &few, 0));
+        assert_ne!(set_hash(&PERIOD, &few, 0, &open), set_hash(&next, &few, 0, &open));
+    }
+    #[test]
+    fn clients_of_a_restricted_service_leave_room_for_fewer_and_name_another_set() {
+        let client = |n: u8| DiscoveryKey::from_secret_bytes(&[n; 32]).public_key();
+        let open = Roster::new([]).unwrap();
+        let restricted = |clients: u8| open.clone().restricted_to((0..clients).map(client));
+        assert_eq!((open.max_listed(), restricted(1).max_listed()), (MAX_LISTED, MAX_LISTED));
+        let most = restricted(160).max_listed();
+        assert_eq!(most, 15);
+
+        let directories: Vec<_> = (0..6).map(|index| RelayId([index; 32])).collect();
+        let merged = merge(members(&[1; 20]), most);
+        let upload = listings(&PERIOD, &merged, &directories, 0, most);
+        assert_eq!(upload.iter().map(|(_, points)| points.len()).collect::<Vec<_>>(), [most; 6]);
+        let ids: std::collections::BTreeSet<_> = upload.iter().flat_map(|(_, points)| points).map(|p| p.id).collect();
+        assert_eq!(ids.len(), 20, "somebody is listed nowhere");
+        assert_eq!(counts(&merge(members(&[3; 6]), most)), [2; 6], "where everybody may have 18 of 20");
+
+        let few = merge(members(&[3; 3]), most);
+        let hash = |roster: &Roster| set_hash(&PERIOD, &few, 0, roster);
+        let mut hashes = vec![hash(&open), hash(&restricted(1)), hash(&restricted(2)), hash(&restricted(3))];
+        hashes.dedup();
+        assert_eq!(hashes.len(), 4);
     }
 }

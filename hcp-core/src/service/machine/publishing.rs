@@ -7,13 +7,14 @@
 //! without end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
 
 use super::listing::{self, Merged};
 use super::{Machine, Notice, Output, UploadId};
-use crate::identity::OnionAddress;
+use crate::identity::{DiscoveryPublicKey, OnionAddress};
 use crate::network::onion::{Period, PeriodView, PointDescription, RelayId, UploadReport};
 use crate::service::gossip::Publication;
 use crate::service::roster::Role;
@@ -64,7 +65,9 @@ pub(super) struct Publishing {
 pub(super) struct Listed {
     members: BTreeMap<OnionAddress, Vec<PointDescription>>,
     merged: Merged,
-    /// Counts changes of the members and their points.
+    /// For whom.
+    clients: Option<Arc<[DiscoveryPublicKey]>>,
+    /// Counts changes of the members, their points and the clients.
     version: u64,
     /// For every period directories have it.
     published: bool,
@@ -102,9 +105,10 @@ impl Machine {
         let views = self.view.periods.clone();
         self.publishing.retain(|period, _| views.iter().any(|view| view.period == *period));
         let members = self.listable();
-        if members != self.listed.members {
-            self.listed.merged = listing::merge(members.clone());
+        if members != self.listed.members || self.listed.clients.as_ref() != self.roster.clients() {
+            self.listed.merged = listing::merge(members.clone(), self.roster.max_listed());
             self.listed.members = members;
+            self.listed.clients = self.roster.clients().cloned();
             self.listed.version += 1;
         }
         let mut published = true;
@@ -219,12 +223,12 @@ impl Machine {
         self.next_id += 1;
         let upload = UploadId(self.next_id);
         let all: Vec<_> = directories.iter().copied().collect();
-        let mut listings = listing::listings(period, &merged, &all, rotation);
+        let mut listings = listing::listings(period, &merged, &all, rotation, self.roster.max_listed());
         for (directories, _) in &mut listings {
             directories.retain(|directory| targets.contains(directory));
         }
         listings.retain(|(directories, _)| !directories.is_empty());
-        let set = listing::set_hash(period, &merged, rotation);
+        let set = listing::set_hash(period, &merged, rotation, &self.roster);
         let publication = Publication { period: *period, set, rotation, at, left_out };
         let listed = merged.iter().map(|(member, _)| *member).collect();
         let now = self.now;
@@ -314,7 +318,7 @@ impl Machine {
         for member in left_out.iter().take(most) {
             members.remove(member);
         }
-        listing::merge(members)
+        listing::merge(members, self.roster.max_listed())
     }
 
     /// The publishers of a period that live, and whether they are about to leave.
@@ -363,7 +367,8 @@ impl Machine {
             return fresh && *same;
         }
         let merged = self.merged_without(&publication.left_out);
-        let same = publication.set == listing::set_hash(&publication.period, &merged, publication.rotation);
+        let set = listing::set_hash(&publication.period, &merged, publication.rotation, &self.roster);
+        let same = publication.set == set;
         if let Some(publishing) = self.publishing.get_mut(&publication.period) {
             publishing.compared = Some((version, publication.clone(), same));
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::identity::Identity;
+use crate::identity::{DiscoveryKey, Identity};
 use crate::network::onion::PeriodView;
 use crate::service::gossip::{Answer, Echo, Entrust, Heartbeat, Tags};
 use crate::service::tuning::{
@@ -510,5 +510,27 @@ fn a_young_point_beside_a_peers_moves_a_few_times_only() {
 fn each_node_keeps_as_many_points_as_fit_into_a_descriptor() {
     for (peers, points) in [(0, 3), (2, 3), (5, 3), (6, 2), (9, 2), (10, 1), (19, 1), (99, 1)] {
         assert_eq!(Harness::new(peers).machine.target(), points, "{peers} peers");
+    }
+}
+
+/// A client that is added must find the service, one that is removed must not; and nothing else may cost an upload.
+#[test]
+fn whoever_else_may_find_the_service_gets_a_descriptor_of_its_own() {
+    let mut harness = Harness::new(0);
+    harness.pass(Duration::from_secs(120));
+    let roster = harness.machine.roster().clone();
+    let client = |n: u8| DiscoveryKey::from_secret_bytes(&[n; 32]).public_key();
+    for (clients, expected) in [(Some(1..2), true), (Some(1..2), false), (Some(1..3), true), (None, true)] {
+        let before = harness.uploads.len();
+        let roster = match clients.clone() {
+            Some(clients) => roster.clone().restricted_to(clients.map(client)),
+            None => roster.clone(),
+        };
+        harness.tell(Input::Roster(roster));
+        harness.pass(Duration::from_secs(120));
+        // One for each period.
+        let uploads = harness.uploads.len() - before;
+        assert_eq!(uploads, if expected { 2 } else { 0 }, "{clients:?}");
+        assert!(harness.machine.is_published());
     }
 }

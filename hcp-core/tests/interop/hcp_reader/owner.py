@@ -5,9 +5,20 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from .delegation import CERTIFICATE, CERTIFICATE_PURPOSE, DELEGATION, DELEGATION_PURPOSE, TOLERANCE
 from .keys import KeyRefused, Secret, SignatureRefused, blinded, check_public, verify
 
+FIELD = 2**255 - 19
+# The points of small order that are below it (RFC 7748, section 6.1, and the errata to it).
+SMALL_ORDER = {
+    0,
+    1,
+    FIELD - 1,
+    325606250916557431795983626356110631294008115727848805560023387167927233504,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823,
+}
 NAME = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 
 
@@ -41,6 +52,12 @@ def session_key(seed: bytes, service: bytes, number: int) -> bytes:
     return Secret(derive(seed, b"HCP/1 session key\0", service, number.to_bytes(8, "big"))).public
 
 
+def discovery_key(seed: bytes) -> bytes:
+    """The public half of a node's discovery key."""
+    secret = X25519PrivateKey.from_private_bytes(derive(seed, b"HCP/1 discovery key\0", b"", b""))
+    return secret.public_key().public_bytes_raw()
+
+
 def descriptor_key(seed: bytes, service: bytes, period: Period) -> bytes:
     """The public descriptor-signing key of a period."""
     return Secret(derive(seed, b"HCP/1 descriptor-signing key\0", service, period.raw())).public
@@ -69,6 +86,14 @@ class Fields:
             return check_public(self.take(32))
         except KeyRefused as error:
             raise Refused("not a key") from error
+
+    def discovery_keys(self) -> list[bytes]:
+        keys = [self.take(32) for _ in range(self.number(1))]
+        for key in keys:
+            number = int.from_bytes(key, "little")
+            if number >= FIELD or number in SMALL_ORDER:
+                raise Refused("not a discovery key")
+        return keys
 
     def end(self) -> None:
         if self.left:
@@ -119,6 +144,7 @@ def _check_manifest(service: bytes, owner: bytes, data: bytes) -> Manifest:
     fields.take(6)
     count = fields.number(2, lambda count: 1 <= count <= 128)
     keys, names, members = list[bytes](), list[bytes](), dict[bytes, bool]()
+    found, hidden = list[bytes](), False
     for _ in range(count):
         address, log = fields.key(), fields.key()
         members[address] = fields.number(1, lambda role: role in (0, 1)) == 1
@@ -127,10 +153,18 @@ def _check_manifest(service: bytes, owner: bytes, data: bytes) -> Manifest:
             raise Refused("name")
         keys += [address, log]
         names += [name] if name else []
+        discovery = fields.discovery_keys()
+        if len(discovery) > 1:
+            raise Refused("two discovery keys of one member")
+        found += discovery
+        hidden |= not discovery
     fields.take(fields.number(4, lambda length: length <= 65_536))
+    clients = fields.discovery_keys()
     fields.end()
-    if len(set(keys)) != len(keys) or len(set(names)) != len(names):
+    if len(set(keys)) != len(keys) or len(set(names)) != len(names) or len(set(found)) != len(found):
         raise Refused("something twice")
+    if clients and (hidden or clients != sorted(set(clients) - set(found)) or len(clients) + len(found) > 160):
+        raise Refused("clients")
     if list(members) != sorted(members) or not any(members.values()) or service in members:
         raise Refused("members")
     digest = hashlib.sha256(b"HCP/1 manifest\0" + service + data[:-64]).digest()

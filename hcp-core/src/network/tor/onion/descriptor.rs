@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use curve25519_dalek::MontgomeryPoint;
 use tor_cell::chancell::msg::HandshakeType;
 use tor_hscrypto::RevisionCounter;
 use tor_hscrypto::ope::AesOpeKey;
@@ -19,7 +18,9 @@ use tor_netdoc::NetdocBuilder as _;
 use tor_netdoc::doc::hsdesc::{HsDescBuilder, IntroPointDesc};
 
 use super::certificate::Signer;
-use crate::network::onion::{Period, PointDescription, RelayId};
+use crate::identity::DiscoveryPublicKey;
+use crate::network::MAX_DISCOVERY_CLIENTS;
+use crate::network::onion::{CLIENT_PADDING, Period, PointDescription, RelayId, max_points};
 
 /// How to reach a relay, from the consensus.
 pub(super) struct Reach {
@@ -56,7 +57,7 @@ pub(super) fn list(points: &[PointDescription], reach: impl Fn(RelayId) -> Optio
 pub(super) fn build(
     signer: &Signer,
     points: &[IntroPointDesc],
-    clients: &Clients,
+    clients: &Clients<'_>,
     revision: RevisionCounter,
     now: SystemTime,
     max_length: usize,
@@ -81,45 +82,27 @@ pub(super) fn build(
         .build_sign(&mut rand::rng())
 }
 
-/// Who can find the service.
-pub(super) struct Clients(Option<Vec<[u8; 32]>>);
+/// Who can find the service; everybody when there is none.
+pub(super) struct Clients<'a>(Option<&'a [DiscoveryPublicKey]>);
 
-/// Why clients cannot be authorised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ClientsError {
-    #[error("no client is authorised, or more than {MAX_CLIENTS}, or one twice")]
-    Number,
-    #[error("the key of a client is no X25519 key")]
-    Key,
-}
-
-impl Clients {
-    pub(super) fn new(clients: Option<Vec<[u8; 32]>>) -> Result<Self, ClientsError> {
-        if let Some(keys) = &clients {
-            let different: HashSet<_> = keys.iter().collect();
-            if keys.is_empty() || keys.len() > MAX_CLIENTS || different.len() < keys.len() {
-                return Err(ClientsError::Number);
-            }
-            // What is encrypted to a point of small order, everybody can read.
-            let is_small = |key: &[u8; 32]| MontgomeryPoint(*key).mul_clamped([1; 32]).to_bytes() == [0; 32];
-            if keys.iter().any(is_small) {
-                return Err(ClientsError::Key);
-            }
-        }
-        Ok(Self(clients))
+impl<'a> Clients<'a> {
+    /// None when there is nobody, somebody twice, or more than fit.
+    pub(super) fn new(clients: Option<&'a [DiscoveryPublicKey]>) -> Option<Self> {
+        let differ = |keys: &[DiscoveryPublicKey]| keys.iter().collect::<HashSet<_>>().len() == keys.len();
+        let fit = |keys: &[DiscoveryPublicKey]| (1..=MAX_DISCOVERY_CLIENTS).contains(&keys.len()) && differ(keys);
+        clients.is_none_or(fit).then_some(Self(clients))
     }
 
     /// How many points fit into a descriptor beside them.
     pub(super) fn max_points(&self) -> usize {
-        let clients = self.0.as_ref().map_or(1, |keys| keys.len().next_multiple_of(CLIENT_PADDING));
-        (MIDDLE - HEADERS).saturating_sub(clients * PER_CLIENT).div_euclid(PER_POINT).min(MAX_POINTS)
+        max_points(self.0.map(<[_]>::len))
     }
 
     fn padded(&self) -> Option<Vec<curve25519::PublicKey>> {
-        self.0.as_ref().map(|keys| {
+        self.0.map(|keys| {
             let made_up = keys.len().next_multiple_of(CLIENT_PADDING) - keys.len();
             let made_up = std::iter::repeat_with(rand::random::<[u8; 32]>).take(made_up);
-            keys.iter().copied().chain(made_up).map(curve25519::PublicKey::from).collect()
+            keys.iter().map(|key| *key.as_bytes()).chain(made_up).map(curve25519::PublicKey::from).collect()
         })
     }
 }
@@ -158,22 +141,6 @@ const POINT_CERTIFICATES: Duration = Duration::from_secs(54 * 3600);
 /// How long directories keep a descriptor, three hours as in Arti and C tor.
 const LIFETIME_MINUTES: u16 = 180;
 
-/// What C tor's clients accept (rend-spec-v3, section 2.5.2.2).
-pub(super) const MAX_POINTS: usize = 20;
-
-/// As in Arti; more would leave no room for points.
-const MAX_CLIENTS: usize = 160;
-const CLIENT_PADDING: usize = 16;
-
-/// How long the part that is encrypted for those who know the address may be, in bytes: with the 50,000 of a descriptor, and
-/// padding to a multiple of 10 KiB.
-const MIDDLE: usize = 30 * 1024;
-/// What is in it beside clients and points.
-const HEADERS: usize = 600;
-const PER_CLIENT: usize = 80;
-/// With an IPv6 address.
-const PER_POINT: usize = 1_100;
-
 /// Thirty days: a shared random value lasts for two. Later seconds take long to encrypt.
 const MAX_SECOND: u32 = 30 * 86_400;
 
@@ -191,8 +158,8 @@ mod tests {
 
     use super::super::certificate::tests::{PERIOD, material};
     use super::*;
-    use crate::identity::Identity;
-    use crate::network::onion::{PointId, PointSecrets};
+    use crate::identity::{DiscoveryKey, Identity};
+    use crate::network::onion::{MAX_POINTS, PointId, PointSecrets};
 
     fn reach(relay: RelayId) -> Option<Reach> {
         let specifiers = [
@@ -261,7 +228,8 @@ mod tests {
             HsClientDescEncKeypair::from_secret_key(secret.into())
         };
         let (client, stranger) = (keypair(1), keypair(2));
-        let clients = Clients::new(Some(vec![client.public().to_bytes()])).unwrap();
+        let keys = [DiscoveryPublicKey::from_bytes(client.public().to_bytes()).unwrap()];
+        let clients = Clients::new(Some(&keys)).unwrap();
         let text = build(&signer, &list(&points(3), reach), &clients, 1.into(), now(), 50_000).unwrap();
         assert!(reads(&signer, &text, Some(&client)));
         assert!(!reads(&signer, &text, Some(&stranger)));
@@ -272,8 +240,8 @@ mod tests {
     fn as_many_points_as_are_said_to_fit_do_fit() {
         let signer = signer(&Identity::from_seed(&[1; 32]));
         for number in [1, 16, 17, 96, 97, 160] {
-            let keys = (0..number).map(|n: usize| *blake(n)).collect();
-            let clients = Clients::new(Some(keys)).unwrap();
+            let keys: Vec<_> = (0..number).map(client).collect();
+            let clients = Clients::new(Some(&keys)).unwrap();
             let fit = clients.max_points();
             assert!(fit >= 14, "{fit} points beside {number} clients");
             build(&signer, &list(&points(fit), reach), &clients, 1.into(), now(), 50_000)
@@ -282,19 +250,20 @@ mod tests {
         assert_eq!(Clients(None).max_points(), MAX_POINTS);
     }
 
-    fn blake(n: usize) -> Box<[u8; 32]> {
-        use sha2::{Digest as _, Sha256};
-        Box::new(Sha256::digest(n.to_be_bytes()).into())
+    fn client(n: usize) -> DiscoveryPublicKey {
+        let mut secret = [7; 32];
+        secret[8..16].copy_from_slice(&n.to_be_bytes());
+        DiscoveryKey::from_secret_bytes(&secret).public_key()
     }
 
     #[test]
     fn clients_that_make_no_sense_are_refused() {
-        let refused = |keys: Vec<[u8; 32]>| Clients::new(Some(keys)).err();
-        assert_eq!(refused(vec![]), Some(ClientsError::Number));
-        assert_eq!(refused((0..161).map(|n| *blake(n)).collect()), Some(ClientsError::Number));
-        assert_eq!(refused(vec![*blake(1), *blake(1)]), Some(ClientsError::Number));
-        assert_eq!(refused(vec![[0; 32]]), Some(ClientsError::Key));
-        assert_eq!(refused(vec![*blake(1)]), None);
+        let is_taken = |keys: Vec<DiscoveryPublicKey>| Clients::new(Some(&keys)).is_some();
+        assert!(!is_taken(vec![]));
+        assert!(is_taken((0..160).map(client).collect()));
+        assert!(!is_taken((0..161).map(client).collect()));
+        assert!(!is_taken(vec![client(1), client(1)]));
+        assert!(is_taken(vec![client(1)]));
     }
 
     #[test]

@@ -164,6 +164,7 @@ async fn a_directory_refuses_what_is_not_newer_and_the_upload_says_so() {
         let upload = Upload {
             material: material(&identity, view.period, [2; 32]),
             not_before: 0,
+            clients: None,
             listings: vec![(view.directories.clone(), b.descriptions())],
         };
         let report = within(60, b.service.upload(upload)).await;
@@ -180,6 +181,7 @@ async fn a_directory_refuses_what_is_not_newer_and_the_upload_says_so() {
     let upload = Upload {
         material: material(&identity, a.period(), [2; 32]),
         not_before: in_a_minute,
+        clients: None,
         listings: vec![(vec![*first], both), (rest.to_vec(), b.descriptions())],
     };
     let report = within(60, b.service.upload(upload)).await;
@@ -187,7 +189,7 @@ async fn a_directory_refuses_what_is_not_newer_and_the_upload_says_so() {
 
     // What cannot be signed, encoded or reached is not uploaded.
     let failed = async |material, directories: Vec<RelayId>, points| {
-        let upload = Upload { material, not_before: 0, listings: vec![(directories.clone(), points)] };
+        let upload = Upload { material, not_before: 0, clients: None, listings: vec![(directories.clone(), points)] };
         let report = within(60, b.service.upload(upload)).await;
         assert_eq!(sorted(report.failed), directories);
     };
@@ -196,7 +198,11 @@ async fn a_directory_refuses_what_is_not_newer_and_the_upload_says_so() {
     let other = Period { number: period.number + 9, ..period };
     failed(material(&identity, other, [2; 32]), directories.clone(), b.descriptions()).await;
     failed(material(&identity, period, [2; 32]), directories.clone(), vec![]).await;
-    failed(material(&identity, period, [2; 32]), directories, vec![b.descriptions()[0]; 21]).await;
+    failed(material(&identity, period, [2; 32]), directories.clone(), vec![b.descriptions()[0]; 21]).await;
+    let material_now = material(&identity, period, [2; 32]);
+    let listings = vec![(directories, b.descriptions())];
+    let nobody = Upload { material: material_now, not_before: 0, clients: Some([].into()), listings };
+    assert!(within(60, b.service.upload(nobody)).await.accepted.is_empty());
     failed(material(&identity, period, [2; 32]), vec![RelayId([1; 32])], b.descriptions()).await;
 }
 
@@ -210,7 +216,8 @@ async fn a_service_ends_with_its_listener_or_its_backend_and_leaves_nothing() {
     let elsewhere = node.network.host(Identity::generate().address(), &[PORT]).await.unwrap();
     assert!(elsewhere.into_parts().1.is_some_and(|part| !part.backend.view().borrow().periods.is_empty()));
     assert!(matches!(node.network.host(identity.address(), &[]).await, Err(ListenError::InvalidPorts)));
-    let nobody = OnionOptions { clients: Some(vec![]), ..OnionOptions::default() };
+    let nobody = IntroductionRate { per_second: 0, burst: 0 };
+    let nobody = OnionOptions { introduction_rate: Some(nobody) };
     let refused = OnionService::launch(&node.network, Identity::generate().address(), &[PORT], nobody);
     assert!(matches!(refused, Err(ListenError::Launch(_))));
     node.establish(1, &HashSet::new()).await;
@@ -257,7 +264,7 @@ impl Node {
         let (network, home) = joined(testnet).await;
         // The relays are asked to limit introductions, far above what comes here.
         let rate = IntroductionRate { per_second: 100, burst: 200 };
-        let options = OnionOptions { introduction_rate: Some(rate), ..OnionOptions::default() };
+        let options = OnionOptions { introduction_rate: Some(rate) };
         let (mut listener, service, _status) =
             OnionService::launch(&network, identity.address(), &[PORT], options).unwrap();
         let mut echo = JoinSet::new();
@@ -317,6 +324,7 @@ impl Node {
             let upload = Upload {
                 material: material(identity, view.period, [1; 32]),
                 not_before: 0,
+                clients: None,
                 listings: vec![(view.directories.clone(), points.to_vec())],
             };
             let start = Instant::now();

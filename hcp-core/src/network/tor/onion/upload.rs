@@ -14,16 +14,16 @@ use tor_netdir::{NetDir, Timeliness};
 use tracing::{debug, warn};
 
 use super::certificate::Signer;
-use super::descriptor::{MAX_POINTS, Reach, build, list};
+use super::descriptor::{Clients, Reach, build, list};
 use super::{Shared, view};
-use crate::network::onion::{PeriodMaterial, PointDescription, RelayId, Upload, UploadReport};
+use crate::network::onion::{PointDescription, RelayId, Upload, UploadReport};
 
 /// Uploads what each directory should have; all of them at once, each within [`DEADLINE`].
 pub(super) async fn upload(service: &Arc<Shared>, upload: &Upload) -> UploadReport {
     let mut report = UploadReport::default();
     let mut seen = HashSet::new();
     let mut tasks = Vec::new();
-    let publisher = Publisher::new(service, &upload.material, upload.not_before);
+    let publisher = Publisher::new(service, upload);
     for (directories, points) in &upload.listings {
         let (new, twice): (Vec<_>, Vec<_>) = directories.iter().copied().partition(|relay| seen.insert(*relay));
         report.failed.extend(twice);
@@ -57,15 +57,21 @@ struct Publisher<'a> {
     service: &'a Arc<Shared>,
     netdir: Arc<NetDir>,
     signer: Signer,
+    clients: Clients<'a>,
     revision: RevisionCounter,
     now: SystemTime,
 }
 
 impl<'a> Publisher<'a> {
     /// None when nothing can be uploaded for the period.
-    fn new(service: &'a Arc<Shared>, material: &PeriodMaterial, not_before: u64) -> Option<Self> {
-        let now = SystemTime::now();
-        let not_before = UNIX_EPOCH.checked_add(Duration::from_secs(not_before))?;
+    fn new(service: &'a Arc<Shared>, upload: &'a Upload) -> Option<Self> {
+        let (now, material) = (SystemTime::now(), &upload.material);
+        let not_before = UNIX_EPOCH.checked_add(Duration::from_secs(upload.not_before))?;
+        let clients = Clients::new(upload.clients.as_deref());
+        if clients.is_none() {
+            warn!("no descriptor is uploaded for clients that make no sense");
+        }
+        let clients = clients?;
         let netdir = service.directory.netdir(Timeliness::Timely).ok()?;
         let params = netdir.hs_all_time_periods();
         let Some(params) = params.iter().find(|params| view::own_period(&params.time_period()) == material.period)
@@ -79,7 +85,7 @@ impl<'a> Publisher<'a> {
         // A clock that lags so far cannot upload anything.
         let since_start = now.max(not_before).duration_since(params.start_of_shard_rand_period()).ok()?;
         let revision = service.revisions.next(material.period, &material.revision_secret, since_start)?;
-        Some(Self { service, netdir, signer, revision, now })
+        Some(Self { service, netdir, signer, clients, revision, now })
     }
 
     /// The descriptor that lists these points, or those of them that can be listed.
@@ -88,8 +94,8 @@ impl<'a> Publisher<'a> {
             let relay = view::relay(&self.netdir, relay)?;
             Some(Reach { link_specifiers: relay.linkspecs().ok()?, ntor: *relay.ntor_onion_key() })
         };
-        let clients = &self.service.clients;
-        if points.len() > MAX_POINTS.min(clients.max_points()) {
+        let clients = &self.clients;
+        if points.len() > clients.max_points() {
             warn!(points = points.len(), "too many introduction points for a descriptor");
             return None;
         }

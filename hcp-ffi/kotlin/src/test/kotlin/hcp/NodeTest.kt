@@ -253,6 +253,10 @@ class NodeTest {
         val stranger = NodeBuilder(Identity.generate(), Network.Memory(memory)).bind()
         assertFailsWith<HcpException.Authentication> { stranger.connect(server.address()) }
         assertTrue(Network.Memory(memory).listenRestricted(Identity.generate(), listOf(key.publicKey())).reachable())
+        server.restrictTo(listOf(DiscoveryKey.generate().publicKey()))
+        val late = NodeBuilder(Identity.generate(), listed).bind()
+        assertFailsWith<HcpException.Authentication> { late.connect(server.address()) }
+        assertFailsWith<HcpException.InvalidInput> { server.restrictTo(emptyList()) }
         val many = List(maxDiscoveryClients().toInt() + 1) { key.publicKey() }
         for (clients in listOf(emptyList(), many)) {
             val refused = NodeBuilder(Identity.generate(), network).restrictedTo(clients)
