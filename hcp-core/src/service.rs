@@ -21,7 +21,7 @@ pub(crate) mod roster;
 mod simulation;
 mod status;
 pub(crate) mod tuning;
-mod warden;
+pub(crate) mod warden;
 
 pub use self::probe::PROBE_PROTOCOL;
 #[cfg(feature = "testing")]

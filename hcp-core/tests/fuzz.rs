@@ -22,7 +22,7 @@ use rand::{RngExt, SeedableRng};
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 11] = [
+const TARGETS: [(&str, Target); 12] = [
     ("address", targets::address),
     ("delegation", targets::delegation),
     ("frame", targets::frame),
@@ -34,6 +34,7 @@ const TARGETS: [(&str, Target); 11] = [
     ("request", targets::request),
     ("session", targets::session),
     ("tor_key", targets::tor_key),
+    ("warden", targets::warden),
 ];
 /// The longest input, as under cargo-fuzz: what is longer only takes longer.
 const MAX_INPUT: usize = 4_096;

@@ -52,6 +52,15 @@ async def test_a_restricted_node_is_found_by_its_clients_alone() -> None:
     stranger = await hcp.Node.bind(hcp.Identity.generate(), network)
     with pytest.raises(AuthenticationError, match="hidden"):
         await stranger.connect(server.address)
+    # Others are let in while it runs, and those who were are not any more.
+    later = hcp.DiscoveryKey.generate()
+    server.restrict_to([later.public_key])
+    with pytest.raises(AuthenticationError, match="hidden"):
+        await listed.connect(server.address)
+    found = await hcp.Node.bind(hcp.Identity.generate(), network.with_discovery_key(server.address, later))
+    await found.connect(server.address)
+    with pytest.raises(InvalidInputError, match="1 to 160"):
+        server.restrict_to([])
 
 
 async def test_a_restriction_that_cannot_be_had_is_refused(tmp_path: Path) -> None:

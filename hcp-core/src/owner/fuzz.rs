@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use super::grant::Label;
 use super::{Book, Grant, Recipient, Request};
 use crate::identity::{Identity, ReplicaSeed};
 
@@ -15,12 +16,17 @@ pub(crate) fn request(data: &[u8]) {
     }
 }
 
-/// As a grant for each of the known nodes, and as a book: what is taken is to the byte what would be sent; every round of a
+/// As a grant for each of the known nodes, as a warden sees it, and as a book: what is taken is to the byte what would be sent; every round of a
 /// grant makes credentials, every period material.
 pub(crate) fn grant(data: &[u8]) {
     for recipient in &*KNOWN {
         if let Ok(grant) = Grant::verify(recipient, data, NOW) {
             assert_eq!(grant.to_bytes().as_slice(), data);
+            let label = Label::read(data).expect("what is verified can be read");
+            assert_eq!((label.service, label.node), (recipient.service, recipient.node));
+            assert_eq!((label.serial, label.speaks_until), (grant.serial(), grant.speaks_until()));
+            let manifest = Label::manifest(data).expect("its manifest is good");
+            assert_eq!(manifest.to_bytes(), grant.manifest.to_bytes());
             assert!(grant.rounds.iter().all(|round| grant.credentials(&recipient.seed, round).is_some()));
             for place in 0..grant.periods.len() {
                 let period = grant.clock.period(grant.first_period + place as u64);
@@ -28,6 +34,8 @@ pub(crate) fn grant(data: &[u8]) {
             }
         }
     }
+    // Whatever is read, a node verifies.
+    drop((Label::read(data), Label::manifest(data)));
     if let Ok(book) = Book::from_bytes(data) {
         assert!(Book::from_bytes(&book.to_bytes()).is_ok_and(|again| again == book));
         assert_eq!(book.exposure(NOW).len(), book.nodes.len());

@@ -9,6 +9,8 @@
 
 mod codec;
 pub(super) mod fetching;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 
 use std::fmt;
 use std::sync::Arc;

@@ -53,6 +53,11 @@ pub fn tor_key(data: &[u8]) {
     crate::identity::fuzz::tor_key(data);
 }
 
+/// What a node and its warden say to each other.
+pub fn warden(data: &[u8]) {
+    crate::service::warden::fuzz::message(data);
+}
+
 /// What the members of a replicated service tell each other.
 pub fn gossip(data: &[u8]) {
     crate::service::gossip::fuzz::message(data);

@@ -27,6 +27,7 @@ pub(crate) fn all(vectors: &Path) -> BTreeMap<&'static str, Entries> {
         ("request", entries_of(&read(vectors, "grant.json")["requests"], "request").collect()),
         ("session", sessions()),
         ("tor_key", tor_keys()),
+        ("warden", warden(&read(vectors, "grant.json"))),
     ])
 }
 
@@ -81,6 +82,23 @@ fn manifests(vectors: &Value) -> Entries {
     let unsigned: Vec<_> = unsigned.collect();
     all.extend(unsigned);
     all
+}
+
+/// Questions, and one answer of each kind.
+fn warden(grants: &Value) -> Entries {
+    let service = Identity::from_seed(&[1; 32]).address();
+    let question = |above: u64| [&[1][..], service.public_key(), &above.to_be_bytes()].concat();
+    let answer = |kind: u8, rest: &[u8]| [&[kind][..], rest].concat();
+    let grant = hex(&grants["grants"][0], "grant");
+    entries([
+        ("question-of-a-new-node", question(0)),
+        ("question", question(7)),
+        ("a-grant", answer(0, &grant)),
+        ("nothing", answer(1, &[0; 8])),
+        ("nothing-yet", answer(1, &1_790_000_000_u64.to_be_bytes())),
+        ("unknown", answer(2, &[])),
+        ("later", answer(3, &[])),
+    ])
 }
 
 fn addresses() -> Entries {
