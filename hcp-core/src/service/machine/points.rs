@@ -485,7 +485,7 @@ impl Machine {
         if peer > self.me || self.tending.collisions >= COLLISIONS {
             return;
         }
-        let published = self.is_published();
+        let published = self.view.periods.iter().any(|view| self.latest(&view.period).is_some());
         let beside = self.points.iter_mut().find(|point| {
             let young = now.saturating_sub(point.born) < COLLISION;
             point.is_up() && point.is_fresh() && young && theirs.iter().any(|other| Some(other.relay) == point.relay())
@@ -493,7 +493,7 @@ impl Machine {
         let Some(point) = beside else { return };
         self.tending.collisions += 1;
         if published {
-            // Directories list it, and would list a dead point until the next upload: it goes when another is listed.
+            // Directories may list it, and would list a dead point until the next upload: it goes when another is listed.
             point.old = true;
             self.hasten();
             return;
