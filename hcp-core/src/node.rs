@@ -263,7 +263,7 @@ impl Node {
     }
 
     /// Hides the node's own address from everybody but these clients from now on, whoever could find it before; see
-    /// [`NodeBuilder::restricted_to`]. It takes until the network has heard of it, over Tor some seconds; sessions that exist go
+    /// [`NodeBuilder::restricted_to`]. It takes until the network has heard of it, over Tor a minute; sessions that exist go
     /// on, and who has found the address before can dial it as long as it remembers how.
     ///
     /// # Errors

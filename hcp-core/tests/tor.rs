@@ -148,6 +148,36 @@ async fn a_restricted_address_is_found_by_its_clients_alone() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_a_node_changes_while_it_runs() {
+    let testnet = testnet().await;
+    let ((server, _a), (first, _b), (second, _c)) = tokio::join!(joined(testnet), joined(testnet), joined(testnet));
+    let (identity, before, after) = (Identity::generate(), DiscoveryKey::generate(), DiscoveryKey::generate());
+    let address = identity.address();
+    let builder = Node::builder(identity, std::sync::Arc::new(server)).restricted_to([before.public_key()]);
+    let node = builder.bind().await.unwrap();
+    assert!(within(120, node.reachable()).await);
+    first.set_discovery_key(address, &before);
+    second.set_discovery_key(address, &after);
+    within(200, first.dial(address, HCP_PORT)).await.unwrap();
+    let refused = within(60, second.dial(address, HCP_PORT)).await.err().unwrap();
+    assert!(matches!(refused, DialError::Restricted), "{refused:?}");
+
+    node.restrict_to([after.public_key()]).unwrap();
+    let start = Instant::now();
+    let found = async {
+        // Arti uploads at its own pace.
+        while let Err(error) = second.isolated().dial(address, HCP_PORT).await {
+            assert!(matches!(error, DialError::Restricted), "{error:?}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    within(200, found).await;
+    println!("found by another after {:.1} s", start.elapsed().as_secs_f64());
+    let again = within(60, first.isolated().dial(address, HCP_PORT)).await.err().unwrap();
+    assert!(matches!(again, DialError::Restricted), "{again:?}");
+}
+
 /// A replicated service with restricted discovery, whose nodes' own addresses are restricted to the members.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replicated_service_and_its_nodes_are_found_by_those_whom_the_manifest_names_alone() {

@@ -248,7 +248,7 @@ impl Node {
 
     /// Hides the node's own address from everybody but these clients from now on, whoever could find it before.
     ///
-    /// It takes until the network has heard of it, over Tor some seconds. Sessions that exist go on, and who has found the
+    /// It takes until the network has heard of it, over Tor a minute. Sessions that exist go on, and who has found the
     /// address before can dial it as long as it remembers how.
     ///
     /// # Errors

@@ -1176,7 +1176,7 @@ class Node:
     def restrict_to(self, clients: list[DiscoveryPublicKey]) -> None:
         """Hides the node's own address from everybody but these clients from now on, whoever could find it before.
 
-        It takes until the network has heard of it, over Tor some seconds. Sessions that exist go on, and who has found the
+        It takes until the network has heard of it, over Tor a minute. Sessions that exist go on, and who has found the
         address before can dial it as long as it remembers how.
 
         Raises `InvalidInputError` on a network that can restrict no address, and for a number of clients that cannot be.

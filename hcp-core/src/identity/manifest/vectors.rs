@@ -181,7 +181,7 @@ fn vectors() -> Value {
         ("configuration of more than 64 KiB", replace(behind, &65_537_u32.to_be_bytes())),
         ("configuration that is not there", replace(behind, &7_u32.to_be_bytes())),
         ("something behind the clients", forged(&|c| c.push(0))),
-        ("good: a restricted service", restricted.clone()),
+        ("good: a restricted service", restricted),
         ("two discovery keys of one member", {
             let two = [&[2][..], discovery(20).as_bytes(), discovery(21).as_bytes()].concat();
             changed(&|c| c.splice(key_of_first - 1..key_of_first + 32, two.iter().copied()).for_each(drop))

@@ -75,8 +75,8 @@ const NOTHING: u8 = 1;
 const UNKNOWN: u8 = 2;
 const LATER: u8 = 3;
 
-/// The longest grant fits into a message.
-const _: () = assert!(1 + Grant::MAX_LEN <= MAX_MESSAGE);
+/// The longest grant fits into a message, behind its kind.
+const _: () = assert!(Grant::MAX_LEN < MAX_MESSAGE);
 
 #[cfg(test)]
 mod tests {
