@@ -105,8 +105,9 @@ struct Faults {
     /// What HCP's own client speaks with the service.
     #[arg(long, value_enum, default_value_t = Protocol::Session)]
     hcp: Protocol,
-    /// How many seconds nodes may take to be healthy.
-    #[arg(long, default_value_t = 100)]
+    /// How many seconds nodes may take to be healthy. Arti that was cut off for half a minute tries its guards again after
+    /// two and a half.
+    #[arg(long, default_value_t = 240)]
     patience: u64,
     /// A folder for faults.md and faults.json.
     #[arg(long)]
