@@ -45,6 +45,8 @@ pub struct Published {
     pub period: u64,
     /// The members whose introduction points it lists.
     pub listed: BTreeSet<u64>,
+    /// How many points it lists.
+    pub points: u64,
 }
 
 /// All that one node does for one member that it has declared dead is done.
@@ -225,6 +227,7 @@ async fn read_events(stdout: ChildStdout, state: watch::Sender<NodeState>) {
             Some("published") => state.published_descriptors.push(Published {
                 at: Instant::now(),
                 period: number("period"),
+                points: number("points"),
                 listed: event["listed"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect(),
             }),
             Some("takeover") => state.takeovers.push(Takeover {

@@ -34,7 +34,7 @@ pub(crate) enum Report {
     /// All that this node has to do for a death is done.
     Takeover { member: usize, points: usize, gave_up: usize },
     /// This node has uploaded a descriptor.
-    Published { period: u64, listed: Vec<usize>, accepted: usize, refused: usize, failed: usize },
+    Published { period: u64, listed: Vec<usize>, points: usize, accepted: usize, refused: usize, failed: usize },
     /// A warden has handed out grants to this node.
     Fetched { grants: usize },
     /// A client's stream was accepted at the shared address.
@@ -89,9 +89,9 @@ impl fmt::Display for Report {
             Self::Takeover { member, points, gave_up } => {
                 write!(f, "took over {points} introduction points of member {}, gave up {gave_up}", member + 1)
             }
-            Self::Published { listed, accepted, refused, failed, .. } => write!(
+            Self::Published { listed, points, accepted, refused, failed, .. } => write!(
                 f,
-                "published a descriptor that lists {} members: {accepted} directories took it, {refused} refused, \
+                "published a descriptor that lists {points} points of {} members: {accepted} directories took it, {refused} refused, \
                  {failed} failed",
                 listed.len()
             ),
@@ -134,8 +134,8 @@ mod tests {
                 r#"{"event":"takeover","member":1,"points":3,"gave_up":0}"#,
             ),
             (
-                Report::Published { period: 7, listed: vec![0, 2], accepted: 6, refused: 1, failed: 0 },
-                r#"{"event":"published","period":7,"listed":[0,2],"accepted":6,"refused":1,"failed":0}"#,
+                Report::Published { period: 7, listed: vec![0, 2], points: 6, accepted: 6, refused: 1, failed: 0 },
+                r#"{"event":"published","period":7,"listed":[0,2],"points":6,"accepted":6,"refused":1,"failed":0}"#,
             ),
         ] {
             assert_eq!(serde_json::to_string(&report).expect("serializes"), json);

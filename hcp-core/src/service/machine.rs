@@ -217,7 +217,14 @@ pub(crate) enum Notice {
         gave_up: usize,
     },
     /// A descriptor was uploaded by this node, and at least half of the directories took it.
-    Published { period: Period, listed: Vec<OnionAddress>, accepted: usize, refused: usize, failed: usize },
+    Published {
+        period: Period,
+        listed: Vec<OnionAddress>,
+        points: usize,
+        accepted: usize,
+        refused: usize,
+        failed: usize,
+    },
 }
 
 /// Where a point is to be.

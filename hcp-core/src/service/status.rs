@@ -149,6 +149,8 @@ pub enum ServiceEvent {
         period: Period,
         /// Whom it lists.
         listed: Vec<OnionAddress>,
+        /// How many introduction points they have in it together.
+        points: usize,
         /// Directories that took it.
         accepted: usize,
         /// Directories that hold one as new or newer.
@@ -230,8 +232,8 @@ impl Teller {
             Notice::Died(member) => ServiceEvent::Died(member),
             Notice::Returned(member) => ServiceEvent::Returned(member),
             Notice::TookOver { member, points, gave_up } => ServiceEvent::TookOver { member, points, gave_up },
-            Notice::Published { period, listed, accepted, refused, failed } => {
-                ServiceEvent::Published { period, listed, accepted, refused, failed }
+            Notice::Published { period, listed, points, accepted, refused, failed } => {
+                ServiceEvent::Published { period, listed, points, accepted, refused, failed }
             }
         });
     }

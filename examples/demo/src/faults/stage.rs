@@ -142,8 +142,10 @@ impl Stage {
         if !latest.contains_key(&period_now(self.period)) {
             return Some("no node has published for this time period".into());
         }
-        let short = latest.into_iter().find(|(_, published)| published.listed.len() < self.size());
-        short.map(|(_, published)| format!("the last descriptor lists {} nodes", published.listed.len()))
+        // As many points of each as there is room for, at most three.
+        let full = (self.size() * (LISTED / self.size()).clamp(1, 3)) as u64;
+        let short = latest.into_values().find(|last| last.listed.len() < self.size() || last.points < full);
+        short.map(|last| format!("the last descriptor lists {} points of {} nodes", last.points, last.listed.len()))
     }
 
     /// What was published last for each period that counts: this one and any after it.
@@ -389,3 +391,6 @@ impl Stage {
 
 const STOP: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(100);
+
+/// Points that one descriptor may list (rend-spec-v3).
+const LISTED: usize = 20;

@@ -97,10 +97,10 @@ pub(super) async fn events(reporter: Reporter, members: Vec<Member>, mut events:
             ServiceEvent::TookOver { member, points, gave_up } => {
                 index(member).map(|member| Report::Takeover { member, points, gave_up })
             }
-            ServiceEvent::Published { period, listed, accepted, refused, failed } => {
+            ServiceEvent::Published { period, listed, points, accepted, refused, failed } => {
                 let mut listed: Vec<usize> = listed.into_iter().filter_map(index).collect();
                 listed.sort_unstable();
-                Some(Report::Published { period: period.number, listed, accepted, refused, failed })
+                Some(Report::Published { period: period.number, listed, points, accepted, refused, failed })
             }
             ServiceEvent::Fetched { grants, .. } => Some(Report::Fetched { grants }),
             _ => None,

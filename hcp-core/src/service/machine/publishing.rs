@@ -81,6 +81,7 @@ struct Flight {
     since: Duration,
     publication: Publication,
     listed: Vec<OnionAddress>,
+    points: usize,
     directories: BTreeSet<RelayId>,
     targets: BTreeSet<RelayId>,
 }
@@ -231,6 +232,7 @@ impl Machine {
         let set = listing::set_hash(period, &merged, rotation, &self.roster);
         let publication = Publication { period: *period, set, rotation, at, left_out };
         let listed = merged.iter().map(|(member, _)| *member).collect();
+        let points = merged.iter().map(|(_, points)| points.len()).sum();
         let now = self.now;
         let Some(publishing) = self.publishing.get_mut(period) else { return };
         publishing.uploads.push_back(now);
@@ -238,7 +240,7 @@ impl Machine {
             publishing.uploads.pop_front();
         }
         publishing.retry = None;
-        publishing.flight = Some(Flight { upload, since: now, publication, listed, directories, targets });
+        publishing.flight = Some(Flight { upload, since: now, publication, listed, points, directories, targets });
         self.outputs.push_back(Output::Upload { upload, period: *period, not_before: at, listings });
     }
 
@@ -262,6 +264,7 @@ impl Machine {
             self.outputs.push_back(Output::Notice(Notice::Published {
                 period: flight.publication.period,
                 listed: flight.listed,
+                points: flight.points,
                 accepted: accepted.len(),
                 refused: report.refused.len(),
                 failed: report.failed.len(),
