@@ -455,7 +455,8 @@ impl Machine {
         }
     }
 
-    /// A node that starts publishes nothing before it knows the points of the others, or knows that it cannot.
+    /// A node that starts publishes nothing before it knows the points of the others, or knows that it cannot. Who was heard and
+    /// has died since is not waited for: it is its points that a new descriptor has to leave out.
     fn gather(&mut self) {
         if self.gathered {
             return;
@@ -467,7 +468,8 @@ impl Machine {
         let target = if planted::planted(planted::Defect::NotGathered) { 0 } else { target };
         #[cfg(test)]
         let ready = |peer: &Peer| target == 0 || ready(peer);
-        let complete = own >= target && self.peers.values().all(ready);
+        let died = |peer: &Peer| peer.life == liveness::Life::Dead && peer.heard().is_some();
+        let complete = own >= target && self.peers.values().all(|peer| ready(peer) || died(peer));
         if complete || self.now.saturating_sub(self.started) >= GATHERING {
             self.gathered = true;
             self.hasten();

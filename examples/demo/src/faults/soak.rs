@@ -32,8 +32,11 @@ pub struct Options {
 struct Report {
     faults: usize,
     connects: usize,
-    /// Connects that failed for good.
+    /// Connects that failed, and tries that did before their connect succeeded.
     failed: Vec<String>,
+    tries_failed: Vec<String>,
+    /// What was done, and when.
+    events: Vec<String>,
     /// In seconds.
     p50: f64,
     worst: f64,
@@ -73,13 +76,17 @@ pub async fn run(program: &Path, options: &Options) -> Result<()> {
     over.store(true, Ordering::Relaxed);
     let mut took = Vec::new();
     while let Some(dialled) = dialling.join_next().await {
-        for (at, end) in dialled?? {
+        for connect in dialled?? {
             report.connects += 1;
-            match end {
-                Ok(time) => took.push(time),
-                Err(error) => {
-                    report.failed.push(format!("{:.0} s after the start: {error}", (at - started).as_secs_f64()))
+            let told = connect.errors.iter().map(|(at, error)| {
+                format!("{:.0} s after the start: {error}", at.saturating_duration_since(started).as_secs_f64())
+            });
+            match connect.took {
+                Some(time) => {
+                    report.tries_failed.extend(told);
+                    took.push(time);
                 }
+                None => report.failed.extend(told.last()),
             }
         }
     }
@@ -94,10 +101,11 @@ pub async fn run(program: &Path, options: &Options) -> Result<()> {
         std::fs::write(out.join("soak.json"), serde_json::to_vec_pretty(&report)?)?;
     }
     timeline.say(format!(
-        "{} faults, {} connects by HCP's dialler, {} failed; p50 {}, worst {}",
+        "{} faults, {} connects by HCP's dialler, {} failed, {} tries had to be made again; p50 {}, worst {}",
         report.faults,
         report.connects,
         report.failed.len(),
+        report.tries_failed.len(),
         seconds(percentile(&took, 50)),
         seconds(percentile(&took, 100)),
     ));
@@ -107,18 +115,33 @@ pub async fn run(program: &Path, options: &Options) -> Result<()> {
     if report.broken.is_empty() { Ok(()) } else { Err("the soak found something".into()) }
 }
 
+/// One connect of a person who does not give up at once.
+#[derive(Debug, Default)]
+struct Connect {
+    /// From its first try to the first bytes; none when that took too long.
+    took: Option<Duration>,
+    /// Tries that failed.
+    errors: Vec<(Instant, String)>,
+}
+
 /// Connects, again and again: every other time as a dialler that knows nothing.
-async fn dial(
-    clients: Arc<HcpClients>,
-    address: OnionAddress,
-    over: Arc<AtomicBool>,
-) -> Result<Vec<(Instant, std::result::Result<Duration, String>)>> {
+async fn dial(clients: Arc<HcpClients>, address: OnionAddress, over: Arc<AtomicBool>) -> Result<Vec<Connect>> {
     let mut connects = Vec::new();
     let mut dialler = clients.dialler().await?;
     while !over.load(Ordering::Relaxed) {
-        let at = Instant::now();
-        let end = dialler.connect(address).await;
-        connects.push((at, end.map(|()| at.elapsed()).map_err(|error| error.to_string())));
+        let (began, mut connect) = (Instant::now(), Connect::default());
+        while connect.took.is_none() && began.elapsed() < GIVES_UP {
+            let tried = Instant::now();
+            match dialler.connect(address).await {
+                Ok(()) => connect.took = Some(began.elapsed()),
+                // A node that dies between the handshake and the answer ends a session that stood.
+                Err(error) => {
+                    connect.errors.push((tried, error.to_string()));
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+        connects.push(connect);
         if connects.len().is_multiple_of(2) {
             dialler = clients.dialler().await?;
         }
@@ -138,8 +161,9 @@ async fn strike(
     let mut sampled = started;
     while started.elapsed() < lasts {
         let began = Instant::now();
-        let victim = stage.any(&[]);
+        let mut victim = stage.any(&[]);
         let fault = if victim == OLD { rand::random_range(1..4) } else { rand::random_range(0..4) };
+        let done = ["killed", "frozen", "cut off", "restarted"][fault];
         match fault {
             0 => {
                 stage.kill(victim).await?;
@@ -148,10 +172,11 @@ async fn strike(
             1 => stage.freeze(victim).await?,
             2 => stage.cut(victim).await?,
             _ => {
-                let other = stage.any(&[OLD]);
-                stage.restart(other, Launch::default()).await?;
+                victim = stage.any(&[OLD]);
+                stage.restart(victim, Launch::default()).await?;
             }
         }
+        report.events.push(format!("{:.1} s: node {} {done}", (began - started).as_secs_f64(), victim + 1));
         report.faults += 1;
         while began.elapsed() < EVERY / 2 {
             tokio::time::sleep(POLL).await;
@@ -194,6 +219,9 @@ fn grown(memory: &[(f64, f64)]) -> Option<String> {
 const DIALLERS: usize = 2;
 const EVERY: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(500);
+const AGAIN: Duration = Duration::from_millis(250);
+/// A connect has failed when it was not served in this time.
+const GIVES_UP: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 const SAMPLE: Duration = Duration::from_secs(30);
 
