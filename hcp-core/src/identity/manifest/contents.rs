@@ -235,12 +235,13 @@ impl Contents {
         Ok(Self { shared, ..self })
     }
 
-    /// Hides the service from everybody who has the key of none of these clients: who knows the address learns neither how to
-    /// reach it nor whether it is up. By default everybody finds it. The members find it too, as they look whether it is
-    /// reachable; so each needs a [discovery key](Member::with_discovery_key), and counts as a client.
+    /// Hides the service from everybody who has the key of none of these clients: who knows the address learns that a
+    /// descriptor was uploaded in the last hours, and not how to reach anybody. By default everybody finds it. The members find
+    /// it too, as they look whether it is reachable; so each needs a [discovery key](Member::with_discovery_key), and counts as a
+    /// client.
     ///
-    /// Clients and members together are at most [`MAX_DISCOVERY_CLIENTS`](crate::network::MAX_DISCOVERY_CLIENTS). From some 96 on a descriptor has no room for 20
-    /// introduction points beside them.
+    /// Clients and members together are at most [`MAX_DISCOVERY_CLIENTS`](crate::network::MAX_DISCOVERY_CLIENTS). From some 96
+    /// on a descriptor has no room for 20 introduction points beside them.
     ///
     /// # Errors
     /// [`ManifestError::Clients`] when there are none or too many, or one comes twice or is a member's;
