@@ -74,8 +74,8 @@ pub trait Network: Send + Sync + fmt::Debug + 'static {
     /// Dropping the future withdraws what was launched.
     fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>>;
 
-    /// Serves as [`Self::listen`] does, and lets nobody find the address who has the key of none of `clients`: others learn
-    /// neither how to reach it nor whether it is up. 1 to [`MAX_DISCOVERY_CLIENTS`] clients.
+    /// Serves as [`Self::listen`] does, and lets nobody find the address who has the key of none of `clients`: others do not
+    /// learn how to reach it, but can see that it was up lately. 1 to [`MAX_DISCOVERY_CLIENTS`] clients.
     ///
     /// The default is for networks that cannot do so, and fails.
     ///

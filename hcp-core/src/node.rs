@@ -404,9 +404,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Hides the node's own address from everybody who has the key of none of these clients: who knows the address learns
-    /// neither how to reach it nor whether it is up. 1 to [`MAX_DISCOVERY_CLIENTS`](crate::network::MAX_DISCOVERY_CLIENTS)
-    /// clients, on a network that can do so. By default everybody finds it.
+    /// Hides the node's own address from everybody who has the key of none of these clients: who knows the address does not
+    /// learn how to reach it, but can see that it was up lately. 1 to
+    /// [`MAX_DISCOVERY_CLIENTS`](crate::network::MAX_DISCOVERY_CLIENTS) clients, on a network that can do so. By default everybody finds it.
     #[must_use]
     pub fn restricted_to(mut self, clients: impl IntoIterator<Item = DiscoveryPublicKey>) -> Self {
         self.clients = Some(clients.into_iter().collect());

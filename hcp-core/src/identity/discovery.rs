@@ -1,5 +1,5 @@
-//! The keys of restricted discovery: who has none of those that a service lists cannot read its descriptor, and so finds
-//! neither its introduction points nor whether it is up (Tor's rend-spec-v3, "client authorization").
+//! The keys of restricted discovery: who has none of those that a service lists cannot read its descriptor, and so does
+//! not find its introduction points; that it was up lately still shows (Tor's rend-spec-v3, "client authorization").
 //!
 //! The public half is always one that a service may list: canonical, and of an order at which nobody guesses the shared
 //! secret. Both halves are plain X25519, and their text is the one that C tor has in its files.
