@@ -78,7 +78,7 @@ pub async fn run(program: &Path, options: &Options) -> Result<()> {
     while let Some(dialled) = dialling.join_next().await {
         for connect in dialled?? {
             report.connects += 1;
-            let told = connect.errors.iter().map(|(at, error)| {
+            let mut told = connect.errors.iter().map(|(at, error)| {
                 format!("{:.0} s after the start: {error}", at.saturating_duration_since(started).as_secs_f64())
             });
             match connect.took {
@@ -86,7 +86,7 @@ pub async fn run(program: &Path, options: &Options) -> Result<()> {
                     report.tries_failed.extend(told);
                     took.push(time);
                 }
-                None => report.failed.extend(told.last()),
+                None => report.failed.extend(told.next_back()),
             }
         }
     }
