@@ -98,6 +98,9 @@ impl Machine {
         peer.urged = Some(now);
         for publishing in self.publishing.values_mut() {
             publishing.urgent = true;
+            // How long a refusal or a failure of before was to be waited out says nothing of this; the limits below hold.
+            publishing.failures = 0;
+            publishing.retry = None;
         }
     }
 
