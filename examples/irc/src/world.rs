@@ -360,12 +360,7 @@ impl World {
         let empty = channel.is_empty();
         let (was, is) = channel.set_member(write, id, true);
         self.occupied = self.occupied + usize::from(empty) - usize::from(channel.is_empty());
-        if is {
-            user.channels.insert(folded.clone());
-        }
-        if is && !was && self.is_visible(id) {
-            changes.push(Change::Joined { user: id, channel: folded });
-        }
+        self.moved(id, folded, (was, is), None, String::new(), changes);
     }
 
     fn leave(
@@ -390,11 +385,30 @@ impl World {
         let (was, is) = channel.set_member(write, id, false);
         self.occupied = self.occupied + usize::from(empty) - usize::from(channel.is_empty());
         channel.left = channel.left.max(write.stamp.millis);
-        if was && !is {
-            user.channels.remove(&folded);
-            if self.is_visible(id) {
-                changes.push(Change::Left { user: id, channel: folded, by, reason });
-            }
+        self.moved(id, folded, (was, is), by, reason, changes);
+    }
+
+    /// Notes whether a user is in a channel, which it was or was not before. An entry can have either outcome: a join that has
+    /// seen another one takes its place, and may lose against a kick that the other won against.
+    fn moved(
+        &mut self,
+        id: UserId,
+        channel: Folded,
+        (was, is): (bool, bool),
+        by: Option<String>,
+        reason: String,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(user) = self.users.get_mut(&id) else { return };
+        if is {
+            user.channels.insert(channel.clone());
+        } else {
+            user.channels.remove(&channel);
+        }
+        match (was, is) {
+            (false, true) if self.is_visible(id) => changes.push(Change::Joined { user: id, channel }),
+            (true, false) if self.is_visible(id) => changes.push(Change::Left { user: id, channel, by, reason }),
+            _ => {}
         }
     }
 

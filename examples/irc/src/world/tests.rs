@@ -339,6 +339,13 @@ fn difference(one: &str, two: &str) -> String {
     first + &second
 }
 
+/// A join took the place of one that a kick had lost against, and lost against it.
+#[test]
+fn a_join_that_takes_a_user_out_of_a_channel_does_so_in_every_order() {
+    let seed = 7_116_563_121_608_572_838;
+    converge(seed, |world, _, logged| drop(world.feed(logged))).unwrap_or_else(|error| panic!("{error}"));
+}
+
 #[test]
 fn worlds_that_applied_the_same_entries_in_different_orders_are_equal() {
     let start = rand::random::<u64>() >> 1;
