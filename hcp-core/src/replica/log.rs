@@ -1,0 +1,7 @@
+//! The replicated log without I/O: what a node decides, the bytes it signs, and what it asks of its store.
+//!
+//! Invariants: nothing is delivered, pushed or receipted before the store has said that it is durable; a segment is
+//! delivered behind its predecessor and everything that its author had seen; two honest nodes that hold the same
+//! segments are in the same state.
+
+mod storage;
