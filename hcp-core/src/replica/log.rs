@@ -4,4 +4,12 @@
 //! delivered behind its predecessor and everything that its author had seen; two honest nodes that hold the same
 //! segments are in the same state.
 
+mod entry;
+mod keys;
+mod ledger;
+mod limits;
+mod machine;
+mod message;
 mod storage;
+mod vector;
+mod wire;

@@ -129,10 +129,18 @@ pub(crate) enum Read {
     Hashes(Vec<(LogId, u64)>),
     /// Segments with their payloads, of these logs and branches and with numbers in these ranges, in the order of their
     /// positions over all of them together; as many as begin within so many bytes of headers and payloads, and at least
-    /// one if there is any. Answered by [`Found::Rows`].
-    Rows { ranges: Vec<Range>, bytes: usize },
+    /// one if there is any. Without payloads when those are not wanted. Answered by [`Found::Rows`].
+    Rows { ranges: Vec<Range>, bytes: usize, payloads: Payloads },
     /// A piece of a state. Answered by [`Found::Piece`].
     Piece { root: Hash, index: u32 },
+}
+
+/// Whether payloads are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Payloads {
+    Wanted,
+    /// Only of rows that are [`system`](Row::system).
+    OfSystem,
 }
 
 /// Segments of one branch of a log.

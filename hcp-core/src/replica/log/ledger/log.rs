@@ -1,0 +1,230 @@
+//! One log: its chains, where they part, and what their author had seen at the end of each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::storage::{Branch, Hash};
+use super::super::vector::{Split, Vector, Writer};
+use super::super::wire::Tip;
+use crate::replica::place::LogId;
+
+/// A log and what is known of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    chains: Vec<Chain>,
+    /// The manifest that its author knew when it began.
+    pub(crate) began: u64,
+    pub(crate) forked: bool,
+    pub(crate) ended: bool,
+    pub(crate) removed: bool,
+    /// Where it was closed: of each author's the first place.
+    pub(crate) closers: BTreeMap<Writer, u64>,
+    /// A checkpoint stands for everything up to here: there is no other branch below.
+    pub(crate) settled: u64,
+}
+
+/// Segments in a row as this node took them in.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    parent: Option<Branch>,
+    /// The first number that is its own.
+    pub(crate) from: u64,
+    pub(crate) seq: u64,
+    pub(crate) hash: Hash,
+    /// From each of these numbers on the writer has this name.
+    cuts: BTreeMap<u64, Hash>,
+    /// What its author had seen at the end.
+    pub(crate) seen: Arc<Vector>,
+}
+
+impl Log {
+    pub(crate) fn begun(manifest: u64) -> Self {
+        Self {
+            chains: Vec::new(),
+            began: manifest,
+            forked: false,
+            ended: false,
+            removed: false,
+            closers: BTreeMap::new(),
+            settled: 0,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !self.forked && !self.ended && !self.removed
+    }
+
+    pub(crate) fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.chains.iter()
+    }
+
+    pub(crate) fn branches(&self) -> impl Iterator<Item = (Branch, &Chain)> {
+        (0..).map(Branch).zip(&self.chains)
+    }
+
+    pub(crate) fn chain(&self, branch: Branch) -> &Chain {
+        &self.chains[branch.0 as usize]
+    }
+
+    pub(crate) fn get(&self, branch: Branch) -> Option<&Chain> {
+        self.chains.get(branch.0 as usize)
+    }
+
+    pub(super) fn chain_mut(&mut self, branch: Branch) -> &mut Chain {
+        &mut self.chains[branch.0 as usize]
+    }
+
+    pub(super) fn extend(&mut self, branch: Branch, seq: u64, hash: Hash) {
+        if let Some(chain) = self.chains.get_mut(branch.0 as usize) {
+            (chain.seq, chain.hash) = (seq, hash);
+        } else {
+            self.chains.push(Chain::new(None, seq, hash, BTreeMap::new(), Vector::default()));
+        }
+    }
+
+    /// Begins a branch beside what stands at `seq` on a chain; what stands there gets a name, if it has none.
+    pub(super) fn fork(
+        &mut self,
+        id: LogId,
+        beside: Branch,
+        standing: Hash,
+        seq: u64,
+        hash: Hash,
+        seen: Vector,
+    ) -> (Branch, Option<Split>) {
+        // What stands there may stand on what the chain came from.
+        let mut on = beside;
+        while self.chain(on).from > seq
+            && let Some(parent) = self.chain(on).parent
+        {
+            on = parent;
+        }
+        let split = (!self.chain(on).cuts.contains_key(&seq)).then(|| {
+            let split = Split { from: self.writer_of(id, on, seq), at: seq, name: standing };
+            self.chain_mut(on).cuts.insert(seq, standing);
+            split
+        });
+        let parent = (seq > 1).then_some(on);
+        let seen = match &split {
+            Some(split) => {
+                let mut seen = seen;
+                seen.split(split);
+                seen
+            }
+            None => seen,
+        };
+        self.chains.push(Chain::new(parent, seq, hash, BTreeMap::from([(seq, hash)]), seen));
+        debug_assert!(self.chains.iter().all(|chain| chain.from <= chain.seq), "{id:?}");
+        (Branch(self.chains.len() as u32 - 1), split)
+    }
+
+    pub(super) fn split(&mut self, split: &Split) {
+        for chain in &mut self.chains {
+            if chain.seen.reaches(&split.from, split.at) {
+                Arc::make_mut(&mut chain.seen).split(split);
+            }
+        }
+        if self.closers.get(&split.from).is_some_and(|seq| *seq >= split.at)
+            && let Some(seq) = self.closers.remove(&split.from)
+        {
+            self.closers.insert(split.into(), seq);
+        }
+    }
+
+    /// The writer of what stands at a number on a chain.
+    pub(crate) fn writer_of(&self, id: LogId, branch: Branch, seq: u64) -> Writer {
+        let mut on = branch;
+        loop {
+            let Some(chain) = self.get(on) else { return Writer::trunk(id) };
+            if let Some((_, name)) = chain.cuts.range(..=seq).next_back() {
+                return Writer { log: id, branch: *name };
+            }
+            match chain.parent {
+                Some(parent) => on = parent,
+                None => return Writer::trunk(id),
+            }
+        }
+    }
+
+    /// Raises a vector to what stands at a number on a chain, and to everything before it.
+    pub(crate) fn raise(&self, vector: &mut Vector, id: LogId, branch: Branch, seq: u64) {
+        let (mut on, mut seq) = (branch, seq);
+        while seq > 0
+            && let Some(chain) = self.get(on)
+        {
+            if seq < chain.from {
+                let Some(parent) = chain.parent else { return };
+                on = parent;
+                continue;
+            }
+            vector.raise(self.writer_of(id, on, seq), seq);
+            // Down to what stands before the branch that this belongs to.
+            match chain.cuts.range(..=seq).next_back() {
+                Some((cut, _)) => seq = cut - 1,
+                None => match chain.parent {
+                    Some(parent) => (on, seq) = (parent, chain.from - 1),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// The chain whose segments at this number are those of `branch`.
+    pub(crate) fn owner(&self, branch: Branch, seq: u64) -> Branch {
+        let mut on = branch;
+        while let Some(chain) = self.get(on)
+            && chain.from > seq
+            && let Some(parent) = chain.parent
+        {
+            on = parent;
+        }
+        on
+    }
+
+    /// The last number up to `to` that stands on `branch` on the way to `on`.
+    pub(crate) fn last_on_the_way(&self, branch: Branch, on: Branch, to: u64) -> u64 {
+        let (mut at, mut last) = (on, to);
+        while at != branch
+            && let Some(chain) = self.get(at)
+            && let Some(parent) = chain.parent
+        {
+            (at, last) = (parent, last.min(chain.from - 1));
+        }
+        last
+    }
+
+    /// Whether anything is held at this number or behind it.
+    pub(crate) fn reaches(&self, seq: u64) -> bool {
+        self.chains.iter().any(|chain| chain.seq >= seq)
+    }
+
+    /// How many chains have a segment of their own at this number.
+    pub(crate) fn standing_at(&self, seq: u64) -> usize {
+        self.chains.iter().filter(|chain| (chain.from..=chain.seq).contains(&seq)).count()
+    }
+
+    /// The ends of all chains.
+    pub(crate) fn tips(&self, id: LogId) -> impl Iterator<Item = (Tip, Branch)> + '_ {
+        self.branches().map(move |(branch, chain)| (Tip { log: id, seq: chain.seq, hash: chain.hash }, branch))
+    }
+
+    /// The chain that ends in this segment.
+    pub(crate) fn ends_in(&self, seq: u64, hash: &Hash) -> Option<Branch> {
+        self.branches().find(|(_, chain)| chain.seq == seq && chain.hash == *hash).map(|(branch, _)| branch)
+    }
+}
+
+impl Chain {
+    fn new(parent: Option<Branch>, seq: u64, hash: Hash, cuts: BTreeMap<u64, Hash>, seen: Vector) -> Self {
+        Self { parent, from: seq, seq, hash, cuts, seen: Arc::new(seen) }
+    }
+
+    pub(crate) fn parent(&self) -> Option<Branch> {
+        self.parent
+    }
+
+    /// The lowest number at which something else stands beside this chain.
+    pub(crate) fn first_cut(&self) -> Option<u64> {
+        self.cuts.keys().next().copied()
+    }
+}
