@@ -10,6 +10,8 @@ mod ledger;
 mod limits;
 mod machine;
 mod message;
+#[cfg(test)]
+mod simulation;
 mod storage;
 mod vector;
 mod wire;

@@ -12,6 +12,7 @@ mod pushing;
 mod receiving;
 mod recovery;
 mod staging;
+mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::{Config, Machine};
+use super::{Config, Delivery, Machine};
 use crate::replica::log::entry;
 use crate::replica::log::keys::Keys;
 use crate::replica::log::ledger::{Change, Ledger, Slot};
 use crate::replica::log::storage::{Branch, Hash, Opened, Position, Row};
-use crate::replica::log::vector::Vector;
+use crate::replica::log::vector::{Split, Vector};
 use crate::replica::log::wire::{Head, SegmentError, Tip};
 use crate::replica::place::{LogId, Stamp};
 
@@ -47,12 +47,14 @@ impl Recovery {
         })
     }
 
-    /// Takes the next row.
-    pub(crate) fn row(&mut self, row: &Row) -> Result<(), OpenError> {
+    /// Takes the next row. With its payload, the application's entries come out of it, as they were delivered; without, only
+    /// what the log itself is ruled by is needed, and none do.
+    pub(crate) fn row(&mut self, row: &Row) -> Result<(Delivery, Vec<Split>), OpenError> {
         let head = Head::parse(&row.header)?;
         let entries = match &row.payload {
-            Some(payload) if row.system => entry::entries(payload)?,
-            _ => Vec::new(),
+            Some(payload) => entry::entries(payload)?,
+            None if row.system => return Err(OpenError::Order),
+            None => Vec::new(),
         };
         let resolved: Vec<(Tip, Branch)> =
             head.dependencies.iter().map(|tip| (*tip, self.branch_of(tip).unwrap_or_default())).collect();
@@ -63,14 +65,24 @@ impl Recovery {
         if applied.branch != row.branch || row.position <= self.position {
             return Err(OpenError::Order);
         }
-        for change in &applied.changes {
-            if let Change::Split(_) = change {}
-        }
         self.standing.entry((row.log, row.seq)).or_default().push((row.hash, row.branch));
         self.named.entry(row.log).or_default().push((row.seq, row.branch, resolved));
         self.position = row.position;
         self.latest = self.latest.max(head.stamp);
-        Ok(())
+        let splits = applied.changes.iter().filter_map(|change| match change {
+            Change::Split(split) => Some(*split),
+            _ => None,
+        });
+        let splits = splits.collect();
+        let delivery = Delivery {
+            position: row.position,
+            writer: applied.writer,
+            seq: row.seq,
+            stamp: head.stamp,
+            past: applied.past,
+            items: applied.items,
+        };
+        Ok((delivery, splits))
     }
 
     fn branch_of(&self, tip: &Tip) -> Option<Branch> {

@@ -1,0 +1,217 @@
+//! The application of every node, and what is known of each entry from outside.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+
+use super::cast::Cast;
+use super::{Checked, Counts};
+use crate::replica::log::ledger::Turn;
+use crate::replica::log::machine::Delivery;
+use crate::replica::log::storage::Position;
+use crate::replica::log::vector::{Facts, Split, Spot};
+use crate::replica::place::{LogId, Place, Stamp};
+
+/// Names an entry, whoever wrote it; from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct EntryId(pub(super) u64);
+
+/// What is known of an entry from outside.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) author: usize,
+    /// What its author's application had applied.
+    seen: Seen,
+    /// Where it is durable.
+    pub(super) place: Option<Place>,
+    pub(super) holders: BTreeSet<usize>,
+    pub(super) refused: bool,
+}
+
+/// A set of entries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen(Vec<u64>);
+
+impl Seen {
+    pub(super) fn insert(&mut self, id: EntryId) -> bool {
+        let (word, bit) = (id.0 as usize / 64, id.0 % 64);
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        let new = self.0[word] & (1 << bit) == 0;
+        self.0[word] |= 1 << bit;
+        new
+    }
+
+    pub(super) fn contains(&self, id: EntryId) -> bool {
+        self.0.get(id.0 as usize / 64).is_some_and(|word| word & (1 << (id.0 % 64)) != 0)
+    }
+
+    /// The first entry of this set that is not in another.
+    fn beyond(&self, other: &Self) -> Option<EntryId> {
+        let at = (0..self.0.len()).find(|at| self.0[*at] & !other.0.get(*at).copied().unwrap_or(0) != 0)?;
+        let left = self.0[at] & !other.0.get(at).copied().unwrap_or(0);
+        Some(EntryId(at as u64 * 64 + u64::from(left.trailing_zeros())))
+    }
+
+    pub(super) fn differs(&self, other: &Self) -> Option<EntryId> {
+        self.beyond(other).or_else(|| other.beyond(self))
+    }
+}
+
+/// Everything that was written.
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    pub(super) entries: Vec<Known>,
+    by_log: HashMap<LogId, Vec<EntryId>>,
+}
+
+impl Oracle {
+    pub(super) fn write(&mut self, author: usize, log: LogId, application: &Application) -> EntryId {
+        let seen = application.handed.clone();
+        self.entries.push(Known { author, seen, place: None, holders: BTreeSet::new(), refused: false });
+        let id = EntryId(self.entries.len() as u64);
+        let _ = log;
+        id
+    }
+
+    pub(super) fn known(&self, id: EntryId) -> Option<&Known> {
+        self.entries.get((id.0 as usize).checked_sub(1)?)
+    }
+
+    pub(super) fn durable(&mut self, id: EntryId, node: usize, place: Place) {
+        if let Some(known) = self.entries.get_mut(id.0 as usize - 1) {
+            known.place = Some(place);
+            known.holders.insert(node);
+            self.by_log.entry(place.log).or_default().push(id);
+        }
+    }
+
+    pub(super) fn refused(&mut self, id: EntryId) {
+        if let Some(known) = self.entries.get_mut(id.0 as usize - 1) {
+            known.refused = true;
+        }
+    }
+
+    pub(super) fn replicated(&mut self, log: LogId, by: usize, seq: u64) {
+        let Some(ids) = self.by_log.get(&log) else { return };
+        // The last ones first: what came before was confirmed before.
+        for id in ids.iter().rev() {
+            let known = &mut self.entries[id.0 as usize - 1];
+            if known.place.is_some_and(|place| place.seq <= seq) && !known.holders.insert(by) {
+                break;
+            }
+        }
+    }
+
+    /// A node's disk is another one now: what it has is what is on it.
+    pub(super) fn restored(&mut self, node: usize, has: &Seen) {
+        for (index, known) in self.entries.iter_mut().enumerate() {
+            if !has.contains(EntryId(index as u64 + 1)) {
+                known.holders.remove(&node);
+            }
+        }
+    }
+}
+
+/// What one node's application holds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Application {
+    pub(super) applied: Seen,
+    /// What counts as handed to whoever appends.
+    handed: Seen,
+    waiting: Vec<(Position, Vec<EntryId>)>,
+    taken: Position,
+    pub(super) registers: BTreeMap<u8, BTreeMap<Spot, (Stamp, EntryId)>>,
+    last: Position,
+}
+
+impl Application {
+    pub(super) fn deliver(
+        &mut self,
+        delivery: &Delivery,
+        oracle: &Oracle,
+        cast: &Cast,
+        counts: &mut Counts,
+    ) -> Checked {
+        if delivery.position <= self.last {
+            return Err("positions do not ascend".to_owned());
+        }
+        self.last = delivery.position;
+        let author = cast.index(&delivery.writer.log.node);
+        let mut ids = Vec::new();
+        for item in &delivery.items {
+            let Some((id, register)) = decode(&item.body) else { return Err("an entry that nobody wrote".to_owned()) };
+            let Some(known) = oracle.known(id) else { return Err("an entry that nobody wrote is applied".to_owned()) };
+            if Some(known.author) != author {
+                return Err(format!("an entry of node {} is applied as one of {author:?}", known.author));
+            }
+            let new = self.applied.insert(id);
+            match item.turn {
+                Turn::First if !new => return Err(format!("entry {} is applied twice", id.0)),
+                Turn::Repeated => counts.note("entries that came again"),
+                Turn::First => {}
+            }
+            if let Some(lacking) = known.seen.beyond(&self.applied) {
+                return Err(format!("entry {} is applied before {}, which its author had seen", id.0, lacking.0));
+            }
+            ids.push(id);
+            let instead = None;
+            let facts = Facts { spot: item.spot, stamp: delivery.stamp, past: delivery.past.clone(), instead };
+            let values = self.registers.entry(register).or_default();
+            values.retain(|spot, _| !facts.supersedes(spot));
+            if !values.is_empty() {
+                counts.note("concurrent writes");
+            }
+            values.insert(item.spot, (delivery.stamp, id));
+        }
+        self.waiting.push((delivery.position, ids));
+        Ok(())
+    }
+
+    pub(super) fn split(&mut self, split: &Split) {
+        for values in self.registers.values_mut() {
+            *values = std::mem::take(values)
+                .into_iter()
+                .map(|(mut spot, value)| {
+                    split.rename(&mut spot);
+                    (spot, value)
+                })
+                .collect();
+        }
+    }
+
+    pub(super) fn take(&mut self, position: Position) {
+        self.taken = position.max(self.taken);
+    }
+
+    /// Hands out what was taken, and says up to where that is.
+    pub(super) fn taken(&mut self) -> Position {
+        let taken = self.taken;
+        for (_, ids) in self.waiting.extract_if(.., |(position, _)| *position <= taken) {
+            for id in ids {
+                self.handed.insert(id);
+            }
+        }
+        self.taken
+    }
+
+    /// When a run begins, everything that is on disk was seen.
+    pub(super) fn hand_everything(&mut self) {
+        self.taken = self.last;
+        self.taken();
+    }
+}
+
+pub(super) fn encode(id: EntryId, register: u8, length: usize) -> Bytes {
+    let mut entry = Vec::with_capacity(length.max(9));
+    entry.extend_from_slice(&id.0.to_be_bytes());
+    entry.push(register);
+    entry.resize(length.max(9), 0);
+    entry.into()
+}
+
+pub(super) fn decode(entry: &[u8]) -> Option<(EntryId, u8)> {
+    let (id, rest) = entry.split_first_chunk()?;
+    Some((EntryId(u64::from_be_bytes(*id)), *rest.first()?))
+}

@@ -1,0 +1,102 @@
+//! A disk that forgets what was not synced.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::replica::log::entry::{self, Entry};
+use crate::replica::log::machine::{Config, Delivery, Machine, OpenError, Recovery};
+use crate::replica::log::storage::{Batch, Branch, Found, Opened, Payloads, Position, Read, Row};
+use crate::replica::log::vector::Split;
+use crate::replica::place::LogId;
+
+/// What a node has on disk, all of it synced.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk {
+    rows: BTreeMap<Position, Arc<Row>>,
+    places: BTreeMap<(LogId, u64, Branch), Arc<Row>>,
+    full: bool,
+}
+
+/// A batch on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Writing {
+    pub(super) what: Batch,
+}
+
+impl Disk {
+    pub(super) fn write(&mut self, batch: &Batch) {
+        for row in &batch.rows {
+            self.rows.insert(row.position, Arc::clone(row));
+            self.places.insert((row.log, row.seq, row.branch), Arc::clone(row));
+        }
+    }
+
+    pub(super) fn set_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    pub(super) fn read(&self, what: &Read) -> Found {
+        match what {
+            Read::Hashes(places) => {
+                let at = |(log, seq): &(LogId, u64)| {
+                    let range = (*log, *seq, Branch(0))..=(*log, *seq, Branch(u32::MAX));
+                    self.places.range(range).map(|((_, _, branch), row)| (row.hash, *branch)).collect()
+                };
+                Found::Hashes(places.iter().map(at).collect())
+            }
+            Read::Rows { ranges, bytes, payloads } => {
+                let mut rows: Vec<Arc<Row>> = Vec::new();
+                for range in ranges {
+                    let on = (range.log, range.from, Branch(0))..=(range.log, range.to, Branch(u32::MAX));
+                    let of = self.places.range(on).filter(|((_, _, branch), _)| *branch == range.branch);
+                    rows.extend(of.map(|(_, row)| Arc::clone(row)).take(500));
+                }
+                rows.sort_unstable_by_key(|row| row.position);
+                let mut used = 0;
+                let fits = |row: &Arc<Row>| {
+                    let begins = used < *bytes || used == 0;
+                    used += row.header.len() + row.payload.as_ref().map_or(0, bytes::Bytes::len);
+                    begins
+                };
+                rows = rows.into_iter().take_while(fits).collect();
+                if *payloads == Payloads::OfSystem {
+                    rows = rows.iter().map(|row| Arc::new(without(row))).collect();
+                }
+                Found::Rows(rows)
+            }
+            Read::Piece { .. } => Found::Piece(None),
+        }
+    }
+
+    /// Opens what is there; the application reads it again.
+    pub(super) fn open(
+        &self,
+        config: Config,
+        now: Duration,
+        wall: u64,
+        seed: [u8; 32],
+    ) -> Result<(Machine, Vec<(Delivery, Vec<Split>)>), OpenError> {
+        let mut recovery = Recovery::new(config.keys.clone(), Opened::default())?;
+        let rows = self.rows.values().map(|row| recovery.row(row)).collect::<Result<_, _>>()?;
+        Ok((recovery.finish(config, now, wall, seed), rows))
+    }
+
+    /// The application's entries on this disk.
+    pub(super) fn bodies(&self) -> impl Iterator<Item = bytes::Bytes> + '_ {
+        self.rows.values().filter_map(|row| row.payload.as_ref()).flat_map(|payload| {
+            entry::entries(payload).unwrap_or_default().into_iter().filter_map(|entry| match entry {
+                Entry::Plain(body) | Entry::Again { body, .. } => Some(body),
+                _ => None,
+            })
+        })
+    }
+}
+
+fn without(row: &Row) -> Row {
+    Row { payload: row.payload.clone().filter(|_| row.system), ..row.clone() }
+}
