@@ -8,6 +8,8 @@ mod closing;
 mod frontier;
 mod holding;
 mod links;
+#[cfg(test)]
+pub(super) mod planted;
 mod pushing;
 mod receiving;
 mod recovery;
@@ -289,6 +291,11 @@ impl Machine {
         let id = ReadId(self.reads);
         self.reading.insert(id, reading);
         self.outputs.push_back(Output::Read(id, what));
+    }
+
+    /// What the segments say that this node has taken in.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     fn stop(&mut self, why: Stop) {

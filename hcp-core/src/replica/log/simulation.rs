@@ -149,6 +149,8 @@ struct World {
     oracle: Oracle,
     liar: Liar,
     written: usize,
+    /// The furthest that a clock of an honest node was ever ahead, in milliseconds.
+    latest_skew: u64,
     counts: Counts,
     healed: bool,
     failed: Option<String>,
@@ -175,6 +177,7 @@ impl World {
                 skew: match (plan.skewed, index % 4) {
                     (true, 1) => -300_000,
                     (true, 2) => 40_000,
+                    (_, 0) if plan.future_clock && index + plan.liars >= plan.nodes => 3_600_000,
                     _ => 0,
                 },
                 writing: None,
@@ -197,6 +200,7 @@ impl World {
             oracle: Oracle::default(),
             liar: Liar::new(&plan),
             written: 0,
+            latest_skew: 40_000,
             counts: Counts::default(),
             healed: false,
             failed: None,
@@ -337,9 +341,10 @@ impl World {
     }
 
     fn append(&mut self, node: usize) -> Checked {
-        let Some(machine) = &self.nodes[node].machine else { return Ok(()) };
-        let log = machine.log();
-        let id = self.oracle.write(node, log, &self.nodes[node].application);
+        if self.nodes[node].machine.is_none() {
+            return Ok(());
+        }
+        let id = self.oracle.write(node, &self.nodes[node].application);
         let append = AppendId(id.0);
         self.nodes[node].appends.insert(append, id);
         self.written += 1;
@@ -386,8 +391,10 @@ impl World {
             Output::Send(to, message) => self.send(node, to, message)?,
             Output::Unlink(to, why) => self.unlink(node, to, why)?,
             Output::Deliver(delivery) => {
+                let most = self.honest_and_latest();
                 if !self.is_hostile(node) {
-                    self.nodes[node].application.deliver(&delivery, &self.oracle, &self.cast, &mut self.counts)?;
+                    let application = &mut self.nodes[node].application;
+                    application.deliver(&delivery, most, &self.oracle, &self.cast, &mut self.counts)?;
                 }
                 if self.rng.random_bool(0.9) {
                     self.nodes[node].application.take(delivery.position);
@@ -433,6 +440,13 @@ impl World {
         }
     }
 
+    /// How many nodes are honest, and the latest that any of their clocks may show.
+    fn honest_and_latest(&self) -> (usize, u64) {
+        let honest = if self.plan.hostile { self.plan.nodes - self.plan.liars } else { self.plan.nodes };
+        let elapsed = (self.now - START).as_millis() as u64;
+        (honest, WALL + elapsed + self.latest_skew + 61_000)
+    }
+
     fn is_hostile(&self, node: usize) -> bool {
         self.plan.hostile && node >= self.plan.nodes - self.plan.liars
     }
@@ -448,10 +462,11 @@ impl World {
         let opened = self.nodes[node].disk.open(config, now, wall, seed);
         let (machine, rows) = opened.map_err(|error| format!("node {node} cannot open its disk: {error}"))?;
         let mut application = Application::default();
+        let most = self.honest_and_latest();
         if !self.is_hostile(node) {
             for (delivery, splits) in &rows {
                 splits.iter().for_each(|split| application.split(split));
-                application.deliver(delivery, &self.oracle, &self.cast, &mut self.counts)?;
+                application.deliver(delivery, most, &self.oracle, &self.cast, &mut self.counts)?;
             }
             application.hand_everything();
         }

@@ -10,6 +10,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use rand::RngExt;
 
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::{AppendId, Machine, Output, Refusal, Stop};
 use crate::identity::manifest::Manifest;
 use crate::replica::log::entry::{self, Entry};
@@ -98,7 +100,10 @@ impl Machine {
             && position <= self.appending.handed
         {
             self.appending.unhanded.pop_front();
-            if !self.appending.pending.is_empty() {
+            let between = !self.appending.pending.is_empty();
+            #[cfg(test)]
+            let between = between && !planted(Defect::CutForgotten);
+            if between {
                 self.cut();
             }
             self.appending.fresh.insert((tip.log, branch), tip);

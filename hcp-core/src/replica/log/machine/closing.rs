@@ -5,6 +5,8 @@
 
 use super::checks::Held;
 use super::holding::{Waiting, Why};
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::{Machine, Reading, Stop};
 use crate::replica::log::entry::{Entry, Fork};
 use crate::replica::log::ledger::Slot;
@@ -39,6 +41,10 @@ impl Machine {
     /// Another segment stands where this one belongs.
     pub(super) fn conflict(&mut self, waiting: Waiting, standing: Hash, on: Branch) {
         let tip = waiting.segment.tip();
+        #[cfg(test)]
+        if planted(Defect::ForkIgnored) {
+            return self.done_with(&waiting);
+        }
         if !self.is_forked(&tip.log) && !self.proofs.contains_key(&tip.log) {
             self.proofs.insert(tip.log, Proof { tip, signature: waiting.segment.signature });
             match self.recent.get(tip.log, on, tip.seq) {
@@ -95,6 +101,11 @@ impl Machine {
                 return self.stop(Stop::Superseded);
             }
             self.begin_again();
+        }
+        #[cfg(test)]
+        if planted(Defect::CoverForgotten) {
+            self.to_cover.clear();
+            return self.reconsider_unwanted();
         }
         if self.to_cover.is_empty() || self.stopped.is_some() {
             return;

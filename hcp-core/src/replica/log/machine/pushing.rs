@@ -10,6 +10,8 @@ use rand::RngExt;
 
 use super::checks::Held;
 use super::holding::Why;
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::{Machine, Reading};
 use crate::replica::log::limits::{MAX_BACK, MAX_NEEDS, NEED, PAGE};
 use crate::replica::log::message::{Message, Need};
@@ -64,6 +66,10 @@ impl Machine {
                 continue;
             }
             let sent = link.sent.get(&(*log, *branch)).map_or(0, |(seq, _)| *seq);
+            #[cfg(test)]
+            if planted(Defect::RelayForgotten) && log.node != self.own.node {
+                continue;
+            }
             if sent >= *seq || !(log.node == self.own.node || self.is_mine_to_push(link, log)) {
                 continue;
             }
@@ -126,6 +132,10 @@ impl Machine {
 
     /// Asks for what segments here lack.
     pub(super) fn ask_needs(&mut self) {
+        #[cfg(test)]
+        if planted(Defect::NeedForgotten) {
+            return;
+        }
         let now = self.now;
         let mut wanted: BTreeSet<(NodeId, Tip)> = BTreeSet::new();
         let mut asked = Vec::new();

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::checks::Held;
 use super::holding::{Waiting, Why};
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::{Machine, Unlink};
 use crate::replica::log::ledger::Slot;
 use crate::replica::log::limits::{HELD, MAX_RUNS};
@@ -32,11 +34,17 @@ impl Machine {
     /// Takes a segment from a link, for which it was charged.
     pub(super) fn receive_segment(&mut self, from: NodeId, segment: Arc<Segment>) {
         let (tip, cost) = (segment.tip(), segment.cost() as u64);
-        if self.held.contains(&tip) || matches!(self.held(&tip), Held::Yes(_)) {
+        let known = matches!(self.held(&tip), Held::Yes(_));
+        #[cfg(test)]
+        let known = known && !planted(Defect::DuplicatesTaken);
+        if self.held.contains(&tip) || known {
             self.give_back(from, cost);
             return;
         }
-        if !(self.keys.verify)(&tip.log.node, &tip.signed(self.keys.service_key()), &segment.signature) {
+        let signed = (self.keys.verify)(&tip.log.node, &tip.signed(self.keys.service_key()), &segment.signature);
+        #[cfg(test)]
+        let signed = signed || planted(Defect::SignatureIgnored);
+        if !signed {
             self.unlink(from, Unlink::Forged);
             return;
         }
@@ -91,6 +99,8 @@ impl Machine {
     fn judge(&self, segment: &Segment) -> Verdict {
         let (head, tip) = (&segment.head, segment.tip());
         match self.held(&tip) {
+            #[cfg(test)]
+            Held::Yes(_) if planted(Defect::DuplicatesTaken) => {}
             Held::Yes(_) => return Verdict::Drop,
             Held::Ask => return Verdict::Wait(Why::Asking(vec![(tip.log, tip.seq)])),
             Held::No | Held::Other(..) => {}
@@ -105,6 +115,10 @@ impl Machine {
                 Held::Ask => asking.push((needed.log, needed.seq)),
             }
         }
+        #[cfg(test)]
+        if planted(Defect::DependenciesIgnored) {
+            missing.retain(|needed| needed.log == head.log);
+        }
         if !missing.is_empty() {
             return Verdict::Wait(Why::Missing(missing));
         }
@@ -115,6 +129,8 @@ impl Machine {
             return Verdict::Drop;
         }
         let wanted = self.held.is_demanded(&tip);
+        #[cfg(test)]
+        let wanted = wanted && !planted(Defect::DemandIgnored);
         if !wanted && (!self.ledger.is_open(&head.log) || self.has_too_many_runs(&head.log)) {
             return match self.beside(head.seq, &tip.log, before) {
                 // The proof is worth having all the same.

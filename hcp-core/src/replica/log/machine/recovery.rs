@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, UNIX_EPOCH};
 
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::{Config, Delivery, Machine};
 use crate::replica::log::entry;
 use crate::replica::log::keys::Keys;
@@ -133,6 +135,12 @@ impl Recovery {
         }
         let closed: Vec<_> = machine.ledger.logs.keys().filter(|log| !machine.ledger.is_open(log)).copied().collect();
         machine.to_cover.extend(closed);
+        #[cfg(test)]
+        if planted(Defect::IncarnationKept)
+            && let Some(log) = machine.ledger.open_logs_of(machine.own.node).next()
+        {
+            machine.own = log;
+        }
         machine.begin();
         machine.act();
         machine

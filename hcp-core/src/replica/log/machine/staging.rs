@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::{AppendId, Delivery, Machine, Output, Stop};
 use crate::replica::log::entry::{self, Entry};
 use crate::replica::log::ledger::{Applied, Change, Slot};
@@ -95,6 +97,8 @@ impl Machine {
         });
         self.hashes.insert(head.log, head.seq, segment.hash, applied.branch);
         let wall = UNIX_EPOCH + Duration::from_millis(self.wall);
+        #[cfg(test)]
+        let wall = if planted(Defect::ClockDragged) { wall + Duration::from_secs(100_000) } else { wall };
         if head.log != self.own && !self.clock.see(head.stamp, wall) {
             self.ahead.insert(head.log.node);
         }
@@ -130,6 +134,13 @@ impl Machine {
         let batch = Batch { rows: staged.iter().map(|staged| Arc::clone(&staged.row)).collect(), ..Batch::default() };
         let id = BatchId(self.batches);
         self.outputs.push_back(Output::Write(id, Box::new(batch.clone())));
+        #[cfg(test)]
+        if planted(Defect::DurableEarly) {
+            staged.into_iter().for_each(|staged| self.made_durable(staged));
+            self.send_receipts();
+            self.flight = Some(Flight { id, batch, staged: Vec::new() });
+            return;
+        }
         self.flight = Some(Flight { id, batch, staged });
     }
 
@@ -155,6 +166,10 @@ impl Machine {
         let Staged { row, segment, applied, ids } = staged;
         self.durable.insert((row.log, row.branch), (row.seq, row.hash));
         for change in applied.changes {
+            #[cfg(test)]
+            if planted(Defect::SplitUntold) {
+                continue;
+            }
             if let Change::Split(split) = change {
                 self.outputs.push_back(Output::Split(split));
             }

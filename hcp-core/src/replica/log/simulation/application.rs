@@ -67,12 +67,17 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    pub(super) fn write(&mut self, author: usize, log: LogId, application: &Application) -> EntryId {
+    pub(super) fn write(&mut self, author: usize, application: &Application) -> EntryId {
         let seen = application.handed.clone();
         self.entries.push(Known { author, seen, place: None, holders: BTreeSet::new(), refused: false });
-        let id = EntryId(self.entries.len() as u64);
-        let _ = log;
-        id
+        EntryId(self.entries.len() as u64)
+    }
+
+    /// An entry that a liar makes by itself.
+    pub(super) fn invent(&mut self, author: usize) -> EntryId {
+        let nobody = BTreeSet::new();
+        self.entries.push(Known { author, seen: Seen::default(), place: None, holders: nobody, refused: false });
+        EntryId(self.entries.len() as u64)
     }
 
     pub(super) fn known(&self, id: EntryId) -> Option<&Known> {
@@ -130,15 +135,19 @@ impl Application {
     pub(super) fn deliver(
         &mut self,
         delivery: &Delivery,
+        (honest, latest): (usize, u64),
         oracle: &Oracle,
         cast: &Cast,
         counts: &mut Counts,
     ) -> Checked {
+        let author = cast.index(&delivery.writer.log.node);
         if delivery.position <= self.last {
             return Err("positions do not ascend".to_owned());
         }
+        if delivery.stamp.millis > latest && author.is_some_and(|author| author < honest) {
+            return Err("an honest node's clock was dragged along".to_owned());
+        }
         self.last = delivery.position;
-        let author = cast.index(&delivery.writer.log.node);
         let mut ids = Vec::new();
         for item in &delivery.items {
             let Some((id, register)) = decode(&item.body) else { return Err("an entry that nobody wrote".to_owned()) };
@@ -159,6 +168,11 @@ impl Application {
             let instead = None;
             let facts = Facts { spot: item.spot, stamp: delivery.stamp, past: delivery.past.clone(), instead };
             let values = self.registers.entry(register).or_default();
+            for (spot, (_, old)) in values.iter() {
+                if known.seen.contains(*old) && !facts.supersedes(spot) {
+                    return Err(format!("entry {} does not supersede {}, which its author had seen", id.0, old.0));
+                }
+            }
             values.retain(|spot, _| !facts.supersedes(spot));
             if !values.is_empty() {
                 counts.note("concurrent writes");

@@ -107,6 +107,7 @@ impl World {
             Fault::Clock => {
                 let jump = self.rng.random_range(-200_000..200_000);
                 self.nodes[victim].skew += jump;
+                self.latest_skew = self.latest_skew.max(self.nodes[victim].skew.max(0).unsigned_abs());
             }
             Fault::Remove => {
                 let manifest = self.cast.publish(|node| node != victim, SoftwareVersion::new(0, 0, 9));

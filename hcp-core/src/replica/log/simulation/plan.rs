@@ -23,6 +23,10 @@ pub(super) struct Plan {
     pub(super) spacing: Duration,
     pub(super) skewed: bool,
     pub(super) delays: bool,
+    /// Liars confirm what they do not hold.
+    pub(super) false_receipts: bool,
+    /// Liars' clocks are an hour ahead.
+    pub(super) future_clock: bool,
     pub(super) real_signatures: bool,
     /// Every message goes through its bytes.
     pub(super) bytes: bool,
@@ -46,6 +50,8 @@ impl Plan {
             spacing: Duration::from_millis(rng.random_range(1_500..4_000)),
             skewed: seed % 3 == 1,
             delays: seed % 4 < 2,
+            false_receipts: hostile && seed % 3 == 0,
+            future_clock: hostile && seed % 5 != 0,
             real_signatures: seed % 50 == 11,
             bytes: seed % 25 == 11,
             quiet: Duration::from_secs(25),

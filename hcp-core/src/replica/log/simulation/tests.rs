@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::plan::Plan;
 use super::{Counts, World};
+use crate::replica::log::machine::planted::{Defect, plant};
 
 /// How many seeds run unless `HCP_SEEDS` says otherwise.
 const SEEDS: u64 = 300;
@@ -51,4 +52,55 @@ fn nodes_agree_whatever_breaks() {
     let count = number("HCP_SEEDS").unwrap_or(SEEDS);
     let counts = run_all(count);
     println!("{count} seeds: {counts:#?}");
+}
+
+/// Whether a defect makes some seed fail with these words; what else is said on the way is added to `others`.
+fn is_noticed(defect: Defect, parity: u64, says: &str, others: &mut Vec<String>) -> bool {
+    plant(Some(defect));
+    let noticed = (0..60).filter(|seed| parity > 1 || seed % 2 == parity).any(|seed| {
+        let run = std::panic::catch_unwind(|| World::new(seed, Plan::of(seed)).run().0);
+        match run.unwrap_or_else(|_| Err("a panic".to_owned())) {
+            Ok(()) => false,
+            Err(reason) => {
+                others.push(format!("seed {seed}: {reason}"));
+                reason.contains(says)
+            }
+        }
+    });
+    plant(None);
+    noticed
+}
+
+/// Every invariant is shown to fail: by what is planted, and with what is then said.
+#[test]
+fn what_is_broken_on_purpose_is_noticed() {
+    const HOSTILE: u64 = 1;
+    const ANY: u64 = 2;
+    let expected: [(Defect, u64, &str); 15] = [
+        (Defect::ForkIgnored, HOSTILE, "is not at both of"),
+        (Defect::CoverForgotten, ANY, "is not at both of"),
+        (Defect::DemandIgnored, ANY, "missing at node"),
+        (Defect::DurableEarly, ANY, "missing at node"),
+        (Defect::DependenciesIgnored, ANY, "which its author had seen"),
+        (Defect::DuplicatesTaken, HOSTILE, "is applied twice"),
+        (Defect::SignatureIgnored, HOSTILE, "is applied as one of"),
+        (Defect::IncarnationKept, ANY, "which is honest, has forked"),
+        (Defect::ClockDragged, HOSTILE, "clock was dragged along"),
+        (Defect::RelayForgotten, ANY, "missing at node"),
+        (Defect::SplitUntold, HOSTILE, "are in different states"),
+        (Defect::VectorForgotten, ANY, "does not supersede"),
+        (Defect::CreditIgnored, HOSTILE, "holds back"),
+        (Defect::NeedForgotten, HOSTILE, "missing at node"),
+        (Defect::CutForgotten, ANY, "does not supersede"),
+    ];
+    let mut wrong = Vec::new();
+    for (defect, parity, says) in expected {
+        let mut others = Vec::new();
+        if is_noticed(defect, parity, says, &mut others) {
+            println!("{defect:?}: failure {} was {}", others.len(), others.pop().unwrap());
+        } else {
+            wrong.push((defect, says, others));
+        }
+    }
+    assert!(wrong.is_empty(), "not noticed as it should be: {wrong:#?}");
 }

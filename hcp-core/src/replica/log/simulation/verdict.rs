@@ -58,6 +58,22 @@ impl World {
                 return Err(format!("node {} and node {node} are in different states", honest[0]));
             }
         }
+        for node in &honest {
+            let Some(machine) = self.nodes[*node].machine.as_ref() else { return Err(format!("node {node} is down")) };
+            for (log, known) in &machine.ledger().logs {
+                let author = self.cast.index(&log.node).unwrap_or_default();
+                if known.forked && !self.is_hostile(author) {
+                    return Err(format!("a log of node {author}, which is honest, has forked"));
+                }
+                let kinds = [
+                    (known.forked, "logs forked"),
+                    (known.chains().count() > 1, "logs with branches"),
+                    (known.ended, "logs ended"),
+                    (known.removed, "logs of removed members"),
+                ];
+                kinds.iter().filter(|(is, _)| *is).for_each(|(_, what)| self.counts.note(what));
+            }
+        }
         let last = self.oracle.entries.len() - honest.len();
         for known in &self.oracle.entries[last..] {
             if known.place.is_none() {
