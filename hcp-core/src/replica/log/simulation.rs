@@ -132,6 +132,8 @@ struct Node {
     manifest: usize,
     appends: BTreeMap<AppendId, EntryId>,
     stopped: Option<Stop>,
+    /// It never comes back.
+    gone: bool,
 }
 
 struct World {
@@ -185,6 +187,7 @@ impl World {
                 manifest: 0,
                 appends: BTreeMap::new(),
                 stopped: None,
+                gone: false,
             })
             .collect();
         let mut world = Self {
@@ -329,7 +332,10 @@ impl World {
         if self.written >= self.plan.entries {
             return Ok(());
         }
-        let node = self.rng.random_range(0..self.nodes.len());
+        // Later only some write, so that not everything is covered by and by.
+        let late = self.written > self.plan.entries / 3;
+        let writers = if late { self.plan.writers } else { self.nodes.len() };
+        let node = self.rng.random_range(0..writers);
         if self.is_hostile(node) || self.nodes[node].machine.is_none() {
             return Ok(());
         }
@@ -392,9 +398,17 @@ impl World {
             Output::Unlink(to, why) => self.unlink(node, to, why)?,
             Output::Deliver(delivery) => {
                 let most = self.honest_and_latest();
+                let run = |node: &Node| node.machine.as_ref().map(Machine::log);
+                let runs: Vec<Option<LogId>> = self.nodes.iter().map(run).collect();
                 if !self.is_hostile(node) {
                     let application = &mut self.nodes[node].application;
-                    application.deliver(&delivery, most, &self.oracle, &self.cast, &mut self.counts)?;
+                    application.deliver(
+                        &delivery,
+                        (most.0, most.1, &runs),
+                        &self.oracle,
+                        &self.cast,
+                        &mut self.counts,
+                    )?;
                 }
                 if self.rng.random_bool(0.9) {
                     self.nodes[node].application.take(delivery.position);
@@ -453,7 +467,7 @@ impl World {
 
     /// Starts a node's process from its disk.
     fn start(&mut self, node: usize) -> Checked {
-        if self.nodes[node].machine.is_some() {
+        if self.nodes[node].machine.is_some() || self.nodes[node].gone {
             return Ok(());
         }
         let seed: [u8; 32] = self.rng.random();
@@ -466,7 +480,7 @@ impl World {
         if !self.is_hostile(node) {
             for (delivery, splits) in &rows {
                 splits.iter().for_each(|split| application.split(split));
-                application.deliver(delivery, most, &self.oracle, &self.cast, &mut self.counts)?;
+                application.deliver(delivery, (most.0, most.1, &[]), &self.oracle, &self.cast, &mut self.counts)?;
             }
             application.hand_everything();
         }

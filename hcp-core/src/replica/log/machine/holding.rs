@@ -134,9 +134,13 @@ impl HeldBack {
         self.demand.clear();
     }
 
+    /// How many segments wait, and how many bytes those have that came from one node, at the most.
     pub(super) fn sizes(&self) -> (usize, usize) {
-        let bytes = self.waiting.values().map(|waiting| waiting.segment.cost()).sum();
-        (self.waiting.len(), bytes)
+        let mut bytes: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for waiting in self.waiting.values() {
+            *bytes.entry(waiting.from).or_default() += waiting.segment.cost();
+        }
+        (self.waiting.len(), bytes.into_values().max().unwrap_or_default())
     }
 }
 

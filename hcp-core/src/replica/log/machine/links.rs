@@ -83,6 +83,7 @@ impl Machine {
             self.outputs.push_back(Output::Unlink(node, Unlink::NotMember));
             return;
         }
+        self.drop_held_from(node);
         self.links.insert(node, Link::new(self.now));
         self.greet(node);
         self.tell_frontier(node);
@@ -90,10 +91,12 @@ impl Machine {
 
     pub(super) fn link_down(&mut self, node: NodeId) {
         self.links.remove(&node);
+        self.drop_held_from(node);
     }
 
     pub(super) fn unlink(&mut self, node: NodeId, why: Unlink) {
         if self.links.remove(&node).is_some() {
+            self.drop_held_from(node);
             self.outputs.push_back(Output::Unlink(node, why));
         }
     }

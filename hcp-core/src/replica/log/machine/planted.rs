@@ -15,8 +15,8 @@ pub(in crate::replica::log) enum Defect {
     DurableEarly,
     /// A segment is applied whether what it names is here or not.
     DependenciesIgnored,
-    /// A segment is applied again when it comes again.
-    DuplicatesTaken,
+    /// A branch is called by whatever this node took in first.
+    NamesOfItsOwn,
     /// Whoever signed it.
     SignatureIgnored,
     /// A process that starts goes on in the log that it wrote before.

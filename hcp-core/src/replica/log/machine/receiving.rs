@@ -34,10 +34,7 @@ impl Machine {
     /// Takes a segment from a link, for which it was charged.
     pub(super) fn receive_segment(&mut self, from: NodeId, segment: Arc<Segment>) {
         let (tip, cost) = (segment.tip(), segment.cost() as u64);
-        let known = matches!(self.held(&tip), Held::Yes(_));
-        #[cfg(test)]
-        let known = known && !planted(Defect::DuplicatesTaken);
-        if self.held.contains(&tip) || known {
+        if self.held.contains(&tip) || matches!(self.held(&tip), Held::Yes(_)) {
             self.give_back(from, cost);
             return;
         }
@@ -99,8 +96,6 @@ impl Machine {
     fn judge(&self, segment: &Segment) -> Verdict {
         let (head, tip) = (&segment.head, segment.tip());
         match self.held(&tip) {
-            #[cfg(test)]
-            Held::Yes(_) if planted(Defect::DuplicatesTaken) => {}
             Held::Yes(_) => return Verdict::Drop,
             Held::Ask => return Verdict::Wait(Why::Asking(vec![(tip.log, tip.seq)])),
             Held::No | Held::Other(..) => {}
@@ -219,7 +214,23 @@ impl Machine {
                 self.done_with(&waiting);
             }
         }
-        // What was wanted only by what is gone is not wanted any more.
+        self.renew_demand();
+    }
+
+    /// What came over a link goes with it, so that it is within the credit of one; it comes again.
+    pub(super) fn drop_held_from(&mut self, node: NodeId) {
+        let gone: Vec<Tip> =
+            self.held.waiting.iter().filter(|(_, waiting)| waiting.from == node).map(|(tip, _)| *tip).collect();
+        for tip in &gone {
+            self.held.remove(tip);
+        }
+        if !gone.is_empty() {
+            self.renew_demand();
+        }
+    }
+
+    /// What was wanted only by what is gone is not wanted any more.
+    fn renew_demand(&mut self) {
         self.held.reset_demand();
         let live: Vec<Vec<Tip>> = self
             .held

@@ -5,7 +5,7 @@ use super::Machine;
 /// What a machine keeps in memory that others have a say in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sizes {
-    /// Segments held back, and their bytes.
+    /// Segments held back, and the most bytes of them that came from one node.
     pub(crate) held: usize,
     pub(crate) held_bytes: usize,
     pub(crate) hashes: usize,

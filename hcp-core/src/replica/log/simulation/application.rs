@@ -135,12 +135,14 @@ impl Application {
     pub(super) fn deliver(
         &mut self,
         delivery: &Delivery,
-        (honest, latest): (usize, u64),
+        (honest, latest, runs): (usize, u64, &[Option<LogId>]),
         oracle: &Oracle,
         cast: &Cast,
         counts: &mut Counts,
     ) -> Checked {
         let author = cast.index(&delivery.writer.log.node);
+        // Closed logs are covered at once, whatever the application was handed.
+        let open = |spot: &Spot| spot.writer != delivery.writer && runs.contains(&Some(spot.writer.log));
         if delivery.position <= self.last {
             return Err("positions do not ascend".to_owned());
         }
@@ -169,6 +171,10 @@ impl Application {
             let facts = Facts { spot: item.spot, stamp: delivery.stamp, past: delivery.past.clone(), instead };
             let values = self.registers.entry(register).or_default();
             for (spot, (_, old)) in values.iter() {
+                let sure = oracle.known(*old).is_some_and(|old| old.author < honest) && known.author < honest;
+                if sure && facts.past.has_seen(spot) && !known.seen.contains(*old) && open(spot) {
+                    return Err(format!("entry {} supersedes {}, which its author had not seen", id.0, old.0));
+                }
                 if known.seen.contains(*old) && !facts.supersedes(spot) {
                     return Err(format!("entry {} does not supersede {}, which its author had seen", id.0, old.0));
                 }

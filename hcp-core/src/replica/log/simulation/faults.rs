@@ -20,6 +20,10 @@ pub(super) enum Fault {
     Blackout,
     /// A process dies, and comes back with the disk of an earlier time.
     Backup,
+    /// A disk is lost; the process comes back with an empty one.
+    LostDisk,
+    /// A node never comes back.
+    Gone,
     /// The nodes are in two parts that do not hear each other.
     Split,
     /// One node hears nobody.
@@ -34,11 +38,13 @@ pub(super) enum Fault {
     Remove,
 }
 
-const ALL: [Fault; 11] = [
+const ALL: [Fault; 13] = [
     Fault::Crash,
     Fault::Torn,
     Fault::Blackout,
     Fault::Backup,
+    Fault::LostDisk,
+    Fault::Gone,
     Fault::Split,
     Fault::Isolate,
     Fault::Flap,
@@ -59,6 +65,8 @@ impl Fault {
             Self::Torn => "crashes in the middle of a write",
             Self::Blackout => "crashes of all nodes",
             Self::Backup => "restored backups",
+            Self::LostDisk => "disks lost",
+            Self::Gone => "nodes that never come back",
             Self::Split => "splits",
             Self::Isolate => "nodes cut off",
             Self::Flap => "links that flap",
@@ -90,6 +98,17 @@ impl World {
             }
             Fault::Blackout => (0..self.nodes.len()).for_each(|node| self.crash(node, Torn::Lost)),
             Fault::Backup => self.liar.backup = Some((victim, self.nodes[victim].disk.clone())),
+            Fault::LostDisk => {
+                self.crash(victim, Torn::Lost);
+                self.nodes[victim].disk = super::Disk::default();
+                self.note_restored(victim);
+            }
+            Fault::Gone => {
+                if self.nodes.iter().all(|node| !node.gone) {
+                    self.crash(victim, Torn::Lost);
+                    self.nodes[victim].gone = true;
+                }
+            }
             Fault::Split => {
                 let half = self.rng.random_range(1..self.nodes.len());
                 self.part(|one, two| (one < half) != (two < half));
@@ -122,7 +141,8 @@ impl World {
     pub(super) fn mend(&mut self, index: usize) -> Checked {
         let victim = self.liar.victims.get(index).copied().unwrap_or_default();
         match self.plan.faults[index] {
-            Fault::Crash | Fault::Torn => self.start(victim)?,
+            Fault::Crash | Fault::Torn | Fault::LostDisk => self.start(victim)?,
+            Fault::Gone => {}
             Fault::Blackout => {
                 for node in 0..self.nodes.len() {
                     let delay = super::between(&mut self.rng, 0, 1_500);

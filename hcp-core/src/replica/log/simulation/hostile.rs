@@ -199,7 +199,7 @@ impl World {
         }
         self.counts.note("lies: floods of segments");
         let payload = entry::payload([0; 16], &vec![Entry::Plain(vec![0; 60_000].into()); 4]);
-        for n in 0..6 {
+        for n in 0..12 {
             let head = Head { seq: 1_000_000 + n, previous: [9; 32], ..first_head(log, self.wall(liar)) };
             let keys = self.cast.keys[liar].clone();
             let segment = Segment::make(head, payload.clone(), |tip| (keys.sign)(&tip.signed(keys.service_key())));

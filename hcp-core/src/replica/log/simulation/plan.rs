@@ -18,6 +18,10 @@ pub(super) struct Plan {
     pub(super) entries: usize,
     /// The most entries that one node writes at once.
     pub(super) burst: u32,
+    /// How many nodes write in the end.
+    pub(super) writers: usize,
+    /// Every node writes once more when all is well.
+    pub(super) last_words: bool,
     /// What happens, one after the other.
     pub(super) faults: Vec<Fault>,
     pub(super) spacing: Duration,
@@ -45,7 +49,9 @@ impl Plan {
             liars: if nodes == 7 { 2 } else { 1 },
             hostile,
             entries: 1_000,
-            burst: 6,
+            burst: [6, 16, 40][seed as usize % 3],
+            writers: if seed % 4 == 2 { 1 } else { nodes },
+            last_words: seed % 3 != 2,
             faults: (0..count).map(|_| Fault::random(&mut rng)).collect(),
             spacing: Duration::from_millis(rng.random_range(1_500..4_000)),
             skewed: seed % 3 == 1,

@@ -77,21 +77,21 @@ fn what_is_broken_on_purpose_is_noticed() {
     const HOSTILE: u64 = 1;
     const ANY: u64 = 2;
     let expected: [(Defect, u64, &str); 15] = [
-        (Defect::ForkIgnored, HOSTILE, "is not at both of"),
+        (Defect::ForkIgnored, HOSTILE, "missing at node"),
         (Defect::CoverForgotten, ANY, "is not at both of"),
         (Defect::DemandIgnored, ANY, "missing at node"),
         (Defect::DurableEarly, ANY, "missing at node"),
         (Defect::DependenciesIgnored, ANY, "which its author had seen"),
-        (Defect::DuplicatesTaken, HOSTILE, "is applied twice"),
+        (Defect::NamesOfItsOwn, HOSTILE, "are in different states"),
         (Defect::SignatureIgnored, HOSTILE, "is applied as one of"),
         (Defect::IncarnationKept, ANY, "which is honest, has forked"),
         (Defect::ClockDragged, HOSTILE, "clock was dragged along"),
         (Defect::RelayForgotten, ANY, "missing at node"),
-        (Defect::SplitUntold, HOSTILE, "are in different states"),
+        (Defect::SplitUntold, HOSTILE, "does not supersede"),
         (Defect::VectorForgotten, ANY, "does not supersede"),
         (Defect::CreditIgnored, HOSTILE, "holds back"),
         (Defect::NeedForgotten, HOSTILE, "missing at node"),
-        (Defect::CutForgotten, ANY, "does not supersede"),
+        (Defect::CutForgotten, ANY, "which its author had not seen"),
     ];
     let mut wrong = Vec::new();
     for (defect, parity, says) in expected {

@@ -8,8 +8,7 @@ impl World {
     pub(super) fn check_bounds(&self, node: usize) -> Checked {
         let Some(machine) = self.nodes[node].machine.as_ref() else { return Ok(()) };
         let sizes = machine.sizes();
-        let peers = self.nodes.len() as u64 - 1;
-        if sizes.held_bytes as u64 > peers * WINDOW * 2 {
+        if sizes.held_bytes as u64 > WINDOW {
             return Err(format!("node {node} holds back {} bytes", sizes.held_bytes));
         }
         if sizes.hashes > MAX_HASHES || sizes.recent > RECENT + 600 * 1024 {
@@ -20,8 +19,12 @@ impl World {
 
     /// Every honest node writes once more: nobody stalls.
     pub(super) fn last_words(&mut self) {
+        if !self.plan.last_words {
+            return;
+        }
         for node in 0..self.nodes.len() {
             if !self.is_hostile(node)
+                && !self.nodes[node].gone
                 && let Err(reason) = self.append(node)
             {
                 self.failed = Some(reason);
@@ -31,7 +34,8 @@ impl World {
 
     /// When everything has been well for a while.
     pub(super) fn verdict(&mut self) -> Checked {
-        let honest: Vec<usize> = (0..self.nodes.len()).filter(|node| !self.is_hostile(*node)).collect();
+        let stays = |node: &usize| !self.is_hostile(*node) && !self.nodes[*node].gone;
+        let honest: Vec<usize> = (0..self.nodes.len()).filter(stays).collect();
         for node in &honest {
             if let Some(why) = self.nodes[*node].stopped {
                 return Err(format!("node {node} has stopped: {why}"));
@@ -40,7 +44,7 @@ impl World {
         let first = &self.nodes[honest[0]].application;
         for (index, known) in self.oracle.entries.iter().enumerate() {
             let id = super::EntryId(index as u64 + 1);
-            let kept = known.holders.iter().any(|holder| !self.is_hostile(*holder));
+            let kept = known.holders.iter().any(|holder| honest.contains(holder));
             if kept && let Some(node) = honest.iter().find(|node| !self.nodes[**node].application.applied.contains(id))
             {
                 return Err(format!(
@@ -74,7 +78,7 @@ impl World {
                 kinds.iter().filter(|(is, _)| *is).for_each(|(_, what)| self.counts.note(what));
             }
         }
-        let last = self.oracle.entries.len() - honest.len();
+        let last = self.oracle.entries.len() - if self.plan.last_words { honest.len() } else { 0 };
         for known in &self.oracle.entries[last..] {
             if known.place.is_none() {
                 return Err(format!("node {} cannot write", known.author));
