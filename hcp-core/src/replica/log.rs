@@ -4,6 +4,7 @@
 //! delivered behind its predecessor and everything that its author had seen; two honest nodes that hold the same
 //! segments are in the same state.
 
+mod checkpoint;
 mod entry;
 mod keys;
 mod ledger;
@@ -13,5 +14,6 @@ mod message;
 #[cfg(test)]
 mod simulation;
 mod storage;
+mod summary;
 mod vector;
 mod wire;

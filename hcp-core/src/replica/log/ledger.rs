@@ -4,6 +4,7 @@
 //! that differ are the numbers of branches, which never leave the node. Nothing here looks at a clock.
 
 mod closing;
+mod forgetting;
 mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +24,8 @@ use crate::replica::place::{Incarnation, LogId, NodeId, Place, Stamp};
 pub(crate) struct Ledger {
     pub(crate) logs: BTreeMap<LogId, Log>,
     /// Logs that are over and done with: every member knows that they are closed, and a checkpoint covers them.
-    pub(crate) forgotten: BTreeMap<NodeId, BTreeSet<Incarnation>>,
+    /// With the last number that counted.
+    pub(crate) forgotten: Arc<BTreeMap<LogId, u64>>,
     /// First places of entries that were appended again, of logs in which they do not stand.
     pub(crate) again: BTreeMap<LogId, BTreeSet<(u64, u32)>>,
     /// Manifests that were applied, the newest last.
@@ -115,7 +117,7 @@ impl Ledger {
                 Entry::Again { .. } | Entry::Retain | Entry::Vote(_) | Entry::Unknown { .. } => {}
             }
         }
-        let past = Past(Arc::clone(&self.logs[&head.log].chain(branch).seen));
+        let past = Past::new(Arc::clone(&self.logs[&head.log].chain(branch).seen), Arc::clone(&self.forgotten));
         Applied { branch, writer, past, items, changes }
     }
 
@@ -158,7 +160,9 @@ impl Ledger {
         let vector = Arc::make_mut(&mut seen);
         for tip in &head.dependencies {
             let on = resolved.iter().find(|(known, _)| known == tip).map_or(Branch(0), |(_, branch)| *branch);
-            if let Some(log) = self.logs.get(&tip.log) {
+            if let Some(log) = self.logs.get(&tip.log)
+                && !(log.is_final() && log.ends_in(tip.seq, &tip.hash).is_none())
+            {
                 log.raise(vector, tip.log, on, tip.seq);
             }
         }
@@ -199,7 +203,7 @@ impl Ledger {
     }
 
     pub(crate) fn is_forgotten(&self, log: &LogId) -> bool {
-        self.forgotten.get(&log.node).is_some_and(|incarnations| incarnations.contains(&log.incarnation))
+        self.forgotten.contains_key(log)
     }
 
     /// The tips of all branches that nothing follows.

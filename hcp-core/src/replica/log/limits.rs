@@ -41,5 +41,11 @@ pub(crate) const FREE_BURST: f64 = 2_000.0;
 pub(crate) const MAX_RUNS: usize = 16;
 /// Delivered segments that the application may be behind before what it has seen is rounded down.
 pub(crate) const MAX_UNHANDED: usize = 4_096;
+/// Requests for checkpoints whose votes are kept.
+pub(crate) const MAX_ASKED: usize = 8;
+/// Pieces of a state that are asked for at once: enough to keep a link busy, and below its credit.
+pub(crate) const FETCHES: usize = 4;
+/// A piece that does not come for so long is asked of somebody else.
+pub(crate) const FETCH: Duration = Duration::from_secs(5);
 /// A full disk is tried again after so long.
 pub(crate) const FULL: Duration = Duration::from_secs(1);

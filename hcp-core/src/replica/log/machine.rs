@@ -3,8 +3,10 @@
 //! The driver tells it what happened ([`Input`]) with both clocks, and carries out what it answers ([`Output`]), in order.
 
 mod appending;
+mod checkpoints;
 mod checks;
 mod closing;
+mod fetching;
 mod frontier;
 mod holding;
 mod links;
@@ -13,6 +15,7 @@ pub(super) mod planted;
 mod pushing;
 mod receiving;
 mod recovery;
+mod replay;
 mod staging;
 mod status;
 
@@ -25,8 +28,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::appending::Appending;
+use self::checkpoints::Checkpoints;
 use self::checks::Hashes;
 use self::closing::{Proof, Survey};
+use self::fetching::Fetch;
 use self::holding::HeldBack;
 use self::links::Link;
 pub(crate) use self::recovery::{OpenError, Recovery};
@@ -36,6 +41,7 @@ use super::ledger::{Item, Ledger};
 use super::message::Message;
 use super::storage::{Batch, BatchId, Branch, Found, Hash, Outcome, Position, Read, ReadId};
 use super::vector::{Past, Split, Writer};
+use super::wire::Tip;
 use crate::identity::manifest::{Manifest, SoftwareVersion};
 use crate::replica::clock::Clock;
 use crate::replica::place::{Incarnation, LogId, NodeId, Place, Stamp};
@@ -77,6 +83,14 @@ pub(crate) enum Input {
     Handed(Position),
     /// The owner's newest word came by another way than the log.
     Manifest(Manifest),
+    /// The application wants what it has seen to be replaced by a state: a checkpoint is asked for.
+    Retain,
+    /// What [`Output::Seal`] asked for is stored: the state's length and the hashes of its pieces.
+    Sealed {
+        asked: Tip,
+        length: u64,
+        pieces: Vec<Hash>,
+    },
 }
 
 /// What is to be done, in this order.
@@ -109,6 +123,14 @@ pub(crate) enum Output {
         by: NodeId,
         seq: u64,
     },
+    /// Apply these to the copy of the application's state that checkpoints are made of, the splits first.
+    Fold(Box<Delivery>, Vec<Split>),
+    /// Take that copy back to the last state that was sealed, or to the checkpoint's, or to nothing.
+    Unfold,
+    /// Store that copy's state in pieces under its root. Answered by [`Input::Sealed`].
+    Seal(Tip),
+    /// More than half of the members have signed the state that was sealed for this place.
+    Stable(Tip),
     /// This manifest counts now.
     Manifest(Manifest),
     /// Nothing more will be written here.
@@ -169,6 +191,9 @@ pub(crate) enum Stop {
     Superseded,
     #[error("this node is no member any more")]
     Removed,
+    /// A checkpoint took the place of what was held: open the store again.
+    #[error("a checkpoint was loaded; the store is to be opened again")]
+    Reload,
 }
 
 /// The state of one node.
@@ -205,6 +230,12 @@ pub(crate) struct Machine {
     surveys: VecDeque<Survey>,
     /// Who holds what of the logs that this process wrote.
     receipts: BTreeMap<(LogId, NodeId), u64>,
+    checkpoints: Checkpoints,
+    fetch: Option<Fetch>,
+    /// What goes with the next batch beside segments.
+    chores: Batch,
+    /// The store is to be opened again once the chores are done.
+    reloading: bool,
     ahead: BTreeSet<NodeId>,
     beacon: Duration,
     full_until: Option<Duration>,
@@ -220,6 +251,8 @@ enum Reading {
     Need(NodeId),
     Proof(LogId),
     Survey,
+    Fold,
+    Piece { node: NodeId, root: Hash, index: u32 },
 }
 
 impl Machine {
@@ -236,6 +269,8 @@ impl Machine {
             Input::Append { id, entry } => self.append(id, entry),
             Input::Handed(position) => self.handed(position),
             Input::Manifest(manifest) => self.given_manifest(manifest),
+            Input::Retain => self.retain(),
+            Input::Sealed { asked, length, pieces } => self.sealed(asked, length, &pieces),
         }
         self.act();
     }
@@ -261,6 +296,7 @@ impl Machine {
     fn act(&mut self) {
         if self.stopped.is_none() {
             self.cover();
+            self.tend_checkpoints();
             self.cut_if_due();
         }
         self.ask_hashes();
@@ -270,6 +306,8 @@ impl Machine {
             self.expire();
             self.beacons();
             self.ask_needs();
+            self.offer();
+            self.ask_pieces();
         }
         self.pump_all();
     }
@@ -283,6 +321,8 @@ impl Machine {
             (Reading::Need(node), found) => self.found_need(node, found),
             (Reading::Proof(log), found) => self.found_proof(log, found),
             (Reading::Survey, found) => self.found_survey(found),
+            (Reading::Fold, found) => self.found_fold(found),
+            (Reading::Piece { node, root, index }, found) => self.found_piece(node, root, index, found),
         }
     }
 
@@ -337,6 +377,10 @@ impl Machine {
             proofs: BTreeMap::new(),
             surveys: VecDeque::new(),
             receipts: BTreeMap::new(),
+            checkpoints: Checkpoints::default(),
+            fetch: None,
+            chores: Batch::default(),
+            reloading: false,
             ahead: BTreeSet::new(),
             beacon: now,
             full_until: None,

@@ -66,4 +66,6 @@ pub(crate) struct Need {
 pub(crate) struct Offer {
     pub(crate) certificate: bytes::Bytes,
     pub(crate) summary: bytes::Bytes,
+    /// The hashes of the state's pieces.
+    pub(crate) pieces: bytes::Bytes,
 }

@@ -36,7 +36,8 @@ use self::network::Pair;
 use self::plan::Plan;
 use super::machine::{AppendId, Input, Machine, Output, Stop};
 use super::message::Message;
-use super::storage::{BatchId, Outcome, Read, ReadId};
+use super::storage::{BatchId, Hash, Outcome, Read, ReadId};
+use super::wire::Tip;
 use crate::replica::place::LogId;
 
 type Checked = Result<(), String>;
@@ -104,9 +105,14 @@ enum Event {
         node: usize,
         life: u64,
     },
-    Append {
+    Sealed {
         node: usize,
+        life: u64,
+        asked: Tip,
+        length: u64,
+        pieces: Vec<Hash>,
     },
+    Append,
     Start {
         node: usize,
     },
@@ -120,6 +126,9 @@ struct Node {
     machine: Option<Machine>,
     disk: Disk,
     application: Application,
+    /// The copy that checkpoints are made of, and as it was at the last.
+    shadow: Application,
+    sealed: Application,
     /// Counts runs of the process.
     life: u64,
     ticks: Duration,
@@ -174,6 +183,8 @@ impl World {
                 machine: None,
                 disk: Disk::default(),
                 application: Application::default(),
+                shadow: Application::default(),
+                sealed: Application::default(),
                 life: 0,
                 ticks: Duration::MAX,
                 skew: match (plan.skewed, index % 4) {
@@ -248,7 +259,7 @@ impl World {
             let delay = between(&mut self.rng, 500, 1_500);
             self.after(delay, Event::Dial { one, two });
         }
-        self.after(Duration::from_secs(2), Event::Append { node: 0 });
+        self.after(Duration::from_secs(2), Event::Append);
         for index in 0..self.plan.faults.len() {
             let delay = Duration::from_secs(3) + self.plan.spacing * index as u32;
             self.after(delay, Event::Fault(index));
@@ -258,7 +269,12 @@ impl World {
         }
         let end = START + Duration::from_secs(3) + self.plan.spacing * self.plan.faults.len() as u32;
         let (mut healed_at, mut last) = (None, false);
+        let mut steps = 0;
         while let Some(Reverse((when, _, slot))) = self.calendar.pop() {
+            steps += 1;
+            if steps > 400_000 {
+                return Err("nodes are busy with nothing".to_owned());
+            }
             self.now = when;
             if let Some(event) = self.events[slot].take() {
                 self.free.push(slot);
@@ -313,7 +329,12 @@ impl World {
                     self.tell(node, Input::Handed(position))?;
                 }
             }
-            Event::Append { .. } => self.write_something()?,
+            Event::Sealed { node, life, asked, length, pieces } => {
+                if self.nodes[node].life == life {
+                    self.tell(node, Input::Sealed { asked, length, pieces })?;
+                }
+            }
+            Event::Append => self.write_something()?,
             Event::Start { node } => self.start(node)?,
             Event::Fault(index) => self.break_something(index)?,
             Event::Heal(index) => self.mend(index)?,
@@ -327,17 +348,23 @@ impl World {
     fn write_something(&mut self) -> Checked {
         if self.written < self.plan.entries || !self.healed {
             let pause = between(&mut self.rng, 5, 60);
-            self.after(pause, Event::Append { node: 0 });
+            self.after(pause, Event::Append);
         }
         if self.written >= self.plan.entries {
             return Ok(());
         }
         // Later only some write, so that not everything is covered by and by.
         let late = self.written > self.plan.entries / 3;
-        let writers = if late { self.plan.writers } else { self.nodes.len() };
-        let node = self.rng.random_range(0..writers);
-        if self.is_hostile(node) || self.nodes[node].machine.is_none() {
+        let able: Vec<usize> =
+            (0..self.nodes.len()).filter(|node| !self.is_hostile(*node) && !self.nodes[*node].gone).collect();
+        let writers = if late { self.plan.writers.min(able.len()) } else { able.len() };
+        let node = able[self.rng.random_range(0..writers)];
+        if self.nodes[node].machine.is_none() {
             return Ok(());
+        }
+        if self.rng.random_bool(self.plan.retention) {
+            self.counts.note("checkpoints asked for");
+            self.tell(node, Input::Retain)?;
         }
         let burst = self.rng.random_range(1..=self.plan.burst);
         for _ in 0..burst {
@@ -438,9 +465,37 @@ impl World {
                 let node = &mut self.nodes[node];
                 node.manifest = node.manifest.max(version - 1);
             }
+            Output::Fold(delivery, splits) => {
+                let shadow = &mut self.nodes[node].shadow;
+                splits.iter().for_each(|split| shadow.split(split));
+                shadow.fold(&delivery);
+            }
+            Output::Unfold => {
+                self.counts.note("folds given up");
+                let this = &mut self.nodes[node];
+                this.shadow = this.sealed.clone();
+            }
+            Output::Seal(asked) => {
+                let lies = self.is_hostile(node) && !self.healed && self.rng.random_bool(0.5);
+                let this = &mut self.nodes[node];
+                this.sealed = this.shadow.clone();
+                let mut state = this.shadow.to_bytes();
+                if lies {
+                    state.push(0);
+                    self.counts.note("lies: false votes");
+                }
+                let (length, pieces) = (state.len() as u64, this.disk.seal(&state));
+                self.after(Duration::from_millis(5), Event::Sealed { node, life, asked, length, pieces });
+            }
+            Output::Stable(_) => self.counts.note("checkpoints stable"),
             Output::Stopped(why) => {
-                self.nodes[node].stopped = Some(why);
                 self.counts.note(faults::stop(why));
+                if why == Stop::Reload {
+                    self.crash(node, faults::Torn::Lost);
+                    self.at(self.now, Event::Start { node });
+                } else {
+                    self.nodes[node].stopped = Some(why);
+                }
             }
         }
         Ok(())
@@ -475,7 +530,11 @@ impl World {
         let config = self.cast.config(node, self.nodes[node].manifest);
         let opened = self.nodes[node].disk.open(config, now, wall, seed);
         let (machine, rows) = opened.map_err(|error| format!("node {node} cannot open its disk: {error}"))?;
-        let mut application = Application::default();
+        let state = self.nodes[node].disk.state();
+        let state = state.map(|state| Application::from_bytes(&state).ok_or("a state that cannot be read"));
+        let restored = state.transpose()?.unwrap_or_default();
+        let mut application = restored.clone();
+        application.retention = self.plan.retention > 0.0;
         let most = self.honest_and_latest();
         if !self.is_hostile(node) {
             for (delivery, splits) in &rows {
@@ -492,6 +551,7 @@ impl World {
         this.writing = None;
         this.appends.clear();
         this.application = application;
+        (this.shadow, this.sealed) = (restored.clone(), restored);
         self.drain(node)?;
         for other in 0..self.nodes.len() {
             if other != node {

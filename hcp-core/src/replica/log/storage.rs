@@ -47,9 +47,9 @@ pub(crate) struct Row {
     pub(crate) header: Bytes,
     /// 64 bytes.
     pub(crate) signature: Bytes,
-    /// `None` once it was [forgotten](Batch::forget_payloads), and at [opening](Opened) unless `system` is set.
+    /// `None` where it was not [wanted](Payloads), and at opening unless it is.
     pub(crate) payload: Option<Bytes>,
-    /// The payload holds entries that the log itself is ruled by, which come back at [opening](Opened).
+    /// The payload holds entries that the log itself is ruled by, which it needs at [opening](Opened).
     pub(crate) system: bool,
 }
 
@@ -64,17 +64,14 @@ pub(crate) struct ReadId(pub(crate) u64);
 /// What is to be made durable together, carried out in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Batch {
-    /// Every segment and every piece goes first, since a checkpoint takes the place of all of them. The checkpoint's own
-    /// state, written before as pieces under its root, stays.
-    pub(crate) reset: bool,
     /// New segments, in the order of their positions, which are above all that were there.
     pub(crate) rows: Vec<Arc<Row>>,
     /// Pieces of a state that is being fetched.
     pub(crate) pieces: Vec<Piece>,
-    /// Takes the place of the checkpoint that is held. Pieces of other states than its own are not needed any more.
+    /// Takes the place of the checkpoint that is held.
     pub(crate) checkpoint: Option<Checkpoint>,
-    /// Payloads that go; headers stay.
-    pub(crate) forget_payloads: Vec<UpTo>,
+    /// The roots of states that are not needed any more. At opening none is but the checkpoint's.
+    pub(crate) forget_states: Vec<Hash>,
     /// Segments that go as a whole.
     pub(crate) forget_rows: Vec<UpTo>,
 }
@@ -88,6 +85,8 @@ pub(crate) struct Checkpoint {
     pub(crate) length: u64,
     /// The log's own part: frontier, vectors, closed logs, manifest.
     pub(crate) summary: Bytes,
+    /// The hashes of the state's pieces, 32 bytes each.
+    pub(crate) pieces: Bytes,
     /// The statement with its signatures.
     pub(crate) certificate: Bytes,
 }
@@ -169,9 +168,9 @@ pub(crate) enum Found {
 
 /// What a store holds when it is opened: this, and its rows one after the other.
 ///
-/// The rows are the checkpoint's segments that are still held and all behind it, in the order of their positions, with
-/// payloads only of those that are [`system`](Row::system): whoever opens reads them in pages and gives them to the
-/// machine's recovery, so that nobody holds all headers of a long log at once.
+/// Whoever opens reads all rows in pages, in the order of their positions, and gives them to the machine's `Recovery`, so
+/// that nobody holds all headers of a long log at once. Of each it first asks `Recovery::wants_payload`; other payloads
+/// need not be read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Opened {
     pub(crate) checkpoint: Option<Checkpoint>,

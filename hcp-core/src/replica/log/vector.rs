@@ -62,12 +62,25 @@ impl Vector {
 
 /// What an author had seen when it wrote. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Past(pub(crate) Arc<Vector>);
+pub(crate) struct Past {
+    seen: Arc<Vector>,
+    /// Logs that are over and done with: everybody has seen them.
+    forgotten: Arc<BTreeMap<LogId, u64>>,
+}
 
 impl Past {
+    pub(crate) fn new(seen: Arc<Vector>, forgotten: Arc<BTreeMap<LogId, u64>>) -> Self {
+        Self { seen, forgotten }
+    }
+
+    /// The writers that it reaches, and how far.
+    pub(crate) fn vector(&self) -> &Vector {
+        &self.seen
+    }
+
     /// Whether the entry at `spot` was in this past.
     pub(crate) fn has_seen(&self, spot: &Spot) -> bool {
-        self.0.reaches(&spot.writer, spot.seq)
+        self.seen.reaches(&spot.writer, spot.seq) || self.forgotten.contains_key(&spot.writer.log)
     }
 }
 

@@ -108,6 +108,7 @@ impl Log {
             self.chain_mut(on).cuts.insert(seq, standing);
             split
         });
+        self.forked = true;
         let parent = (seq > 1).then_some(on);
         let seen = match &split {
             Some(split) => {
@@ -207,6 +208,43 @@ impl Log {
         self.chains.iter().filter(|chain| (chain.from..=chain.seq).contains(&seq)).count()
     }
 
+    /// Of a checkpoint: a writer with its end.
+    pub(crate) fn push_settled(&mut self, name: Hash, from: u64, seq: u64, hash: Hash) {
+        let cuts = if name == [0; 32] { BTreeMap::new() } else { BTreeMap::from([(from, name)]) };
+        let mut chain = Chain::new(None, seq, hash, cuts, Vector::default());
+        chain.from = from;
+        self.chains.push(chain);
+    }
+
+    pub(crate) fn set_seen(&mut self, chain: u32, seen: Arc<Vector>) {
+        if let Some(chain) = self.chains.get_mut(chain as usize) {
+            chain.seen = seen;
+        }
+    }
+
+    /// A checkpoint covers everything up to here; of a log that forked nothing more counts.
+    pub(crate) fn settle(&mut self) {
+        self.settled = match (self.forked, self.chains.first()) {
+            (true, _) => FINAL,
+            (false, Some(chain)) => chain.seq,
+            (false, None) => 0,
+        };
+    }
+
+    /// Nothing of it counts any more that a checkpoint does not have.
+    pub(crate) fn is_final(&self) -> bool {
+        self.settled == FINAL
+    }
+
+    /// Forgets a writer of logs that are over and done with.
+    pub(super) fn forget(&mut self, is_forgotten: impl Fn(&LogId) -> bool) {
+        for chain in &mut self.chains {
+            if chain.seen.0.keys().any(|writer| is_forgotten(&writer.log)) {
+                Arc::make_mut(&mut chain.seen).0.retain(|writer, _| !is_forgotten(&writer.log));
+            }
+        }
+    }
+
     /// The ends of all chains.
     pub(crate) fn tips(&self, id: LogId) -> impl Iterator<Item = (Tip, Branch)> + '_ {
         self.branches().map(move |(branch, chain)| (Tip { log: id, seq: chain.seq, hash: chain.hash }, branch))
@@ -223,6 +261,10 @@ impl Chain {
         Self { parent, from: seq, seq, hash, cuts, seen: Arc::new(seen) }
     }
 
+    pub(crate) fn cuts(&self) -> impl Iterator<Item = (u64, Hash)> + '_ {
+        self.cuts.iter().map(|(cut, name)| (*cut, *name))
+    }
+
     pub(crate) fn parent(&self) -> Option<Branch> {
         self.parent
     }
@@ -232,3 +274,6 @@ impl Chain {
         self.cuts.keys().next().copied()
     }
 }
+
+/// Behind every number.
+const FINAL: u64 = u64::MAX - 1;

@@ -95,6 +95,17 @@ impl Machine {
         self.take_handed();
     }
 
+    pub(super) fn has_handed_everything(&self) -> bool {
+        self.appending.unhanded.is_empty()
+    }
+
+    /// Cuts what is pending, so that what comes next stands by itself.
+    pub(super) fn cut_pending(&mut self) {
+        if !self.appending.pending.is_empty() {
+            self.cut();
+        }
+    }
+
     fn take_handed(&mut self) {
         while let Some((position, tip, branch)) = self.appending.unhanded.front().copied()
             && position <= self.appending.handed

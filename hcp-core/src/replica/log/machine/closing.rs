@@ -216,9 +216,4 @@ impl Machine {
             self.consider(waiting);
         }
     }
-
-    /// What a log's author had seen where the checkpoint ends.
-    fn base_vector(&self, _log: &LogId) -> Vector {
-        Vector::default()
-    }
 }

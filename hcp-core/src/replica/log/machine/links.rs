@@ -39,7 +39,15 @@ pub(super) struct Link {
     window: u64,
     owed: u64,
     pub(super) reading: bool,
+    /// Its credit does not suffice for the next segment.
+    pub(super) blocked: bool,
+    /// Nothing is read for it before.
+    pub(super) pause: Duration,
     pub(super) needing: bool,
+    /// The certificate of the checkpoint that it was offered.
+    pub(super) offered: Option<bytes::Bytes>,
+    /// Pieces that are being read for it.
+    pub(super) fetching: usize,
     receipts_due: BTreeMap<LogId, Tip>,
     /// Messages that cost no credit: how many more may come, and when that was counted.
     free: f64,
@@ -62,7 +70,11 @@ impl Link {
             window: WINDOW,
             owed: 0,
             reading: false,
+            blocked: false,
+            pause: Duration::ZERO,
             needing: false,
+            offered: None,
+            fetching: 0,
             receipts_due: BTreeMap::new(),
             free: FREE_BURST,
             counted: now,
@@ -141,10 +153,17 @@ impl Machine {
             Message::Credit(bytes) => {
                 if let Some(link) = self.links.get_mut(&node) {
                     link.allowed = link.allowed.saturating_add(bytes).min(WINDOW);
+                    link.blocked = false;
                 }
             }
             Message::Need(need) => self.take_need(node, need),
-            Message::Offer(_) | Message::Fetch { .. } | Message::Piece(_) => {}
+            Message::Offer(offer) => self.take_offer(node, &offer),
+            Message::Fetch { root, index } => self.take_fetch(node, root, index),
+            Message::Piece(piece) => {
+                if self.charge(node, super::fetching::piece_cost(&piece)) {
+                    self.take_piece(node, piece);
+                }
+            }
         }
     }
 

@@ -33,6 +33,8 @@ pub(in crate::replica::log) enum Defect {
     CreditIgnored,
     /// What is lacking is never asked for.
     NeedForgotten,
+    /// A checkpoint is loaded whoever signed it.
+    MajorityIgnored,
     /// Entries go into one segment though something was handed to the application between them.
     CutForgotten,
 }

@@ -13,7 +13,7 @@ use super::holding::Why;
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{Machine, Reading};
-use crate::replica::log::limits::{MAX_BACK, MAX_NEEDS, NEED, PAGE};
+use crate::replica::log::limits::{BEACON, MAX_BACK, MAX_NEEDS, NEED, PAGE};
 use crate::replica::log::message::{Message, Need};
 use crate::replica::log::storage::{Branch, Found, Payloads, Range, Read, Row};
 use crate::replica::log::wire::{Segment, Tip};
@@ -30,7 +30,7 @@ impl Machine {
     /// Sends a peer what it lacks, as far as its credit goes.
     fn pump(&mut self, node: NodeId) {
         let Some(link) = self.links.get(&node) else { return };
-        if !link.heard || link.log.is_none() || link.reading {
+        if !link.heard || link.log.is_none() || link.reading || link.blocked || self.now < link.pause {
             return;
         }
         let ranges = self.lacking(node);
@@ -78,7 +78,12 @@ impl Machine {
             else {
                 continue;
             };
-            let from = sent.max(self.reached(link, log, *branch)).max(settled).max(first - 1) + 1;
+            let reached = sent.max(self.reached(link, log, *branch));
+            // What is not held any more is in the checkpoint, which the peer is offered.
+            if reached < settled {
+                continue;
+            }
+            let from = reached.max(first - 1) + 1;
             if from <= *seq {
                 ranges.push(Range { log: *log, branch: *branch, from, to: *seq });
             }
@@ -103,7 +108,10 @@ impl Machine {
     fn push(&mut self, node: NodeId, row: &Row, segment: Arc<Segment>) -> bool {
         let now = self.now;
         let Some(link) = self.links.get_mut(&node) else { return false };
-        let Some(left) = link.allowed.checked_sub(segment.cost() as u64) else { return false };
+        let Some(left) = link.allowed.checked_sub(segment.cost() as u64) else {
+            link.blocked = true;
+            return false;
+        };
         link.allowed = left;
         let sent = link.sent.entry((row.log, row.branch)).or_insert((0, now));
         sent.0 = row.seq.max(sent.0);
@@ -115,7 +123,16 @@ impl Machine {
         if let Some(link) = self.links.get_mut(&node) {
             link.reading = false;
         }
-        let Found::Rows(rows) = found else { return };
+        let rows = match found {
+            Found::Rows(rows) if !rows.is_empty() => rows,
+            // Nothing comes of asking again at once.
+            _ => {
+                if let Some(link) = self.links.get_mut(&node) {
+                    link.pause = self.now + BEACON;
+                }
+                return;
+            }
+        };
         for row in rows {
             // It may have been sent meanwhile, or the peer may have said that it has it.
             let Some(link) = self.links.get(&node) else { return };

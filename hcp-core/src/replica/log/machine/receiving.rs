@@ -135,9 +135,8 @@ impl Machine {
         }
         match self.beside(head.seq, &tip.log, before) {
             Some((standing, on)) => Verdict::Conflict { standing, on },
-            None if head.seq > 1 && self.extends(&head.before()).is_none() => {
-                Verdict::Wait(Why::Asking(vec![(tip.log, tip.seq)]))
-            }
+            // It stands on what a checkpoint does not have.
+            None if head.seq > 1 && self.extends(&head.before()).is_none() => Verdict::Drop,
             None => Verdict::Apply { slot: self.extends(&head.before()).unwrap_or_default(), resolved },
         }
     }

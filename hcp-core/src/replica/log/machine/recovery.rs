@@ -1,18 +1,20 @@
-//! Opening: the store's rows make the ledger, then a new run of the node's log begins.
+//! Opening: the store's checkpoint and rows make the ledger, then a new run of the node's log begins.
+//!
+//! What this node wrote, and no checkpoint has, and cannot count where it stands any more, is appended again in the new run.
 
-use std::collections::HashMap;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::checkpoints::Stable;
 #[cfg(test)]
 use super::planted::{Defect, planted};
+use super::replay::{Replay, Replayed};
 use super::{Config, Delivery, Machine};
-use crate::replica::log::entry;
-use crate::replica::log::keys::Keys;
-use crate::replica::log::ledger::{Change, Ledger, Slot};
-use crate::replica::log::storage::{Branch, Hash, Opened, Position, Row};
-use crate::replica::log::vector::{Split, Vector};
+use crate::replica::log::entry::{self, Entry};
+use crate::replica::log::ledger::Ledger;
+use crate::replica::log::storage::{Opened, Position, Row};
+use crate::replica::log::vector::Split;
 use crate::replica::log::wire::{Head, SegmentError, Tip};
-use crate::replica::place::{LogId, Stamp};
+use crate::replica::place::{LogId, Place, Stamp};
 
 /// Why a store's content makes no log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,105 +23,111 @@ pub(crate) enum OpenError {
     Segment(#[from] SegmentError),
     #[error("stored segments that do not fit together")]
     Order,
+    #[error("a payload that is needed is not there")]
+    Payload,
+    #[error("a stored checkpoint that is damaged")]
+    Checkpoint,
 }
 
 /// Takes what a store holds, row by row.
 #[derive(Debug)]
 pub(crate) struct Recovery {
-    keys: Keys,
-    ledger: Ledger,
+    config: Config,
+    replay: Replay,
+    stable: Option<Stable>,
     position: Position,
     latest: Stamp,
-    /// What stands where. Only forks need it, of which nobody knows before they come; it goes when the log is open.
-    standing: HashMap<(LogId, u64), Vec<(Hash, Branch)>>,
-    /// Whatever each segment named.
-    named: HashMap<LogId, Vec<(u64, Branch, Vec<(Tip, Branch)>)>>,
+    again: Vec<Entry>,
+    /// Entries of the log's own kinds, with where they stand.
+    system: Vec<(Tip, Vec<Entry>)>,
 }
 
 impl Recovery {
-    pub(crate) fn new(keys: Keys, opened: Opened) -> Result<Self, OpenError> {
-        let _ = opened;
+    pub(crate) fn new(config: Config, opened: Opened) -> Result<Self, OpenError> {
+        let stable = match opened.checkpoint {
+            Some(checkpoint) => Some(Stable::of(&config.keys, checkpoint).ok_or(OpenError::Checkpoint)?),
+            None => None,
+        };
+        let ledger = stable.as_ref().map_or_else(Ledger::default, |stable| stable.covered.clone());
         Ok(Self {
-            keys,
-            ledger: Ledger::default(),
+            config,
+            replay: Replay::new(ledger, None),
+            stable,
             position: Position(0),
             latest: Stamp::default(),
-            standing: HashMap::new(),
-            named: HashMap::new(),
+            again: Vec::new(),
+            system: Vec::new(),
         })
     }
 
-    /// Takes the next row. With its payload, the application's entries come out of it, as they were delivered; without, only
-    /// what the log itself is ruled by is needed, and none do.
-    pub(crate) fn row(&mut self, row: &Row) -> Result<(Delivery, Vec<Split>), OpenError> {
-        let head = Head::parse(&row.header)?;
-        let entries = match &row.payload {
-            Some(payload) => entry::entries(payload)?,
-            None if row.system => return Err(OpenError::Order),
-            None => Vec::new(),
-        };
-        let resolved: Vec<(Tip, Branch)> =
-            head.dependencies.iter().map(|tip| (*tip, self.branch_of(tip).unwrap_or_default())).collect();
-        let chains = self.ledger.logs.get(&row.log).map_or(0, |log| log.chains().count());
-        let slot =
-            if row.branch.0 as usize == chains && chains > 0 { self.fork(&head)? } else { Slot::Extends(row.branch) };
-        let applied = self.ledger.apply(&self.keys, &head, row.hash, &entries, slot, &resolved);
-        if applied.branch != row.branch || row.position <= self.position {
+    /// Whether a row's payload is needed: not only those of the log's own kinds are.
+    pub(crate) fn wants_payload(&self, row: &Row) -> bool {
+        row.system || (row.log.node == self.config.keys.node && self.is_lost(&row.log, row.seq))
+    }
+
+    /// Takes the next row. With its payload, the application's entries come out of it, as they were delivered; without, none
+    /// do. Nothing at all comes of a row that does not count any more.
+    pub(crate) fn row(&mut self, row: &Row) -> Result<Option<(Delivery, Vec<Split>)>, OpenError> {
+        if row.position <= self.position {
             return Err(OpenError::Order);
         }
-        self.standing.entry((row.log, row.seq)).or_default().push((row.hash, row.branch));
-        self.named.entry(row.log).or_default().push((row.seq, row.branch, resolved));
         self.position = row.position;
-        self.latest = self.latest.max(head.stamp);
-        let splits = applied.changes.iter().filter_map(|change| match change {
-            Change::Split(split) => Some(*split),
-            _ => None,
-        });
-        let splits = splits.collect();
-        let delivery = Delivery {
-            position: row.position,
-            writer: applied.writer,
-            seq: row.seq,
-            stamp: head.stamp,
-            past: applied.past,
-            items: applied.items,
-        };
-        Ok((delivery, splits))
-    }
-
-    fn branch_of(&self, tip: &Tip) -> Option<Branch> {
-        let standing = self.standing.get(&(tip.log, tip.seq))?;
-        standing.iter().find(|(hash, _)| *hash == tip.hash).map(|(_, branch)| *branch)
-    }
-
-    fn fork(&self, head: &Head) -> Result<Slot, OpenError> {
-        let log = self.ledger.logs.get(&head.log).ok_or(OpenError::Order)?;
-        let before = match head.before() {
-            Some(before) => Some(self.branch_of(&before).ok_or(OpenError::Order)?),
-            None => None,
-        };
-        let standing = self.standing.get(&(head.log, head.seq)).ok_or(OpenError::Order)?;
-        let child = |branch: &Branch| {
-            before.is_none_or(|before| log.owner(*branch, head.seq - 1) == log.owner(before, head.seq - 1))
-        };
-        let (hash, beside) = standing.iter().find(|(_, branch)| child(branch)).ok_or(OpenError::Order)?;
-        let mut seen = Vector::default();
-        for (seq, branch, resolved) in self.named.get(&head.log).into_iter().flatten() {
-            if *seq < head.seq && before.is_some_and(|before| log.owner(before, *seq) == *branch) {
-                for (tip, on) in resolved {
-                    if let Some(other) = self.ledger.logs.get(&tip.log) {
-                        other.raise(&mut seen, tip.log, *on, tip.seq);
-                    }
+        match self.replay.row(&self.config.keys, row)? {
+            Replayed::Applied { branch, head, entries, delivery, splits } => {
+                if branch != row.branch {
+                    return Err(OpenError::Order);
                 }
+                self.latest = self.latest.max(head.stamp);
+                if row.system {
+                    self.system.push((Tip { log: row.log, seq: row.seq, hash: row.hash }, entries));
+                }
+                Ok(Some((*delivery, splits)))
+            }
+            Replayed::Void => {
+                if row.log.node == self.config.keys.node && self.is_lost(&row.log, row.seq) {
+                    self.write_again(row)?;
+                }
+                Ok(None)
             }
         }
-        Ok(Slot::Forks { beside: *beside, standing: *hash, seen })
+    }
+
+    /// Whether nothing stands for what this node wrote there.
+    fn is_lost(&self, log: &LogId, seq: u64) -> bool {
+        let ledger = &self.replay.ledger;
+        match (ledger.forgotten.get(log), ledger.logs.get(log)) {
+            (Some(last), _) => seq > *last,
+            (None, Some(log)) => log.is_final() && !log.reaches(seq),
+            (None, None) => false,
+        }
+    }
+
+    fn write_again(&mut self, row: &Row) -> Result<(), OpenError> {
+        let head = Head::parse(&row.header)?;
+        let payload = row.payload.as_ref().ok_or(OpenError::Payload)?;
+        for (index, entry) in (0..).zip(entry::entries(payload)?) {
+            let (first, stamp, body) = match entry {
+                Entry::Plain(body) => (Place { log: row.log, seq: row.seq, index }, head.stamp, body),
+                Entry::Again { first, stamp, body } => (first, stamp, body),
+                _ => continue,
+            };
+            let known = self.replay.ledger.again.get(&first.log);
+            if !known.is_some_and(|known| known.contains(&(first.seq, first.index))) {
+                self.again.push(Entry::Again { first, stamp, body });
+            }
+        }
+        Ok(())
+    }
+
+    /// The root of the application's state at the checkpoint, where its pieces begin, if there is a checkpoint.
+    pub(crate) fn state(&self) -> Option<super::super::storage::Hash> {
+        self.stable.as_ref().map(|stable| stable.checkpoint.root)
     }
 
     /// Begins a run. The seed must be unpredictable outside of tests: the run's name and salts come from it.
-    pub(crate) fn finish(self, config: Config, now: Duration, wall: u64, seed: [u8; 32]) -> Machine {
-        let mut machine = Machine::new(config, now, wall, seed);
-        machine.ledger = self.ledger;
+    pub(crate) fn finish(self, now: Duration, wall: u64, seed: [u8; 32]) -> Machine {
+        let mut machine = Machine::new(self.config, now, wall, seed);
+        machine.ledger = self.replay.ledger;
         machine.position = self.position;
         machine.durable = machine
             .ledger
@@ -142,6 +150,8 @@ impl Recovery {
             machine.own = log;
         }
         machine.begin();
+        self.again.into_iter().for_each(|entry| machine.add_system(entry));
+        machine.recover_checkpoints(self.stable, &self.system);
         machine.act();
         machine
     }

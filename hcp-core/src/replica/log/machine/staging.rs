@@ -32,6 +32,8 @@ pub(super) struct Flight {
     id: BatchId,
     batch: Batch,
     staged: Vec<Staged>,
+    /// The store is to be opened again when it is done.
+    reload: bool,
 }
 
 /// The segments that were written last, by place.
@@ -102,6 +104,10 @@ impl Machine {
         if head.log != self.own && !self.clock.see(head.stamp, wall) {
             self.ahead.insert(head.log.node);
         }
+        if head.system {
+            let past = applied.past.vector().clone();
+            self.note_system(segment.tip(), Some(&past), entries);
+        }
         for change in &applied.changes {
             match change {
                 Change::Closed(log) => self.closed(*log),
@@ -126,22 +132,27 @@ impl Machine {
                 self.outputs.push_back(Output::Write(flight.id, Box::new(flight.batch.clone())));
             }
         }
-        if self.flight.is_some() || self.staged.is_empty() || self.stopped == Some(Stop::Broken) {
+        let chores = self.chores.checkpoint.is_some() || !self.chores.pieces.is_empty();
+        let nothing = self.staged.is_empty() && !chores;
+        let over = matches!(self.stopped, Some(Stop::Broken | Stop::Reload));
+        if self.flight.is_some() || nothing || over {
             return;
         }
         let staged = std::mem::take(&mut self.staged);
         self.batches += 1;
-        let batch = Batch { rows: staged.iter().map(|staged| Arc::clone(&staged.row)).collect(), ..Batch::default() };
+        let rows = staged.iter().map(|staged| Arc::clone(&staged.row)).collect();
+        let batch = Batch { rows, ..std::mem::take(&mut self.chores) };
+        let reload = self.reloading && batch.checkpoint.is_some();
         let id = BatchId(self.batches);
         self.outputs.push_back(Output::Write(id, Box::new(batch.clone())));
         #[cfg(test)]
         if planted(Defect::DurableEarly) {
             staged.into_iter().for_each(|staged| self.made_durable(staged));
             self.send_receipts();
-            self.flight = Some(Flight { id, batch, staged: Vec::new() });
+            self.flight = Some(Flight { id, batch, staged: Vec::new(), reload });
             return;
         }
-        self.flight = Some(Flight { id, batch, staged });
+        self.flight = Some(Flight { id, batch, staged, reload });
     }
 
     pub(super) fn stored(&mut self, id: BatchId, outcome: Outcome) {
@@ -152,8 +163,12 @@ impl Machine {
             Outcome::Done => {
                 self.full_until = None;
                 if let Some(flight) = self.flight.take() {
+                    let reload = flight.reload;
                     flight.staged.into_iter().for_each(|staged| self.made_durable(staged));
                     self.send_receipts();
+                    if reload {
+                        self.stop(Stop::Reload);
+                    }
                 }
             }
             // Nothing of the batch left this node, yet it was signed: the same goes again, and nothing else in its place.

@@ -6,10 +6,12 @@ use bytes::Bytes;
 
 use super::cast::Cast;
 use super::{Checked, Counts};
-use crate::replica::log::ledger::Turn;
+use crate::identity::fields::Fields;
+use crate::replica::log::ledger::{Item, Turn};
 use crate::replica::log::machine::Delivery;
 use crate::replica::log::storage::Position;
-use crate::replica::log::vector::{Facts, Split, Spot};
+use crate::replica::log::vector::{Facts, Split, Spot, Writer};
+use crate::replica::log::wire::{put_log, take_log};
 use crate::replica::place::{LogId, Place, Stamp};
 
 /// Names an entry, whoever wrote it; from 1.
@@ -129,6 +131,8 @@ pub(super) struct Application {
     taken: Position,
     pub(super) registers: BTreeMap<u8, BTreeMap<Spot, (Stamp, EntryId)>>,
     last: Position,
+    /// There are checkpoints.
+    pub(super) retention: bool,
 }
 
 impl Application {
@@ -142,6 +146,7 @@ impl Application {
     ) -> Checked {
         let author = cast.index(&delivery.writer.log.node);
         // Closed logs are covered at once, whatever the application was handed.
+        let trusted = if self.retention { honest } else { usize::MAX };
         let open = |spot: &Spot| spot.writer != delivery.writer && runs.contains(&Some(spot.writer.log));
         if delivery.position <= self.last {
             return Err("positions do not ascend".to_owned());
@@ -166,9 +171,11 @@ impl Application {
             if let Some(lacking) = known.seen.beyond(&self.applied) {
                 return Err(format!("entry {} is applied before {}, which its author had seen", id.0, lacking.0));
             }
-            ids.push(id);
-            let instead = None;
-            let facts = Facts { spot: item.spot, stamp: delivery.stamp, past: delivery.past.clone(), instead };
+            // Of who forked a checkpoint may leave something out.
+            if known.author < trusted {
+                ids.push(id);
+            }
+            let facts = facts(delivery, item);
             let values = self.registers.entry(register).or_default();
             for (spot, (_, old)) in values.iter() {
                 let sure = oracle.known(*old).is_some_and(|old| old.author < honest) && known.author < honest;
@@ -187,6 +194,56 @@ impl Application {
         }
         self.waiting.push((delivery.position, ids));
         Ok(())
+    }
+
+    /// As [`deliver`](Self::deliver), for the copy that checkpoints are made of.
+    pub(super) fn fold(&mut self, delivery: &Delivery) {
+        for item in &delivery.items {
+            let Some((id, register)) = decode(&item.body) else { continue };
+            self.applied.insert(id);
+            let facts = facts(delivery, item);
+            let values = self.registers.entry(register).or_default();
+            values.retain(|spot, _| !facts.supersedes(spot));
+            values.insert(item.spot, (facts.stamp, id));
+        }
+    }
+
+    /// The state in one form.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let words = self.applied.0.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
+        out.extend_from_slice(&(words as u32).to_be_bytes());
+        self.applied.0[..words].iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
+        for (register, values) in &self.registers {
+            for (spot, (stamp, id)) in values {
+                out.push(*register);
+                put_log(&mut out, &spot.writer.log);
+                out.extend_from_slice(&spot.writer.branch);
+                out.extend_from_slice(&spot.seq.to_be_bytes());
+                out.extend_from_slice(&spot.index.to_be_bytes());
+                out.extend_from_slice(&stamp.millis.to_be_bytes());
+                out.extend_from_slice(&stamp.counter.to_be_bytes());
+                out.extend_from_slice(&id.0.to_be_bytes());
+            }
+        }
+        out
+    }
+
+    pub(super) fn from_bytes(state: &[u8]) -> Option<Self> {
+        let mut fields = Fields::new(state);
+        let mut application = Self::default();
+        for _ in 0..fields.u32()? {
+            application.applied.0.push(fields.u64()?);
+        }
+        while let Some(register) = fields.u8() {
+            let writer = Writer { log: take_log(&mut fields)?, branch: fields.take()? };
+            let spot = Spot { writer, seq: fields.u64()?, index: fields.u32()? };
+            let stamp = Stamp { millis: fields.u64()?, counter: fields.u32()? };
+            let id = EntryId(fields.u64()?);
+            application.registers.entry(register).or_default().insert(spot, (stamp, id));
+        }
+        application.handed = application.applied.clone();
+        Some(application)
     }
 
     pub(super) fn split(&mut self, split: &Split) {
@@ -221,6 +278,13 @@ impl Application {
         self.taken = self.last;
         self.taken();
     }
+}
+
+fn facts(delivery: &Delivery, item: &Item) -> Facts {
+    let stamp = item.first.map_or(delivery.stamp, |(_, stamp)| stamp);
+    let instead =
+        item.first.map(|(first, _)| Spot { writer: Writer::trunk(first.log), seq: first.seq, index: first.index });
+    Facts { spot: item.spot, stamp, past: delivery.past.clone(), instead }
 }
 
 pub(super) fn encode(id: EntryId, register: u8, length: usize) -> Bytes {

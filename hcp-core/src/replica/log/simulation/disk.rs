@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::replica::log::checkpoint::{piece_hash, state_root};
 use crate::replica::log::entry::{self, Entry};
 use crate::replica::log::machine::{Config, Delivery, Machine, OpenError, Recovery};
-use crate::replica::log::storage::{Batch, Branch, Found, Opened, Payloads, Position, Read, Row};
+use crate::replica::log::storage::{Batch, Branch, Checkpoint, Found, Hash, Opened, Payloads, Position, Read, Row};
 use crate::replica::log::vector::Split;
 use crate::replica::place::LogId;
 
@@ -15,8 +16,13 @@ use crate::replica::place::LogId;
 pub(super) struct Disk {
     rows: BTreeMap<Position, Arc<Row>>,
     places: BTreeMap<(LogId, u64, Branch), Arc<Row>>,
+    checkpoint: Option<Checkpoint>,
+    pieces: BTreeMap<Hash, BTreeMap<u32, bytes::Bytes>>,
     full: bool,
 }
+
+/// The length of pieces here: short, so that there are several.
+const PIECE_LENGTH: usize = 600;
 
 /// A batch on its way to the disk.
 #[derive(Debug)]
@@ -30,6 +36,44 @@ impl Disk {
             self.rows.insert(row.position, Arc::clone(row));
             self.places.insert((row.log, row.seq, row.branch), Arc::clone(row));
         }
+        for piece in &batch.pieces {
+            self.pieces.entry(piece.root).or_default().insert(piece.index, piece.bytes.clone());
+        }
+        if let Some(checkpoint) = &batch.checkpoint {
+            self.checkpoint = Some(checkpoint.clone());
+        }
+        for root in &batch.forget_states {
+            self.pieces.remove(root);
+        }
+        for up_to in &batch.forget_rows {
+            let gone: Vec<_> = self
+                .places
+                .range((up_to.log, 0, Branch(0))..=(up_to.log, up_to.seq, Branch(u32::MAX)))
+                .map(|(key, row)| (*key, row.position))
+                .collect();
+            for (key, position) in gone {
+                self.places.remove(&key);
+                self.rows.remove(&position);
+            }
+        }
+    }
+
+    /// Stores a state in pieces, and returns their hashes.
+    pub(super) fn seal(&mut self, state: &[u8]) -> Vec<Hash> {
+        let pieces: Vec<bytes::Bytes> = state.chunks(PIECE_LENGTH).map(bytes::Bytes::copy_from_slice).collect();
+        let hashes: Vec<Hash> = pieces.iter().map(|piece| piece_hash(piece)).collect();
+        self.pieces.insert(state_root(&hashes), (0..).zip(pieces).collect());
+        hashes
+    }
+
+    /// The state at the checkpoint.
+    pub(super) fn state(&self) -> Option<Vec<u8>> {
+        let pieces = self.pieces.get(&self.checkpoint.as_ref()?.root)?;
+        Some(pieces.values().flatten().copied().collect())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
     }
 
     pub(super) fn set_full(&mut self, full: bool) {
@@ -69,7 +113,9 @@ impl Disk {
                 }
                 Found::Rows(rows)
             }
-            Read::Piece { .. } => Found::Piece(None),
+            Read::Piece { root, index } => {
+                Found::Piece(self.pieces.get(root).and_then(|pieces| pieces.get(index)).cloned())
+            }
         }
     }
 
@@ -81,9 +127,12 @@ impl Disk {
         wall: u64,
         seed: [u8; 32],
     ) -> Result<(Machine, Vec<(Delivery, Vec<Split>)>), OpenError> {
-        let mut recovery = Recovery::new(config.keys.clone(), Opened::default())?;
-        let rows = self.rows.values().map(|row| recovery.row(row)).collect::<Result<_, _>>()?;
-        Ok((recovery.finish(config, now, wall, seed), rows))
+        let mut recovery = Recovery::new(config, Opened { checkpoint: self.checkpoint.clone() })?;
+        let mut deliveries = Vec::new();
+        for row in self.rows.values() {
+            deliveries.extend(recovery.row(row)?);
+        }
+        Ok((recovery.finish(now, wall, seed), deliveries))
     }
 
     /// The application's entries on this disk.

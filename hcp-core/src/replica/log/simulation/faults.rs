@@ -204,7 +204,7 @@ impl World {
     }
 
     /// A process dies; what it was writing is lost, or there though nobody knows.
-    fn crash(&mut self, node: usize, torn: Torn) {
+    pub(super) fn crash(&mut self, node: usize, torn: Torn) {
         let this = &mut self.nodes[node];
         if this.machine.take().is_none() {
             return;
@@ -279,6 +279,7 @@ pub(super) fn stop(why: Stop) -> &'static str {
         Stop::Broken => "stops: broken store",
         Stop::Superseded => "stops: superseded",
         Stop::Removed => "stops: removed",
+        Stop::Reload => "checkpoints loaded",
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Plan {
     pub(super) entries: usize,
     /// The most entries that one node writes at once.
     pub(super) burst: u32,
+    /// How often one asks for a checkpoint when it writes.
+    pub(super) retention: f64,
     /// How many nodes write in the end.
     pub(super) writers: usize,
     /// Every node writes once more when all is well.
@@ -49,6 +51,7 @@ impl Plan {
             liars: if nodes == 7 { 2 } else { 1 },
             hostile,
             entries: 1_000,
+            retention: [0.0, 0.05, 0.15][seed as usize / 2 % 3],
             burst: [6, 16, 40][seed as usize % 3],
             writers: if seed % 4 == 2 { 1 } else { nodes },
             last_words: seed % 3 != 2,
