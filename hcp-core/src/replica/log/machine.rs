@@ -125,8 +125,8 @@ pub(crate) enum Output {
     },
     /// Apply these to the copy of the application's state that checkpoints are made of, the splits first.
     Fold(Box<Delivery>, Vec<Split>),
-    /// Take that copy back to the last state that was sealed, or to the checkpoint's, or to nothing.
-    Unfold,
+    /// Take that copy back to an earlier state.
+    Unfold(Unfold),
     /// Store that copy's state in pieces under its root. Answered by [`Input::Sealed`].
     Seal(Tip),
     /// More than half of the members have signed the state that was sealed for this place.
@@ -135,6 +135,15 @@ pub(crate) enum Output {
     Manifest(Manifest),
     /// Nothing more will be written here.
     Stopped(Stop),
+}
+
+/// How far the copy of the application's state is to go back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfold {
+    /// To the state that was sealed last in this run, or else to that of the checkpoint, or to nothing.
+    Sealed,
+    /// To the state of the checkpoint that is held, or to nothing.
+    Checkpoint,
 }
 
 /// A segment's entries, with what decides which write wins.

@@ -34,7 +34,7 @@ use self::faults::Fault;
 use self::hostile::Liar;
 use self::network::Pair;
 use self::plan::Plan;
-use super::machine::{AppendId, Input, Machine, Output, Stop};
+use super::machine::{AppendId, Input, Machine, Output, Stop, Unfold};
 use super::message::Message;
 use super::storage::{BatchId, Hash, Outcome, Read, ReadId};
 use super::wire::Tip;
@@ -424,6 +424,15 @@ impl World {
             Output::Send(to, message) => self.send(node, to, message)?,
             Output::Unlink(to, why) => self.unlink(node, to, why)?,
             Output::Deliver(delivery) => {
+                if std::env::var("HCP_DEBUG").is_ok() && node == 4 && self.now > Duration::from_millis(1004_000) {
+                    println!(
+                        "{:?} deliver {node} {:?} {} items {}",
+                        self.now,
+                        delivery.writer.log,
+                        delivery.seq,
+                        delivery.items.len()
+                    );
+                }
                 let most = self.honest_and_latest();
                 let run = |node: &Node| node.machine.as_ref().map(Machine::log);
                 let runs: Vec<Option<LogId>> = self.nodes.iter().map(run).collect();
@@ -470,9 +479,13 @@ impl World {
                 splits.iter().for_each(|split| shadow.split(split));
                 shadow.fold(&delivery);
             }
-            Output::Unfold => {
+            Output::Unfold(unfold) => {
                 self.counts.note("folds given up");
                 let this = &mut self.nodes[node];
+                if unfold == Unfold::Checkpoint {
+                    let state = this.disk.state();
+                    this.sealed = state.and_then(|state| Application::from_bytes(&state)).unwrap_or_default();
+                }
                 this.shadow = this.sealed.clone();
             }
             Output::Seal(asked) => {
@@ -485,9 +498,23 @@ impl World {
                     self.counts.note("lies: false votes");
                 }
                 let (length, pieces) = (state.len() as u64, this.disk.seal(&state));
+                if std::env::var("HCP_DEBUG").is_ok() {
+                    println!(
+                        "{:?} seal {node} {} {:?} has1={}",
+                        self.now,
+                        length,
+                        asked.seq,
+                        this.shadow.applied.contains(EntryId(1))
+                    );
+                }
                 self.after(Duration::from_millis(5), Event::Sealed { node, life, asked, length, pieces });
             }
-            Output::Stable(_) => self.counts.note("checkpoints stable"),
+            Output::Stable(_) => {
+                if std::env::var("HCP_DEBUG").is_ok() {
+                    println!("{:?} stable at {node}", self.now);
+                }
+                self.counts.note("checkpoints stable")
+            }
             Output::Stopped(why) => {
                 self.counts.note(faults::stop(why));
                 if why == Stop::Reload {
@@ -533,6 +560,15 @@ impl World {
         let state = self.nodes[node].disk.state();
         let state = state.map(|state| Application::from_bytes(&state).ok_or("a state that cannot be read"));
         let restored = state.transpose()?.unwrap_or_default();
+        if std::env::var("HCP_DEBUG").is_ok() {
+            println!(
+                "{:?} start {node} has1={} rows={} cp={}",
+                self.now,
+                restored.applied.contains(EntryId(1)),
+                self.nodes[node].disk.len(),
+                self.nodes[node].disk.state().is_some()
+            );
+        }
         let mut application = restored.clone();
         application.retention = self.plan.retention > 0.0;
         let most = self.honest_and_latest();
@@ -542,6 +578,9 @@ impl World {
                 application.deliver(delivery, (most.0, most.1, &[]), &self.oracle, &self.cast, &mut self.counts)?;
             }
             application.hand_everything();
+            if self.plan.retention > 0.0 {
+                application.trust(&self.oracle, most.0);
+            }
         }
         let this = &mut self.nodes[node];
         this.life += 1;

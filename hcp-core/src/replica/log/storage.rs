@@ -64,6 +64,8 @@ pub(crate) struct ReadId(pub(crate) u64);
 /// What is to be made durable together, carried out in the order of the fields.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Batch {
+    /// Single segments that go, found at opening not to count any more.
+    pub(crate) forget_positions: Vec<Position>,
     /// New segments, in the order of their positions, which are above all that were there.
     pub(crate) rows: Vec<Arc<Row>>,
     /// Pieces of a state that is being fetched.

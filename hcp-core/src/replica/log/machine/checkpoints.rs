@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::replay::{Replay, Replayed};
-use super::{Machine, Output, Reading};
+use super::replay::{Branches, Replay, Replayed};
+use super::{Machine, Output, Reading, Unfold};
 use crate::replica::log::checkpoint::{
     Certificate, MAX_PIECES, MAX_SUMMARY, Statement, is_majority, signed, state_root, summary_hash,
 };
@@ -16,7 +16,7 @@ use crate::replica::log::entry::{Entry, Vote};
 use crate::replica::log::keys::Keys;
 use crate::replica::log::ledger::{Ledger, is_member};
 use crate::replica::log::limits::{MAX_ASKED, PAGE};
-use crate::replica::log::storage::{Checkpoint, Found, Hash, Payloads, Range, Read, UpTo};
+use crate::replica::log::storage::{Branch, Checkpoint, Found, Hash, Payloads, Range, Read, UpTo};
 use crate::replica::log::summary;
 use crate::replica::log::vector::Vector;
 use crate::replica::log::wire::{SIGNATURE, Tip};
@@ -28,10 +28,14 @@ pub(super) struct Checkpoints {
     /// Where the next fold begins.
     base: Ledger,
     fold: Option<Fold>,
-    /// The newest that asked and could not be begun yet.
-    next: Option<(Tip, Vector)>,
-    asked: VecDeque<Tip>,
+    /// The newest that asked and was not begun yet.
+    next: Option<Tip>,
+    /// Who asked last, with what its author had seen.
+    asked: VecDeque<(Tip, Vector)>,
     votes: BTreeMap<(Tip, Hash), BTreeMap<NodeId, [u8; SIGNATURE]>>,
+    /// For what this node signed last, in this run or an earlier one: what it signs next has that in its past, so that of
+    /// two checkpoints one contains the other unless somebody lies.
+    voted: Option<Tip>,
     built: Option<Built>,
     pub(super) stable: Option<Stable>,
     /// The application asks for one, once it was handed everything.
@@ -45,6 +49,8 @@ struct Fold {
     replay: Replay,
     /// The application is asked for its state.
     sealing: bool,
+    /// It contains what this node signed before.
+    signs: bool,
 }
 
 /// What this node made and signed.
@@ -87,35 +93,38 @@ impl Machine {
     }
 
     /// A segment with entries of the log's own kinds was taken in.
-    pub(super) fn note_system(&mut self, tip: Tip, past: Option<&Vector>, entries: &[Entry]) {
+    pub(super) fn note_system(&mut self, tip: Tip, past: &Vector, entries: &[Entry]) {
         for entry in entries {
             match entry {
-                Entry::Retain => self.note_asked(tip, past.cloned()),
+                Entry::Retain => self.note_asked(tip, past.clone()),
                 Entry::Vote(vote) => self.note_vote(tip.log.node, vote),
                 _ => {}
             }
         }
     }
 
-    fn note_asked(&mut self, tip: Tip, past: Option<Vector>) {
-        self.checkpoints.asked.push_back(tip);
-        if self.checkpoints.asked.len() > MAX_ASKED
-            && let Some(old) = self.checkpoints.asked.pop_front()
-        {
-            self.checkpoints.votes.retain(|(asked, _), _| *asked != old);
-        }
-        if let Some(mut past) = past
-            && let Some(log) = self.ledger.logs.get(&tip.log)
+    fn note_asked(&mut self, tip: Tip, past: Vector) {
+        if let Some(log) = self.ledger.logs.get(&tip.log)
             && let Some(branch) = log.ends_in(tip.seq, &tip.hash)
         {
+            let mut past = past;
             log.raise(&mut past, tip.log, branch, tip.seq);
-            self.checkpoints.next = Some((tip, past));
+            self.checkpoints.asked.push_back((tip, past));
+            self.checkpoints.next = Some(tip);
+        }
+        if self.checkpoints.asked.len() > MAX_ASKED
+            && let Some((old, _)) = self.checkpoints.asked.pop_front()
+        {
+            self.checkpoints.votes.retain(|(asked, _), _| *asked != old);
         }
     }
 
     fn note_vote(&mut self, from: NodeId, vote: &Vote) {
         let message = signed(self.keys.service_key(), &vote.statement);
-        let known = self.checkpoints.asked.contains(&vote.asked);
+        let known = self.checkpoints.asked.iter().any(|(asked, _)| *asked == vote.asked);
+        if from == self.own.node {
+            self.checkpoints.voted = Some(vote.asked);
+        }
         if !known || !(self.keys.verify)(&from, &message, &vote.signature) {
             return;
         }
@@ -131,27 +140,64 @@ impl Machine {
     pub(super) fn tend_checkpoints(&mut self) {
         self.retain_if_due();
         if self.checkpoints.fold.is_none()
-            && let Some((asked, past)) = self.checkpoints.next.take()
+            && let Some(asked) = self.wanted_by_most().or(self.checkpoints.next)
+            && self.is_durable(&asked)
         {
-            // Only what is durable can be read; it is, once the asking segment is.
-            let durable = self.ledger.logs.get(&asked.log).and_then(|log| log.ends_in(asked.seq, &asked.hash));
-            let ends = durable.and_then(|branch| self.durable.get(&(asked.log, branch)));
-            if durable.is_none() || ends.is_some_and(|(seq, _)| *seq >= asked.seq) {
-                self.begin_fold(asked, &past);
-            } else {
-                self.checkpoints.next = Some((asked, past));
+            let most = self.checkpoints.next != Some(asked);
+            if !most {
+                self.checkpoints.next = None;
+            }
+            let past = self.checkpoints.asked.iter().find(|(tip, _)| *tip == asked).map(|(_, past)| past.clone());
+            if let Some(past) = past
+                && !self.begin_fold(asked, &past)
+                && self.is_signed_by_most(&asked)
+            {
+                // This node has made another one since, which nobody needs: back to where everybody was.
+                let stable = self.checkpoints.stable.as_ref().map(|stable| stable.covered.clone());
+                self.checkpoints.base = stable.unwrap_or_default();
+                self.checkpoints.built = None;
+                self.outputs.push_back(Output::Unfold(Unfold::Checkpoint));
+                if !self.begin_fold(asked, &past) {
+                    self.checkpoints.asked.retain(|(tip, _)| *tip != asked);
+                }
             }
         }
         self.see_whether_stable();
     }
 
-    fn begin_fold(&mut self, asked: Tip, past: &Vector) {
+    /// Only what is durable can be read.
+    fn is_durable(&self, tip: &Tip) -> bool {
+        let ends = self.durable.range((tip.log, Branch(0))..=(tip.log, Branch(u32::MAX)));
+        ends.map(|(_, (seq, _))| *seq).max().is_some_and(|seq| seq >= tip.seq)
+    }
+
+    fn is_signed_by_most(&self, tip: &Tip) -> bool {
+        self.checkpoints.votes.iter().any(|((asked, _), votes)| {
+            asked == tip
+                && is_majority(votes.keys().filter(|node| is_member(&self.manifest, node)).count(), &self.manifest)
+        })
+    }
+
+    /// A checkpoint that more than half have signed and this node has not made.
+    fn wanted_by_most(&self) -> Option<Tip> {
+        let built = self.checkpoints.built.as_ref().map(|built| built.statement.asked);
+        let stable = self.checkpoints.stable.as_ref().map(|stable| &stable.covered);
+        let covers = |tip: &Tip| {
+            stable.is_some_and(|ledger| {
+                ledger.is_forgotten(&tip.log) || ledger.logs.get(&tip.log).is_some_and(|log| log.reaches(tip.seq))
+            })
+        };
+        let asked = self.checkpoints.asked.iter().rev().map(|(tip, _)| *tip);
+        asked.into_iter().find(|tip| Some(*tip) != built && self.is_signed_by_most(tip) && !covers(tip))
+    }
+
+    /// `false` when it does not have everything that the last one has.
+    fn begin_fold(&mut self, asked: Tip, past: &Vector) -> bool {
         let base = &self.checkpoints.base;
-        // It must have everything that the last one has.
         for (id, log) in &base.logs {
             let behind = |(tip, branch): (Tip, _)| !past.reaches(&log.writer_of(*id, branch, tip.seq), tip.seq);
             if !self.ledger.is_forgotten(id) && log.tips(*id).any(behind) {
-                return;
+                return false;
             }
         }
         let (mut ranges, mut several) = (Vec::new(), BTreeSet::new());
@@ -170,8 +216,18 @@ impl Machine {
             }
         }
         let replay = Replay::new(base.clone(), Some(several));
-        self.checkpoints.fold = Some(Fold { asked, ranges, replay, sealing: false });
+        let signs = self.checkpoints.voted.is_none_or(|voted| {
+            self.ledger.logs.get(&voted.log).is_none_or(|log| {
+                let tips = log.branches().filter(|(_, chain)| chain.seq >= voted.seq && chain.from <= voted.seq);
+                tips.into_iter().any(|(on, _)| past.reaches(&log.writer_of(voted.log, on, voted.seq), voted.seq))
+            })
+        });
+        if !signs && !self.is_signed_by_most(&asked) {
+            return true;
+        }
+        self.checkpoints.fold = Some(Fold { asked, ranges, replay, sealing: false, signs });
         self.read_fold();
+        true
     }
 
     fn read_fold(&mut self) {
@@ -200,7 +256,7 @@ impl Machine {
                     range.from = row.seq + 1;
                 }
             }
-            match fold.replay.row(&self.keys, &row) {
+            match fold.replay.row(&self.keys, &row, Branches::Anew) {
                 Ok(Replayed::Applied { delivery, splits, .. }) => outputs.push((delivery, splits)),
                 // What its author says that it had seen is not whole: everybody sees that.
                 _ => return self.give_up_fold(),
@@ -214,14 +270,16 @@ impl Machine {
 
     /// The application's copy for folding is to go back to the last state that it made.
     fn give_up_fold(&mut self) {
-        self.checkpoints.fold = None;
-        self.outputs.push_back(Output::Unfold);
+        if let Some(fold) = self.checkpoints.fold.take() {
+            self.checkpoints.asked.retain(|(tip, _)| *tip != fold.asked);
+        }
+        self.outputs.push_back(Output::Unfold(Unfold::Sealed));
     }
 
     /// The application has made and stored its state.
     pub(super) fn sealed(&mut self, asked: Tip, length: u64, pieces: &[Hash]) {
         let Some(fold) = self.checkpoints.fold.take_if(|fold| fold.asked == asked && fold.sealing) else { return };
-        let covered = fold.replay.ledger;
+        let (covered, signs) = (fold.replay.ledger, fold.signs);
         let summary = summary::encode(&covered);
         if summary.len() > MAX_SUMMARY || pieces.len() > MAX_PIECES || self.stopped.is_some() {
             return;
@@ -237,8 +295,10 @@ impl Machine {
         let stable = self.checkpoints.stable.as_ref().map(|stable| stable.checkpoint.root);
         self.chores.forget_states.extend(before.filter(|before| *before != root && Some(*before) != stable));
         self.checkpoints.built = Some(Built { statement, summary, pieces, covered });
-        self.add_system(Entry::Vote(Vote { asked, statement: hash, signature }));
-        self.cut();
+        if signs {
+            self.add_system(Entry::Vote(Vote { asked, statement: hash, signature }));
+            self.cut();
+        }
     }
 
     fn see_whether_stable(&mut self) {
@@ -354,13 +414,13 @@ impl Machine {
     }
 
     /// Takes up what was known before the store was opened.
-    pub(super) fn recover_checkpoints(&mut self, stable: Option<Stable>, system: &[(Tip, Vec<Entry>)]) {
+    pub(super) fn recover_checkpoints(&mut self, stable: Option<Stable>, system: &[(Tip, Vector, Vec<Entry>)]) {
         if let Some(stable) = &stable {
             self.checkpoints.base = stable.covered.clone();
         }
         self.checkpoints.stable = stable;
-        for (tip, entries) in system {
-            self.note_system(*tip, None, entries);
+        for (tip, past, entries) in system {
+            self.note_system(*tip, past, entries);
         }
     }
 }

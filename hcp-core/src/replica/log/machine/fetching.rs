@@ -9,6 +9,7 @@ use super::checkpoints::Stable;
 use super::planted::{Defect, planted};
 use super::{Machine, Reading, Unlink};
 use crate::replica::log::checkpoint::{Certificate, MAX_PIECES, MAX_SUMMARY, piece_hash, state_root, summary_hash};
+use crate::replica::log::ledger::Ledger;
 use crate::replica::log::limits::{FETCH, FETCHES};
 use crate::replica::log::message::{Message, Offer};
 use crate::replica::log::storage::{Checkpoint, Found, Hash, Piece, Read};
@@ -63,10 +64,17 @@ impl Machine {
         };
         let statement = certificate.statement;
         if let Some(fetch) = &mut self.fetch {
-            if fetch.stable.checkpoint.root == statement.root && !fetch.peers.contains(&node) {
+            // Who offers another one does not have this one's pieces any more.
+            fetch.peers.retain(|peer| *peer != node);
+            if fetch.stable.checkpoint.root == statement.root {
                 fetch.peers.push(node);
+                return;
             }
-            return;
+            if !fetch.peers.is_empty() {
+                return;
+            }
+            self.chores.forget_states.push(fetch.stable.checkpoint.root);
+            self.fetch = None;
         }
         let (pieces, rest) = offer.pieces.as_chunks::<32>();
         let fits = rest.is_empty()
@@ -89,12 +97,21 @@ impl Machine {
             certificate: offer.certificate.clone(),
         };
         let Some(stable) = Stable::of(&self.keys, checkpoint) else { return };
-        if self.lacks(&stable.covered).next().is_none() {
+        if self.lacks(&stable.covered).next().is_none() || !self.contains_held(&stable.covered) {
             return;
         }
         let (asked, got) = (BTreeMap::new(), BTreeSet::new());
         self.fetch = Some(Fetch { stable, pieces: pieces.to_vec(), asked, got, peers: vec![node] });
         self.ask_pieces();
+    }
+
+    /// Whether a checkpoint covers all that the one does that is held.
+    fn contains_held(&self, covered: &Ledger) -> bool {
+        let Some(held) = &self.checkpoints.stable else { return true };
+        held.covered.logs.iter().all(|(id, log)| {
+            let last = log.chains().map(|chain| chain.seq).max().unwrap_or_default();
+            covered.is_forgotten(id) || covered.logs.get(id).is_some_and(|log| log.reaches(last))
+        })
     }
 
     /// Asks for the next pieces, and again for those that do not come.

@@ -7,12 +7,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::checkpoints::Stable;
 #[cfg(test)]
 use super::planted::{Defect, planted};
-use super::replay::{Replay, Replayed};
+use super::replay::{Branches, Replay, Replayed};
 use super::{Config, Delivery, Machine};
 use crate::replica::log::entry::{self, Entry};
 use crate::replica::log::ledger::Ledger;
 use crate::replica::log::storage::{Opened, Position, Row};
-use crate::replica::log::vector::Split;
+use crate::replica::log::vector::{Split, Vector};
 use crate::replica::log::wire::{Head, SegmentError, Tip};
 use crate::replica::place::{LogId, Place, Stamp};
 
@@ -38,8 +38,9 @@ pub(crate) struct Recovery {
     position: Position,
     latest: Stamp,
     again: Vec<Entry>,
+    void: Vec<Position>,
     /// Entries of the log's own kinds, with where they stand.
-    system: Vec<(Tip, Vec<Entry>)>,
+    system: Vec<(Tip, Vector, Vec<Entry>)>,
 }
 
 impl Recovery {
@@ -56,6 +57,7 @@ impl Recovery {
             position: Position(0),
             latest: Stamp::default(),
             again: Vec::new(),
+            void: Vec::new(),
             system: Vec::new(),
         })
     }
@@ -72,18 +74,28 @@ impl Recovery {
             return Err(OpenError::Order);
         }
         self.position = row.position;
-        match self.replay.row(&self.config.keys, row)? {
-            Replayed::Applied { branch, head, entries, delivery, splits } => {
-                if branch != row.branch {
-                    return Err(OpenError::Order);
-                }
+        match self.replay.row(&self.config.keys, row, Branches::AsStored)? {
+            Replayed::Applied { head, entries, delivery, splits } => {
                 self.latest = self.latest.max(head.stamp);
                 if row.system {
-                    self.system.push((Tip { log: row.log, seq: row.seq, hash: row.hash }, entries));
+                    let tip = Tip { log: row.log, seq: row.seq, hash: row.hash };
+                    self.system.push((tip, delivery.past.vector().clone(), entries));
                 }
                 Ok(Some((*delivery, splits)))
             }
             Replayed::Void => {
+                #[cfg(test)]
+                if std::env::var("HCP_DEBUG").is_ok() {
+                    println!(
+                        "void own={} {:?} {} forgotten={} settled={:?}",
+                        row.log.node == self.config.keys.node,
+                        row.log,
+                        row.seq,
+                        self.replay.ledger.is_forgotten(&row.log),
+                        self.replay.ledger.logs.get(&row.log).map(|l| l.settled)
+                    );
+                }
+                self.void.push(row.position);
                 if row.log.node == self.config.keys.node && self.is_lost(&row.log, row.seq) {
                     self.write_again(row)?;
                 }
@@ -150,6 +162,7 @@ impl Recovery {
             machine.own = log;
         }
         machine.begin();
+        machine.chores.forget_positions = self.void;
         self.again.into_iter().for_each(|entry| machine.add_system(entry));
         machine.recover_checkpoints(self.stable, &self.system);
         machine.act();

@@ -35,11 +35,19 @@ struct Named {
     resolved: Vec<(Tip, Branch)>,
 }
 
+/// How the branches of logs that forked are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Branches {
+    /// As the rows say; one that cannot be does not count.
+    AsStored,
+    /// Anew.
+    Anew,
+}
+
 /// What became of a row.
 #[derive(Debug)]
 pub(super) enum Replayed {
     Applied {
-        branch: Branch,
         head: Head,
         entries: Vec<Entry>,
         delivery: Box<Delivery>,
@@ -56,7 +64,7 @@ impl Replay {
         Self { ledger, only, standing: HashMap::new(), named: HashMap::new(), base }
     }
 
-    pub(super) fn row(&mut self, keys: &Keys, row: &Row) -> Result<Replayed, OpenError> {
+    pub(super) fn row(&mut self, keys: &Keys, row: &Row, branches: Branches) -> Result<Replayed, OpenError> {
         let head = Head::parse(&row.header)?;
         if self.is_void(&row.log, row.seq) {
             return Ok(Replayed::Void);
@@ -73,6 +81,14 @@ impl Replay {
         let resolved: Vec<(Tip, Branch)> =
             head.dependencies.iter().map(|tip| (*tip, self.branch_of(tip).unwrap_or_default())).collect();
         let Some(slot) = self.slot(&head) else { return Ok(Replayed::Void) };
+        let branch = match &slot {
+            Slot::Extends(branch) => branch.0,
+            // Behind all that are there.
+            Slot::Forks { .. } => self.ledger.logs.get(&head.log).map_or(0, |log| log.chains().count() as u32),
+        };
+        if branches == Branches::AsStored && branch != row.branch.0 {
+            return Ok(Replayed::Void);
+        }
         let applied = self.ledger.apply(keys, &head, row.hash, &entries, slot, &resolved);
         if self.remembers(&row.log) {
             self.standing.entry((row.log, row.seq)).or_default().push((row.hash, applied.branch));
@@ -92,7 +108,7 @@ impl Replay {
             past: applied.past,
             items: applied.items,
         });
-        Ok(Replayed::Applied { branch: applied.branch, head, entries, delivery, splits })
+        Ok(Replayed::Applied { head, entries, delivery, splits })
     }
 
     /// Whether a place does not count, or a checkpoint stands for it.

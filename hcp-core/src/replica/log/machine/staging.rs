@@ -106,7 +106,7 @@ impl Machine {
         }
         if head.system {
             let past = applied.past.vector().clone();
-            self.note_system(segment.tip(), Some(&past), entries);
+            self.note_system(segment.tip(), &past, entries);
         }
         for change in &applied.changes {
             match change {

@@ -45,6 +45,12 @@ impl Seen {
         new
     }
 
+    fn remove(&mut self, id: EntryId) {
+        if let Some(word) = self.0.get_mut(id.0 as usize / 64) {
+            *word &= !(1 << (id.0 % 64));
+        }
+    }
+
     pub(super) fn contains(&self, id: EntryId) -> bool {
         self.0.get(id.0 as usize / 64).is_some_and(|word| word & (1 << (id.0 % 64)) != 0)
     }
@@ -169,7 +175,11 @@ impl Application {
                 Turn::First => {}
             }
             if let Some(lacking) = known.seen.beyond(&self.applied) {
-                return Err(format!("entry {} is applied before {}, which its author had seen", id.0, lacking.0));
+                let other = oracle.known(lacking).map(|known| (known.author, known.place));
+                return Err(format!(
+                    "entry {} of node {author:?} is applied before {} of {other:?}, which its author had seen",
+                    id.0, lacking.0
+                ));
             }
             // Of who forked a checkpoint may leave something out.
             if known.author < trusted {
@@ -271,6 +281,15 @@ impl Application {
             }
         }
         self.taken
+    }
+
+    /// Forgets that what these wrote was handed out.
+    pub(super) fn trust(&mut self, oracle: &Oracle, honest: usize) {
+        for (index, known) in oracle.entries.iter().enumerate() {
+            if known.author >= honest {
+                self.handed.remove(EntryId(index as u64 + 1));
+            }
+        }
     }
 
     /// When a run begins, everything that is on disk was seen.

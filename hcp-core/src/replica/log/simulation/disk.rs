@@ -32,6 +32,11 @@ pub(super) struct Writing {
 
 impl Disk {
     pub(super) fn write(&mut self, batch: &Batch) {
+        for position in &batch.forget_positions {
+            if let Some(row) = self.rows.remove(position) {
+                self.places.remove(&(row.log, row.seq, row.branch));
+            }
+        }
         for row in &batch.rows {
             self.rows.insert(row.position, Arc::clone(row));
             self.places.insert((row.log, row.seq, row.branch), Arc::clone(row));

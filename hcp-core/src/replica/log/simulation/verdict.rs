@@ -56,7 +56,11 @@ impl World {
         for node in &honest[1..] {
             let other = &self.nodes[*node].application;
             if let Some(id) = first.applied.differs(&other.applied) {
-                return Err(format!("entry {} is not at both of node {} and node {node}", id.0, honest[0]));
+                let author = self.oracle.known(id).map(|known| known.author);
+                return Err(format!(
+                    "entry {} of node {author:?} is not at both of node {} and node {node}",
+                    id.0, honest[0]
+                ));
             }
             if first.registers != other.registers {
                 return Err(format!("node {} and node {node} are in different states", honest[0]));
