@@ -94,6 +94,10 @@ fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Store
     if found > known {
         return Err(StoreError::TooNew { found, known });
     }
+    // Nothing is written then, so that what is on a full disk can be opened.
+    if found == known {
+        return Ok(());
+    }
     let transaction = connection.transaction()?;
     for migration in &migrations[found as usize..] {
         transaction.execute_batch(migration)?;
@@ -148,6 +152,9 @@ pub enum StoreError {
     /// The stored bytes are not what was written.
     #[error("the database is damaged: {0}")]
     Damaged(&'static str),
+    /// It was shut down.
+    #[error("the database was shut down")]
+    Closed,
     /// Anything else that SQLite reports.
     #[error("the database failed: {0}")]
     Sqlite(#[source] rusqlite::Error),
@@ -182,6 +189,7 @@ impl StoreError {
             Self::InUse => ErrorKind::InUse,
             Self::Full | Self::TooManyRuns { .. } => ErrorKind::LimitExceeded,
             Self::TooNew { .. } => ErrorKind::InvalidInput,
+            Self::Closed => ErrorKind::Closed,
             Self::Damaged(_) | Self::Sqlite(_) | Self::Io(_) => ErrorKind::Storage,
         }
     }

@@ -14,6 +14,7 @@ mod message;
 #[cfg(test)]
 mod simulation;
 mod storage;
+mod store;
 mod summary;
 mod vector;
 mod wire;

@@ -11,8 +11,8 @@
 //! `HCP_SEEDS=n` runs more seeds, `HCP_SEED=n` that one.
 
 mod application;
-mod cast;
-mod disk;
+pub(super) mod cast;
+pub(super) mod disk;
 mod faults;
 mod hostile;
 mod network;

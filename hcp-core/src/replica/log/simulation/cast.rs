@@ -31,7 +31,7 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
 });
 
 /// The nodes of a run.
-pub(super) struct Cast {
+pub(in crate::replica::log) struct Cast {
     pub(super) nodes: Vec<NodeId>,
     pub(super) keys: Vec<Keys>,
     /// Manifests that the owner has signed, by version less one.
@@ -39,7 +39,7 @@ pub(super) struct Cast {
 }
 
 impl Cast {
-    pub(super) fn new(count: usize, real: bool) -> Self {
+    pub(in crate::replica::log) fn new(count: usize, real: bool) -> Self {
         let known = &*KNOWN;
         let nodes: Vec<NodeId> = known.members[..count].iter().map(|(_, key)| NodeId(key.public_key())).collect();
         let keys = (0..count)
@@ -68,7 +68,7 @@ impl Cast {
         self.manifests.len() - 1
     }
 
-    pub(super) fn config(&self, node: usize, manifest: usize) -> Config {
+    pub(in crate::replica::log) fn config(&self, node: usize, manifest: usize) -> Config {
         Config {
             keys: self.keys[node].clone(),
             manifest: self.manifests[manifest].clone(),

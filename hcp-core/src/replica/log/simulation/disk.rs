@@ -13,7 +13,7 @@ use crate::replica::place::LogId;
 
 /// What a node has on disk, all of it synced.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disk {
+pub(in crate::replica::log) struct Disk {
     rows: BTreeMap<Position, Arc<Row>>,
     places: BTreeMap<(LogId, u64, Branch), Arc<Row>>,
     checkpoint: Option<Checkpoint>,
@@ -31,7 +31,7 @@ pub(super) struct Writing {
 }
 
 impl Disk {
-    pub(super) fn write(&mut self, batch: &Batch) {
+    pub(in crate::replica::log) fn write(&mut self, batch: &Batch) {
         for position in &batch.forget_positions {
             if let Some(row) = self.rows.remove(position) {
                 self.places.remove(&(row.log, row.seq, row.branch));
@@ -89,7 +89,7 @@ impl Disk {
         self.full
     }
 
-    pub(super) fn read(&self, what: &Read) -> Found {
+    pub(in crate::replica::log) fn read(&self, what: &Read) -> Found {
         match what {
             Read::Hashes(places) => {
                 let at = |(log, seq): &(LogId, u64)| {
