@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 mod contract;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
 mod recovery;
 pub(crate) mod sqlite;
 #[cfg(test)]
