@@ -229,6 +229,8 @@ pub(crate) struct Machine {
     recent: Recent,
     hashes: Hashes,
     held: HeldBack,
+    /// Segments that stand on what no checkpoint has, the newest last: whoever names them names nothing.
+    beside: VecDeque<Tip>,
     appending: Appending,
     links: BTreeMap<NodeId, Link>,
     /// Logs of which something may have to be covered.
@@ -379,6 +381,7 @@ impl Machine {
             recent: Recent::default(),
             hashes: Hashes::default(),
             held: HeldBack::default(),
+            beside: VecDeque::new(),
             appending: Appending::default(),
             links: BTreeMap::new(),
             to_cover: BTreeSet::new(),

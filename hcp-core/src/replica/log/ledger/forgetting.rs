@@ -21,7 +21,9 @@ impl Ledger {
         self.forget(&new);
         for (id, settled) in &covered.logs {
             if let Some(log) = self.logs.get_mut(id) {
-                log.settled = settled.settled.max(log.settled);
+                if settled.settled > log.settled {
+                    (log.settled, log.settled_hash) = (settled.settled, settled.settled_hash);
+                }
             }
         }
     }

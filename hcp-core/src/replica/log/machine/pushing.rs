@@ -212,7 +212,7 @@ impl Machine {
                 let what = Read::Rows { ranges: vec![range], bytes: PAGE, payloads: Payloads::Wanted };
                 self.read(what, Reading::Need(node));
             }
-            Held::No | Held::Other(..) => {}
+            Held::No | Held::Nothing | Held::Other(..) => {}
         }
     }
 

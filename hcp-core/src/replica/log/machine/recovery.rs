@@ -140,6 +140,7 @@ impl Recovery {
     pub(crate) fn finish(self, now: Duration, wall: u64, seed: [u8; 32]) -> Machine {
         let mut machine = Machine::new(self.config, now, wall, seed);
         machine.ledger = self.replay.ledger;
+        machine.beside = self.replay.beside.into_iter().collect();
         machine.position = self.position;
         machine.durable = machine
             .ledger

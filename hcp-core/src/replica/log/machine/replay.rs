@@ -25,6 +25,8 @@ pub(super) struct Replay {
     named: HashMap<LogId, Vec<Named>>,
     /// What authors had seen where the ledger began.
     base: BTreeMap<LogId, Arc<Vector>>,
+    /// Segments that stand on what no checkpoint has: whoever names them names nothing.
+    pub(super) beside: BTreeSet<Tip>,
 }
 
 /// What one segment named, and where it stands.
@@ -60,8 +62,8 @@ pub(super) enum Replayed {
 impl Replay {
     pub(super) fn new(ledger: Ledger, only: Option<BTreeSet<LogId>>) -> Self {
         let base = ledger.logs.iter().filter(|(_, log)| !log.is_final());
-        let base = base.filter_map(|(id, log)| Some((*id, Arc::clone(&log.get(Branch(0))?.seen)))).collect();
-        Self { ledger, only, standing: HashMap::new(), named: HashMap::new(), base }
+        let base = base.filter_map(|(id, log)| Some((*id, Arc::clone(&log.chains().next()?.seen)))).collect();
+        Self { ledger, only, standing: HashMap::new(), named: HashMap::new(), base, beside: BTreeSet::new() }
     }
 
     pub(super) fn row(&mut self, keys: &Keys, row: &Row, branches: Branches) -> Result<Replayed, OpenError> {
@@ -70,6 +72,14 @@ impl Replay {
             return Ok(Replayed::Void);
         }
         let needed = head.before();
+        let stands_beside = |tip: &Tip| {
+            let log = self.ledger.logs.get(&tip.log);
+            self.beside.contains(tip) || log.is_some_and(|log| !log.is_final() && log.is_beside_settled(tip))
+        };
+        if needed.as_ref().is_some_and(stands_beside) {
+            self.beside.insert(Tip { log: row.log, seq: row.seq, hash: row.hash });
+            return Ok(Replayed::Void);
+        }
         if needed.iter().chain(&head.dependencies).any(|tip| !self.has(tip)) {
             return Ok(Replayed::Void);
         }
@@ -78,13 +88,22 @@ impl Replay {
             None if row.system => return Err(OpenError::Payload),
             None => Vec::new(),
         };
-        let resolved: Vec<(Tip, Branch)> =
-            head.dependencies.iter().map(|tip| (*tip, self.branch_of(tip).unwrap_or_default())).collect();
-        let Some(slot) = self.slot(&head) else { return Ok(Replayed::Void) };
+        let counting = head.dependencies.iter().filter(|tip| !self.beside.contains(tip));
+        let resolved: Vec<(Tip, Branch)> = counting.map(|tip| (*tip, self.on(tip))).collect();
+        let Some(mut slot) = self.slot(&head) else { return Ok(Replayed::Void) };
+        if branches == Branches::AsStored
+            && let Slot::Extends(branch) = slot
+            && let Some(log) = self.ledger.logs.get_mut(&head.log)
+            && branch != row.branch
+            && head.seq == log.settled + 1
+        {
+            log.renumber(row.branch);
+            slot = Slot::Extends(row.branch);
+        }
         let branch = match &slot {
             Slot::Extends(branch) => branch.0,
             // Behind all that are there.
-            Slot::Forks { .. } => self.ledger.logs.get(&head.log).map_or(0, |log| log.chains().count() as u32),
+            Slot::Forks { .. } => self.ledger.logs.get(&head.log).map_or(0, |log| log.next_branch().0),
         };
         if branches == Branches::AsStored && branch != row.branch.0 {
             return Ok(Replayed::Void);
@@ -121,7 +140,7 @@ impl Replay {
     }
 
     fn has(&self, tip: &Tip) -> bool {
-        if self.is_void(&tip.log, tip.seq) {
+        if self.is_void(&tip.log, tip.seq) || self.beside.contains(tip) {
             return true;
         }
         match self.ledger.logs.get(&tip.log) {
@@ -133,6 +152,12 @@ impl Replay {
         }
     }
 
+    /// The branch on which a segment stands; of a log that has not forked, its only one.
+    fn on(&self, tip: &Tip) -> Branch {
+        let only = || self.ledger.logs.get(&tip.log).and_then(|log| log.branches().next()).map(|(branch, _)| branch);
+        self.branch_of(tip).or_else(only).unwrap_or_default()
+    }
+
     fn branch_of(&self, tip: &Tip) -> Option<Branch> {
         let standing = self.standing.get(&(tip.log, tip.seq))?;
         standing.iter().find(|(hash, _)| *hash == tip.hash).map(|(_, branch)| *branch)
@@ -140,7 +165,7 @@ impl Replay {
 
     fn slot(&self, head: &Head) -> Option<Slot> {
         let Some(log) = self.ledger.logs.get(&head.log) else { return Some(Slot::Extends(Branch(0))) };
-        if log.chains().count() == 0 {
+        if log.chains().next().is_none() {
             return Some(Slot::Extends(Branch(0)));
         }
         let before = head.before();
