@@ -424,15 +424,6 @@ impl World {
             Output::Send(to, message) => self.send(node, to, message)?,
             Output::Unlink(to, why) => self.unlink(node, to, why)?,
             Output::Deliver(delivery) => {
-                if std::env::var("HCP_DEBUG").is_ok() && node == 4 && self.now > Duration::from_millis(1004_000) {
-                    println!(
-                        "{:?} deliver {node} {:?} {} items {}",
-                        self.now,
-                        delivery.writer.log,
-                        delivery.seq,
-                        delivery.items.len()
-                    );
-                }
                 let most = self.honest_and_latest();
                 let run = |node: &Node| node.machine.as_ref().map(Machine::log);
                 let runs: Vec<Option<LogId>> = self.nodes.iter().map(run).collect();
@@ -498,23 +489,9 @@ impl World {
                     self.counts.note("lies: false votes");
                 }
                 let (length, pieces) = (state.len() as u64, this.disk.seal(&state));
-                if std::env::var("HCP_DEBUG").is_ok() {
-                    println!(
-                        "{:?} seal {node} {} {:?} has1={}",
-                        self.now,
-                        length,
-                        asked.seq,
-                        this.shadow.applied.contains(EntryId(1))
-                    );
-                }
                 self.after(Duration::from_millis(5), Event::Sealed { node, life, asked, length, pieces });
             }
-            Output::Stable(_) => {
-                if std::env::var("HCP_DEBUG").is_ok() {
-                    println!("{:?} stable at {node}", self.now);
-                }
-                self.counts.note("checkpoints stable")
-            }
+            Output::Stable(_) => self.counts.note("checkpoints stable"),
             Output::Stopped(why) => {
                 self.counts.note(faults::stop(why));
                 if why == Stop::Reload {
@@ -560,15 +537,6 @@ impl World {
         let state = self.nodes[node].disk.state();
         let state = state.map(|state| Application::from_bytes(&state).ok_or("a state that cannot be read"));
         let restored = state.transpose()?.unwrap_or_default();
-        if std::env::var("HCP_DEBUG").is_ok() {
-            println!(
-                "{:?} start {node} has1={} rows={} cp={}",
-                self.now,
-                restored.applied.contains(EntryId(1)),
-                self.nodes[node].disk.len(),
-                self.nodes[node].disk.state().is_some()
-            );
-        }
         let mut application = restored.clone();
         application.retention = self.plan.retention > 0.0;
         let most = self.honest_and_latest();

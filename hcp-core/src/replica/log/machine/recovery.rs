@@ -84,17 +84,6 @@ impl Recovery {
                 Ok(Some((*delivery, splits)))
             }
             Replayed::Void => {
-                #[cfg(test)]
-                if std::env::var("HCP_DEBUG").is_ok() {
-                    println!(
-                        "void own={} {:?} {} forgotten={} settled={:?}",
-                        row.log.node == self.config.keys.node,
-                        row.log,
-                        row.seq,
-                        self.replay.ledger.is_forgotten(&row.log),
-                        self.replay.ledger.logs.get(&row.log).map(|l| l.settled)
-                    );
-                }
                 self.void.push(row.position);
                 if row.log.node == self.config.keys.node && self.is_lost(&row.log, row.seq) {
                     self.write_again(row)?;

@@ -159,6 +159,13 @@ impl Replay {
     }
 
     fn branch_of(&self, tip: &Tip) -> Option<Branch> {
+        let log = self.ledger.logs.get(&tip.log)?;
+        if tip.seq == log.settled && tip.hash == log.settled_hash {
+            return log
+                .branches()
+                .find(|(_, chain)| (chain.from..=chain.seq).contains(&tip.seq))
+                .map(|(branch, _)| branch);
+        }
         let standing = self.standing.get(&(tip.log, tip.seq))?;
         standing.iter().find(|(hash, _)| *hash == tip.hash).map(|(_, branch)| *branch)
     }
