@@ -533,7 +533,13 @@ impl World {
         let (now, wall) = (self.now, self.wall(node));
         let config = self.cast.config(node, self.nodes[node].manifest);
         let opened = self.nodes[node].disk.open(config, now, wall, seed);
-        let (machine, rows) = opened.map_err(|error| format!("node {node} cannot open its disk: {error}"))?;
+        let (machine, rows, again) = opened.map_err(|error| format!("node {node} cannot open its disk: {error}"))?;
+        for body in &again {
+            if let Some((id, _)) = application::decode(body) {
+                self.counts.note("entries appended again");
+                self.oracle.moved.insert(id);
+            }
+        }
         let state = self.nodes[node].disk.state();
         let state = state.map(|state| Application::from_bytes(&state).ok_or("a state that cannot be read"));
         let restored = state.transpose()?.unwrap_or_default();

@@ -120,6 +120,15 @@ impl Recovery {
         Ok(())
     }
 
+    /// What this node wrote and will append again.
+    #[cfg(test)]
+    pub(crate) fn appended_again(&self) -> impl Iterator<Item = &bytes::Bytes> {
+        self.again.iter().filter_map(|entry| match entry {
+            Entry::Again { body, .. } => Some(body),
+            _ => None,
+        })
+    }
+
     /// The root of the application's state at the checkpoint, where its pieces begin, if there is a checkpoint.
     pub(crate) fn state(&self) -> Option<super::super::storage::Hash> {
         self.stable.as_ref().map(|stable| stable.checkpoint.root)

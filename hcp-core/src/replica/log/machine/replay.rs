@@ -80,8 +80,15 @@ impl Replay {
             self.beside.insert(Tip { log: row.log, seq: row.seq, hash: row.hash });
             return Ok(Replayed::Void);
         }
-        if needed.iter().chain(&head.dependencies).any(|tip| !self.has(tip)) {
+        if needed.iter().any(|tip| !self.has(tip)) {
             return Ok(Replayed::Void);
+        }
+        let lacking: Vec<Tip> = head.dependencies.iter().filter(|tip| !self.has(tip)).copied().collect();
+        match branches {
+            // When it was stored everything was there; what is not any more has turned out to count no more.
+            Branches::AsStored => self.beside.extend(lacking),
+            Branches::Anew if !lacking.is_empty() => return Ok(Replayed::Void),
+            Branches::Anew => {}
         }
         let entries = match &row.payload {
             Some(payload) => entry::entries(payload)?,

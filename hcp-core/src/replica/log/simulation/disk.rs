@@ -131,13 +131,14 @@ impl Disk {
         now: Duration,
         wall: u64,
         seed: [u8; 32],
-    ) -> Result<(Machine, Vec<(Delivery, Vec<Split>)>), OpenError> {
+    ) -> Result<(Machine, Vec<(Delivery, Vec<Split>)>, Vec<bytes::Bytes>), OpenError> {
         let mut recovery = Recovery::new(config, Opened { checkpoint: self.checkpoint.clone() })?;
         let mut deliveries = Vec::new();
         for row in self.rows.values() {
             deliveries.extend(recovery.row(row)?);
         }
-        Ok((recovery.finish(now, wall, seed), deliveries))
+        let again = recovery.appended_again().cloned().collect();
+        Ok((recovery.finish(now, wall, seed), deliveries, again))
     }
 
     /// The application's entries on this disk.
