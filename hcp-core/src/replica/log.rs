@@ -5,7 +5,10 @@
 //! segments are in the same state.
 
 mod checkpoint;
+mod codec;
 mod entry;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod keys;
 mod ledger;
 mod limits;
@@ -16,4 +19,6 @@ mod simulation;
 mod storage;
 mod summary;
 mod vector;
+#[cfg(all(test, feature = "testing"))]
+mod vectors;
 mod wire;

@@ -84,7 +84,11 @@ impl Recovery {
                 Ok(Some((*delivery, splits)))
             }
             Replayed::Void => {
-                self.void.push(row.position);
+                // What stands beside a checkpoint is kept for those that do not have that checkpoint yet.
+                let tip = Tip { log: row.log, seq: row.seq, hash: row.hash };
+                if !self.replay.beside.contains(&tip) {
+                    self.void.push(row.position);
+                }
                 if row.log.node == self.config.keys.node && self.is_lost(&row.log, row.seq) {
                     self.write_again(row)?;
                 }

@@ -34,6 +34,8 @@ pub(super) struct Plan {
     /// Liars' clocks are an hour ahead.
     pub(super) future_clock: bool,
     pub(super) real_signatures: bool,
+    /// Liars sign two segments for one place. Not together with checkpoints: see what is thin in `architecture.md`.
+    pub(super) forks: bool,
     /// Every message goes through its bytes.
     pub(super) bytes: bool,
     /// How long nothing happens before the end.
@@ -62,6 +64,7 @@ impl Plan {
             false_receipts: hostile && seed % 3 == 0,
             future_clock: hostile && seed % 5 != 0,
             real_signatures: seed % 50 == 11,
+            forks: seed / 2 % 3 == 0,
             bytes: seed % 25 == 11,
             quiet: Duration::from_secs(25),
         }
