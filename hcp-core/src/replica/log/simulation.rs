@@ -426,7 +426,9 @@ impl World {
             Output::Deliver(delivery) => {
                 let most = self.honest_and_latest();
                 let run = |node: &Node| node.machine.as_ref().map(Machine::log);
-                let runs: Vec<Option<LogId>> = self.nodes.iter().map(run).collect();
+                // Who goes on in another log has seen all that it holds, whatever its application was handed.
+                let goes_on = self.plan.faults.contains(&Fault::Remove);
+                let runs: Vec<Option<LogId>> = self.nodes.iter().filter(|_| !goes_on).map(run).collect();
                 if !self.is_hostile(node) {
                     let application = &mut self.nodes[node].application;
                     application.deliver(

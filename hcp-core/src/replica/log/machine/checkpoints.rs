@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::replay::{Branches, Replay, Replayed};
 use super::{Machine, Output, Reading, Unfold};
 use crate::replica::log::checkpoint::{
@@ -339,6 +341,8 @@ impl Machine {
         }
         self.chores.forget_states.retain(|root| *root != stable.checkpoint.root);
         self.chores.checkpoint = Some(stable.checkpoint.clone());
+        #[cfg(test)]
+        let forget = if planted(Defect::PrunedAgain) { Vec::new() } else { forget };
         self.chores.forget_rows.extend(forget);
         if conflicts.is_empty() && self.lacks(&stable.covered).next().is_none() {
             self.ledger.adopt(&stable.covered);

@@ -76,7 +76,7 @@ fn is_noticed(defect: Defect, parity: u64, says: &str, others: &mut Vec<String>)
 fn what_is_broken_on_purpose_is_noticed() {
     const HOSTILE: u64 = 1;
     const ANY: u64 = 2;
-    let expected: [(Defect, u64, &str); 15] = [
+    let expected: [(Defect, u64, &str); 17] = [
         (Defect::ForkIgnored, HOSTILE, "missing at node"),
         (Defect::CoverForgotten, ANY, "is not at both of"),
         (Defect::DemandIgnored, ANY, "missing at node"),
@@ -91,6 +91,8 @@ fn what_is_broken_on_purpose_is_noticed() {
         (Defect::VectorForgotten, ANY, "does not supersede"),
         (Defect::CreditIgnored, HOSTILE, "holds back"),
         (Defect::NeedForgotten, HOSTILE, "missing at node"),
+        (Defect::MajorityIgnored, HOSTILE, "missing at node"),
+        (Defect::PrunedAgain, ANY, "is applied twice"),
         (Defect::CutForgotten, ANY, "which its author had not seen"),
     ];
     let mut wrong = Vec::new();
