@@ -188,9 +188,9 @@ impl World {
                 life: 0,
                 ticks: Duration::MAX,
                 skew: match (plan.skewed, index % 4) {
+                    _ if plan.future_clock && index + plan.liars >= plan.nodes => 3_600_000,
                     (true, 1) => -300_000,
                     (true, 2) => 40_000,
-                    (_, 0) if plan.future_clock && index + plan.liars >= plan.nodes => 3_600_000,
                     _ => 0,
                 },
                 writing: None,
@@ -263,6 +263,9 @@ impl World {
         for index in 0..self.plan.faults.len() {
             let delay = Duration::from_secs(3) + self.plan.spacing * index as u32;
             self.after(delay, Event::Fault(index));
+        }
+        if self.plan.future_clock {
+            self.counts.note("runs with clocks an hour ahead");
         }
         if self.plan.hostile {
             self.after(Duration::from_secs(3), Event::Lie);

@@ -21,7 +21,7 @@ use crate::replica::place::{Incarnation, LogId, NodeId, Stamp};
 /// What liars keep in mind, and what the world does of faults.
 #[derive(Debug)]
 pub(super) struct Liar {
-    pub(super) victims: Vec<usize>,
+    pub(super) victims: BTreeMap<usize, usize>,
     pub(super) backup: Option<(usize, Disk)>,
     /// Of each own log, what its machine has sent, and the other segments that some peers get from a number on.
     logs: BTreeMap<LogId, Twin>,
@@ -38,7 +38,13 @@ struct Twin {
 
 impl Liar {
     pub(super) fn new(_plan: &Plan) -> Self {
-        Self { victims: Vec::new(), backup: None, logs: BTreeMap::new(), overheard: VecDeque::new(), withholds: false }
+        Self {
+            victims: BTreeMap::new(),
+            backup: None,
+            logs: BTreeMap::new(),
+            overheard: VecDeque::new(),
+            withholds: false,
+        }
     }
 }
 

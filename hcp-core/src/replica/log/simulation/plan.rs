@@ -53,7 +53,7 @@ impl Plan {
             liars: if nodes == 7 { 2 } else { 1 },
             hostile,
             entries: 1_000,
-            retention: [0.0, 0.05, 0.15][seed as usize / 2 % 3],
+            retention: [0.0, 0.01, 0.04][seed as usize / 2 % 3],
             burst: [6, 16, 40][seed as usize % 3],
             writers: if seed % 4 == 2 { 1 } else { nodes },
             last_words: seed % 3 != 2,
