@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::checkpoint::{Certificate, MAX_PIECES, MAX_SUMMARY};
 use super::message::{Frontier, Hello, Message, Need, Offer, Receipt};
 use super::storage::{PIECE, Piece};
-use super::wire::{MAX_HEADER, MAX_PAYLOAD, SIGNATURE, Segment, SegmentError, Tip, put_log, take_log};
+use super::wire::{MAX_HEADER, MAX_PAYLOAD, SIGNATURE, Segment, SegmentError, Tip, take_log};
 use crate::identity::fields::Fields;
 use crate::identity::manifest::{Contents, SoftwareVersion};
 use crate::replica::place::NodeId;
@@ -200,7 +200,7 @@ fn offer(bytes: &Bytes) -> Result<Message, MessageError> {
         return Err(MessageError::Malformed);
     }
     let pieces = bytes.slice(two..);
-    if pieces.len() % 32 != 0 || pieces.len() / 32 > MAX_PIECES {
+    if !pieces.len().is_multiple_of(32) || pieces.len() / 32 > MAX_PIECES {
         return Err(MessageError::Limit("pieces"));
     }
     let offer = Offer { certificate: bytes.slice(9..one), summary: bytes.slice(one..two), pieces };

@@ -12,7 +12,9 @@ use super::machine::{Config, Input, Output, Recovery};
 use super::message::Message;
 use super::storage::{Opened, Outcome};
 use super::summary;
-use super::wire::{Head, Segment};
+use super::wire::Head;
+#[cfg(test)]
+use super::wire::Segment;
 use crate::identity::delegation::OwnerKey;
 use crate::identity::manifest::{Contents, Manifest, Member, Role, SoftwareVersion};
 use crate::identity::{Identity, LogKey};

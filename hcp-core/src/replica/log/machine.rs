@@ -34,6 +34,7 @@ use self::closing::{Proof, Survey};
 use self::fetching::Fetch;
 use self::holding::HeldBack;
 use self::links::Link;
+#[cfg_attr(not(test), allow(unused_imports, reason = "for the driver"))]
 pub(crate) use self::recovery::{OpenError, Recovery};
 use self::staging::{Flight, Recent, Staged};
 use super::keys::Keys;

@@ -259,7 +259,7 @@ impl Machine {
                 }
             }
             match fold.replay.row(&self.keys, &row, Branches::Anew) {
-                Ok(Replayed::Applied { delivery, splits, .. }) => outputs.push((delivery, splits)),
+                Ok(Replayed::Applied(taken)) => outputs.push((Box::new(taken.delivery), taken.splits)),
                 // What its author says that it had seen is not whole: everybody sees that.
                 _ => return self.give_up_fold(),
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::checkpoints::Stable;
 #[cfg(test)]
 use super::planted::{Defect, planted};
-use super::replay::{Branches, Replay, Replayed};
+use super::replay::{Branches, Replay, Replayed, Taken};
 use super::{Config, Delivery, Machine};
 use crate::replica::log::entry::{self, Entry};
 use crate::replica::log::ledger::Ledger;
@@ -75,13 +75,14 @@ impl Recovery {
         }
         self.position = row.position;
         match self.replay.row(&self.config.keys, row, Branches::AsStored)? {
-            Replayed::Applied { head, entries, delivery, splits } => {
+            Replayed::Applied(taken) => {
+                let Taken { head, entries, delivery, splits } = *taken;
                 self.latest = self.latest.max(head.stamp);
                 if row.system {
                     let tip = Tip { log: row.log, seq: row.seq, hash: row.hash };
                     self.system.push((tip, delivery.past.vector().clone(), entries));
                 }
-                Ok(Some((*delivery, splits)))
+                Ok(Some((delivery, splits)))
             }
             Replayed::Void => {
                 // What stands beside a checkpoint is kept for those that do not have that checkpoint yet.

@@ -48,15 +48,19 @@ pub(super) enum Branches {
     Anew,
 }
 
+/// What a row that was applied gave.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) head: Head,
+    pub(super) entries: Vec<Entry>,
+    pub(super) delivery: Delivery,
+    pub(super) splits: Vec<Split>,
+}
+
 /// What became of a row.
 #[derive(Debug)]
 pub(super) enum Replayed {
-    Applied {
-        head: Head,
-        entries: Vec<Entry>,
-        delivery: Box<Delivery>,
-        splits: Vec<Split>,
-    },
+    Applied(Box<Taken>),
     /// A checkpoint stands for it, or it does not count any more, or something that it needs does not.
     Void,
 }
@@ -128,15 +132,15 @@ impl Replay {
             _ => None,
         });
         let splits = splits.collect();
-        let delivery = Box::new(Delivery {
+        let delivery = Delivery {
             position: row.position,
             writer: applied.writer,
             seq: row.seq,
             stamp: head.stamp,
             past: applied.past,
             items: applied.items,
-        });
-        Ok(Replayed::Applied { head, entries, delivery, splits })
+        };
+        Ok(Replayed::Applied(Box::new(Taken { head, entries, delivery, splits })))
     }
 
     /// Whether a place does not count, or a checkpoint stands for it.
