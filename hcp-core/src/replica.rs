@@ -9,7 +9,7 @@ mod engine;
 mod link;
 mod links;
 #[cfg_attr(not(test), allow(dead_code, reason = "for the driver"))]
-mod log;
+pub(crate) mod log;
 mod peers;
 mod place;
 mod receipt;

@@ -22,7 +22,7 @@ use rand::{RngExt, SeedableRng};
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 11] = [
+const TARGETS: [(&str, Target); 12] = [
     ("address", targets::address),
     ("delegation", targets::delegation),
     ("frame", targets::frame),
@@ -30,6 +30,7 @@ const TARGETS: [(&str, Target); 11] = [
     ("grant", targets::grant),
     ("hello", targets::hello),
     ("key_file", targets::key_file),
+    ("log", targets::log),
     ("manifest", targets::manifest),
     ("request", targets::request),
     ("session", targets::session),

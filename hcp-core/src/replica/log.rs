@@ -5,7 +5,10 @@
 //! segments are in the same state.
 
 mod checkpoint;
+mod codec;
 mod entry;
+#[cfg(feature = "testing")]
+pub(crate) mod fuzz;
 mod keys;
 mod ledger;
 mod limits;
@@ -17,4 +20,6 @@ mod storage;
 mod store;
 mod summary;
 mod vector;
+#[cfg(all(test, feature = "testing"))]
+mod vectors;
 mod wire;

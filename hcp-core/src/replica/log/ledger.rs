@@ -80,7 +80,7 @@ pub(crate) struct Applied {
 impl Ledger {
     /// Applies a segment whose predecessor and dependencies are in, and whose entries were read from it.
     ///
-    /// `resolved` says on which branch each dependency stands, of logs that have several.
+    /// `resolved` says of each dependency that counts on which branch it stands.
     pub(crate) fn apply(
         &mut self,
         keys: &Keys,
@@ -150,7 +150,7 @@ impl Ledger {
     /// Adds to what the log's author has seen.
     fn advance(&mut self, head: &Head, branch: Branch, resolved: &[(Tip, Branch)]) {
         let mut seen = match self.logs.get_mut(&head.log) {
-            Some(log) => std::mem::take(&mut log.chain_mut(branch).seen),
+            Some(log) => log.take_seen(branch),
             None => return,
         };
         #[cfg(test)]
@@ -158,19 +158,18 @@ impl Ledger {
             seen = Arc::default();
         }
         let vector = Arc::make_mut(&mut seen);
-        for tip in &head.dependencies {
-            let on = resolved.iter().find(|(known, _)| known == tip).map_or(Branch(0), |(_, branch)| *branch);
+        for (tip, on) in resolved {
             if let Some(log) = self.logs.get(&tip.log)
                 && !(log.is_final() && log.ends_in(tip.seq, &tip.hash).is_none())
             {
-                log.raise(vector, tip.log, on, tip.seq);
+                log.raise(vector, tip.log, *on, tip.seq);
             }
         }
         if let Some(log) = self.logs.get_mut(&head.log) {
             if head.seq > 1 {
                 log.raise(vector, head.log, branch, head.seq - 1);
             }
-            log.chain_mut(branch).seen = seen;
+            log.set_seen(branch.0, seen);
         }
     }
 

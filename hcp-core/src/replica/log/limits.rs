@@ -41,6 +41,10 @@ pub(crate) const FREE_BURST: f64 = 2_000.0;
 pub(crate) const MAX_RUNS: usize = 16;
 /// Delivered segments that the application may be behind before what it has seen is rounded down.
 pub(crate) const MAX_UNHANDED: usize = 4_096;
+/// Segments that do not count, and are remembered for whoever names them: a faulty member's, between two checkpoints.
+pub(crate) const MAX_BESIDE: usize = 1_024;
+/// Branches in which such a segment is looked for.
+pub(crate) const MAX_BESIDE_BRANCHES: u32 = 8;
 /// Requests for checkpoints whose votes are kept.
 pub(crate) const MAX_ASKED: usize = 8;
 /// Pieces of a state that are asked for at once: enough to keep a link busy, and below its credit.

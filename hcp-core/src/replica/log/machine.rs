@@ -34,6 +34,7 @@ use self::closing::{Proof, Survey};
 use self::fetching::Fetch;
 use self::holding::HeldBack;
 use self::links::Link;
+#[cfg_attr(not(test), allow(unused_imports, reason = "for the driver"))]
 pub(crate) use self::recovery::{OpenError, Recovery};
 use self::staging::{Flight, Recent, Staged};
 use super::keys::Keys;
@@ -229,6 +230,8 @@ pub(crate) struct Machine {
     recent: Recent,
     hashes: Hashes,
     held: HeldBack,
+    /// Segments that stand on what no checkpoint has, the newest last: whoever names them names nothing.
+    beside: VecDeque<Tip>,
     appending: Appending,
     links: BTreeMap<NodeId, Link>,
     /// Logs of which something may have to be covered.
@@ -379,6 +382,7 @@ impl Machine {
             recent: Recent::default(),
             hashes: Hashes::default(),
             held: HeldBack::default(),
+            beside: VecDeque::new(),
             appending: Appending::default(),
             links: BTreeMap::new(),
             to_cover: BTreeSet::new(),

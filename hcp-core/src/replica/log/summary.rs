@@ -121,7 +121,9 @@ pub(crate) fn decode(bytes: &[u8], keys: &Keys) -> Option<Ledger> {
         }
     }
     let mut writers: Vec<Writer> = Vec::new();
-    let mut vectors: Vec<(LogId, u32, Vec<(u32, u64)>)> = Vec::new();
+    // Of which chain, and what by place in the order of writers.
+    type Named = (LogId, u32, Vec<(u32, u64)>);
+    let mut vectors: Vec<Named> = Vec::new();
     for _ in 0..count(fields_mut)? {
         let id = take_log(fields_mut)?;
         let mut log = Log::begun(fields_mut.u64()?);

@@ -20,8 +20,10 @@ impl Ledger {
         let new = new.map(|(log, seq)| (*log, *seq)).collect();
         self.forget(&new);
         for (id, settled) in &covered.logs {
-            if let Some(log) = self.logs.get_mut(id) {
-                log.settled = settled.settled.max(log.settled);
+            if let Some(log) = self.logs.get_mut(id)
+                && settled.settled > log.settled
+            {
+                (log.settled, log.settled_hash) = (settled.settled, settled.settled_hash);
             }
         }
     }

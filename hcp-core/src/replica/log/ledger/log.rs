@@ -13,7 +13,7 @@ use crate::replica::place::LogId;
 /// A log and what is known of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
-    chains: Vec<Chain>,
+    chains: BTreeMap<Branch, Chain>,
     /// The manifest that its author knew when it began.
     pub(crate) began: u64,
     pub(crate) forked: bool,
@@ -23,6 +23,8 @@ pub(crate) struct Log {
     pub(crate) closers: BTreeMap<Writer, u64>,
     /// A checkpoint stands for everything up to here: there is no other branch below.
     pub(crate) settled: u64,
+    /// The hash there, of a log that did not fork below.
+    pub(crate) settled_hash: Hash,
 }
 
 /// Segments in a row as this node took them in.
@@ -42,7 +44,8 @@ pub(crate) struct Chain {
 impl Log {
     pub(crate) fn begun(manifest: u64) -> Self {
         Self {
-            chains: Vec::new(),
+            chains: BTreeMap::new(),
+            settled_hash: [0; 32],
             began: manifest,
             forked: false,
             ended: false,
@@ -57,30 +60,26 @@ impl Log {
     }
 
     pub(crate) fn chains(&self) -> impl Iterator<Item = &Chain> {
-        self.chains.iter()
+        self.chains.values()
     }
 
     pub(crate) fn branches(&self) -> impl Iterator<Item = (Branch, &Chain)> {
-        (0..).map(Branch).zip(&self.chains)
+        self.chains.iter().map(|(branch, chain)| (*branch, chain))
     }
 
     pub(crate) fn chain(&self, branch: Branch) -> &Chain {
-        &self.chains[branch.0 as usize]
+        &self.chains[&branch]
     }
 
     pub(crate) fn get(&self, branch: Branch) -> Option<&Chain> {
-        self.chains.get(branch.0 as usize)
-    }
-
-    pub(super) fn chain_mut(&mut self, branch: Branch) -> &mut Chain {
-        &mut self.chains[branch.0 as usize]
+        self.chains.get(&branch)
     }
 
     pub(super) fn extend(&mut self, branch: Branch, seq: u64, hash: Hash) {
-        if let Some(chain) = self.chains.get_mut(branch.0 as usize) {
+        if let Some(chain) = self.chains.get_mut(&branch) {
             (chain.seq, chain.hash) = (seq, hash);
         } else {
-            self.chains.push(Chain::new(None, seq, hash, BTreeMap::new(), Vector::default()));
+            self.chains.insert(branch, Chain::new(None, seq, hash, BTreeMap::new(), Vector::default()));
         }
     }
 
@@ -105,7 +104,9 @@ impl Log {
             #[cfg(test)]
             let standing = if planted(Defect::NamesOfItsOwn) { [1; 32] } else { standing };
             let split = Split { from: self.writer_of(id, on, seq), at: seq, name: standing };
-            self.chain_mut(on).cuts.insert(seq, standing);
+            if let Some(chain) = self.chains.get_mut(&on) {
+                chain.cuts.insert(seq, standing);
+            }
             split
         });
         self.forked = true;
@@ -118,13 +119,13 @@ impl Log {
             }
             None => seen,
         };
-        self.chains.push(Chain::new(parent, seq, hash, BTreeMap::from([(seq, hash)]), seen));
-        debug_assert!(self.chains.iter().all(|chain| chain.from <= chain.seq), "{id:?}");
-        (Branch(self.chains.len() as u32 - 1), split)
+        let branch = self.next_branch();
+        self.chains.insert(branch, Chain::new(parent, seq, hash, BTreeMap::from([(seq, hash)]), seen));
+        (branch, split)
     }
 
     pub(super) fn split(&mut self, split: &Split) {
-        for chain in &mut self.chains {
+        for chain in self.chains.values_mut() {
             if chain.seen.reaches(&split.from, split.at) {
                 Arc::make_mut(&mut chain.seen).split(split);
             }
@@ -200,12 +201,31 @@ impl Log {
 
     /// Whether anything is held at this number or behind it.
     pub(crate) fn reaches(&self, seq: u64) -> bool {
-        self.chains.iter().any(|chain| chain.seq >= seq)
+        self.chains.values().any(|chain| chain.seq >= seq)
     }
 
     /// How many chains have a segment of their own at this number.
     pub(crate) fn standing_at(&self, seq: u64) -> usize {
-        self.chains.iter().filter(|chain| (chain.from..=chain.seq).contains(&seq)).count()
+        self.chains.values().filter(|chain| (chain.from..=chain.seq).contains(&seq)).count()
+    }
+
+    /// The number of the next branch.
+    pub(crate) fn next_branch(&self) -> Branch {
+        self.chains.last_key_value().map_or(Branch(0), |(last, _)| Branch(last.0 + 1))
+    }
+
+    /// Whether a segment stands beside what a checkpoint covers, and so counts no more.
+    pub(crate) fn is_beside_settled(&self, tip: &Tip) -> bool {
+        tip.seq == self.settled && tip.hash != self.settled_hash
+    }
+
+    /// Gives the only chain, of which nothing is stored yet, the number that the store has for what follows.
+    pub(crate) fn renumber(&mut self, to: Branch) {
+        if self.chains.len() == 1
+            && let Some((_, chain)) = self.chains.pop_first()
+        {
+            self.chains.insert(to, chain);
+        }
     }
 
     /// Of a checkpoint: a writer with its end.
@@ -213,21 +233,27 @@ impl Log {
         let cuts = if name == [0; 32] { BTreeMap::new() } else { BTreeMap::from([(from, name)]) };
         let mut chain = Chain::new(None, seq, hash, cuts, Vector::default());
         chain.from = from;
-        self.chains.push(chain);
+        let branch = self.next_branch();
+        self.chains.insert(branch, chain);
+    }
+
+    /// Takes the vector out, to be put back changed.
+    pub(super) fn take_seen(&mut self, branch: Branch) -> Arc<Vector> {
+        self.chains.get_mut(&branch).map(|chain| std::mem::take(&mut chain.seen)).unwrap_or_default()
     }
 
     pub(crate) fn set_seen(&mut self, chain: u32, seen: Arc<Vector>) {
-        if let Some(chain) = self.chains.get_mut(chain as usize) {
+        if let Some(chain) = self.chains.get_mut(&Branch(chain)) {
             chain.seen = seen;
         }
     }
 
     /// A checkpoint covers everything up to here; of a log that forked nothing more counts.
     pub(crate) fn settle(&mut self) {
-        self.settled = match (self.forked, self.chains.first()) {
-            (true, _) => FINAL,
-            (false, Some(chain)) => chain.seq,
-            (false, None) => 0,
+        (self.settled, self.settled_hash) = match (self.forked, self.chains.values().next()) {
+            (true, _) => (FINAL, [0; 32]),
+            (false, Some(chain)) => (chain.seq, chain.hash),
+            (false, None) => (0, [0; 32]),
         };
     }
 
@@ -238,11 +264,16 @@ impl Log {
 
     /// Forgets a writer of logs that are over and done with.
     pub(super) fn forget(&mut self, is_forgotten: impl Fn(&LogId) -> bool) {
-        for chain in &mut self.chains {
+        for chain in self.chains.values_mut() {
             if chain.seen.0.keys().any(|writer| is_forgotten(&writer.log)) {
                 Arc::make_mut(&mut chain.seen).0.retain(|writer, _| !is_forgotten(&writer.log));
             }
         }
+    }
+
+    /// Whether branches part at this number or before, as far as is known.
+    pub(crate) fn parts_by(&self, seq: u64) -> bool {
+        self.chains.values().any(|chain| chain.cuts.keys().any(|cut| *cut <= seq))
     }
 
     /// The ends of all chains.

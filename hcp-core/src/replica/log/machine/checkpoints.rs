@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::replay::{Branches, Replay, Replayed};
 use super::{Machine, Output, Reading, Unfold};
 use crate::replica::log::checkpoint::{
@@ -257,7 +259,7 @@ impl Machine {
                 }
             }
             match fold.replay.row(&self.keys, &row, Branches::Anew) {
-                Ok(Replayed::Applied { delivery, splits, .. }) => outputs.push((delivery, splits)),
+                Ok(Replayed::Applied(taken)) => outputs.push((Box::new(taken.delivery), taken.splits)),
                 // What its author says that it had seen is not whole: everybody sees that.
                 _ => return self.give_up_fold(),
             }
@@ -295,7 +297,11 @@ impl Machine {
         let stable = self.checkpoints.stable.as_ref().map(|stable| stable.checkpoint.root);
         self.chores.forget_states.extend(before.filter(|before| *before != root && Some(*before) != stable));
         self.checkpoints.built = Some(Built { statement, summary, pieces, covered });
-        if signs {
+        // Not one that would stand for one branch of a log that this node knows to have another.
+        let parted = self.ledger.logs.iter().any(|(id, log)| {
+            log.forked && covered_open(&self.checkpoints.base, id).is_some_and(|seq| log.parts_by(seq))
+        });
+        if signs && !parted {
             self.add_system(Entry::Vote(Vote { asked, statement: hash, signature }));
             self.cut();
         }
@@ -329,12 +335,14 @@ impl Machine {
     /// not have and nothing else.
     pub(super) fn install(&mut self, stable: Stable) {
         let conflicts = self.conflicts(&stable.covered);
-        let forget = self.to_forget(&stable.covered, &conflicts);
+        let forget = self.to_forget(&stable.covered);
         if let Some(before) = &self.checkpoints.stable {
             self.chores.forget_states.push(before.checkpoint.root);
         }
         self.chores.forget_states.retain(|root| *root != stable.checkpoint.root);
         self.chores.checkpoint = Some(stable.checkpoint.clone());
+        #[cfg(test)]
+        let forget = if planted(Defect::PrunedAgain) { Vec::new() } else { forget };
         self.chores.forget_rows.extend(forget);
         if conflicts.is_empty() && self.lacks(&stable.covered).next().is_none() {
             self.ledger.adopt(&stable.covered);
@@ -378,7 +386,7 @@ impl Machine {
         conflicts
     }
 
-    fn to_forget(&self, covered: &Ledger, conflicts: &BTreeSet<LogId>) -> Vec<UpTo> {
+    fn to_forget(&self, covered: &Ledger) -> Vec<UpTo> {
         let own = self.own.node;
         let all = |log: LogId| UpTo { log, seq: u64::MAX - 1 };
         // What this node wrote and nothing stands for is appended again when the store is opened.
@@ -388,11 +396,7 @@ impl Machine {
             .map(|(log, last)| if log.node == own { UpTo { log: *log, seq: *last } } else { all(*log) });
         let settled = covered.logs.iter().map(|(id, log)| {
             let last = log.chains().map(|chain| chain.seq).max().unwrap_or_default();
-            if (log.is_final() || conflicts.contains(id)) && id.node != own {
-                all(*id)
-            } else {
-                UpTo { log: *id, seq: last }
-            }
+            if log.is_final() && id.node != own { all(*id) } else { UpTo { log: *id, seq: last } }
         });
         over.chain(settled).collect()
     }
@@ -409,7 +413,7 @@ impl Machine {
     /// What a log's author had seen where the checkpoint ends.
     pub(super) fn base_vector(&self, log: &LogId) -> Vector {
         let stable = self.checkpoints.stable.as_ref();
-        let chain = stable.and_then(|stable| stable.covered.logs.get(log)).and_then(|log| log.get(Default::default()));
+        let chain = stable.and_then(|stable| stable.covered.logs.get(log)).and_then(|log| log.chains().next());
         chain.map(|chain| (*chain.seen).clone()).unwrap_or_default()
     }
 
@@ -423,4 +427,9 @@ impl Machine {
             self.note_system(*tip, past, entries);
         }
     }
+}
+
+/// How far a ledger has a log that it does not know to have forked.
+fn covered_open(ledger: &Ledger, log: &LogId) -> Option<u64> {
+    ledger.logs.get(log).filter(|log| !log.forked).map(|log| log.settled)
 }

@@ -22,6 +22,8 @@ pub(super) struct Hashes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Held {
     Yes(Branch),
+    /// It does not count any more, and whoever names it names nothing.
+    Nothing,
     No,
     /// Something else stands there.
     Other(Hash, Branch),
@@ -56,14 +58,17 @@ impl Hashes {
 
 impl Machine {
     pub(super) fn held(&self, tip: &Tip) -> Held {
+        if self.beside.contains(tip) {
+            return Held::Nothing;
+        }
         let Some(log) = self.ledger.logs.get(&tip.log) else {
-            return if self.ledger.is_forgotten(&tip.log) { Held::Yes(Branch(0)) } else { Held::No };
+            return if self.ledger.is_forgotten(&tip.log) { Held::Nothing } else { Held::No };
         };
         if let Some(branch) = log.ends_in(tip.seq, &tip.hash) {
             return Held::Yes(branch);
         }
         if tip.seq <= log.settled {
-            return Held::Yes(Branch(0));
+            return log.branches().next().map_or(Held::Nothing, |(branch, _)| Held::Yes(branch));
         }
         if !log.reaches(tip.seq) {
             return Held::No;

@@ -174,6 +174,7 @@ impl Machine {
                             other.raise(&mut survey.seen, tip.log, branch, tip.seq);
                         }
                     }
+                    Held::Nothing => {}
                     _ => survey.named.push(tip),
                 }
             }
@@ -198,13 +199,14 @@ impl Machine {
     fn branch_off(&mut self, survey: Survey) {
         let Survey { tip, standing, on, seen, .. } = survey;
         let Some(waiting) = self.held.remove(&tip) else { return };
-        if matches!(self.held(&tip), Held::Yes(_)) {
+        if matches!(self.held(&tip), Held::Yes(_) | Held::Nothing) {
             return self.done_with(&waiting);
         }
         let mut resolved = Vec::new();
         for needed in &waiting.segment.head.dependencies {
             match self.held(needed) {
                 Held::Yes(branch) => resolved.push((*needed, branch)),
+                Held::Nothing => {}
                 _ => return self.consider(waiting),
             }
         }

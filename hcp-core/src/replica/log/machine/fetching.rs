@@ -100,6 +100,7 @@ impl Machine {
         if self.lacks(&stable.covered).next().is_none() || !self.contains_held(&stable.covered) {
             return;
         }
+        self.chores.forget_states.retain(|root| *root != statement.root);
         let (asked, got) = (BTreeMap::new(), BTreeSet::new());
         self.fetch = Some(Fetch { stable, pieces: pieces.to_vec(), asked, got, peers: vec![node] });
         self.ask_pieces();

@@ -35,6 +35,8 @@ pub(in crate::replica::log) enum Defect {
     NeedForgotten,
     /// A checkpoint is loaded whoever signed it.
     MajorityIgnored,
+    /// What a checkpoint covers is taken again when it comes again.
+    PrunedAgain,
     /// Entries go into one segment though something was handed to the application between them.
     CutForgotten,
 }

@@ -13,7 +13,7 @@ use super::holding::Why;
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{Machine, Reading};
-use crate::replica::log::limits::{BEACON, MAX_BACK, MAX_NEEDS, NEED, PAGE};
+use crate::replica::log::limits::{BEACON, MAX_BACK, MAX_BESIDE_BRANCHES, MAX_NEEDS, NEED, PAGE};
 use crate::replica::log::message::{Message, Need};
 use crate::replica::log::storage::{Branch, Found, Payloads, Range, Read, Row};
 use crate::replica::log::wire::{Segment, Tip};
@@ -211,6 +211,17 @@ impl Machine {
                 }
                 let what = Read::Rows { ranges: vec![range], bytes: PAGE, payloads: Payloads::Wanted };
                 self.read(what, Reading::Need(node));
+            }
+            // It counts no more here, and may elsewhere; under which number it is held nobody knows any more.
+            Held::Nothing => {
+                let Some(log) = self.ledger.logs.get(&tip.log) else { return };
+                let branches = (0..=log.next_branch().0.min(MAX_BESIDE_BRANCHES)).map(Branch);
+                let range = |branch| Range { log: tip.log, branch, from: tip.seq, to: tip.seq };
+                let ranges = branches.map(range).collect();
+                if let Some(link) = self.links.get_mut(&node) {
+                    link.needing = true;
+                }
+                self.read(Read::Rows { ranges, bytes: PAGE, payloads: Payloads::Wanted }, Reading::Need(node));
             }
             Held::No | Held::Other(..) => {}
         }

@@ -9,7 +9,7 @@ use super::holding::{Waiting, Why};
 use super::planted::{Defect, planted};
 use super::{Machine, Unlink};
 use crate::replica::log::ledger::Slot;
-use crate::replica::log::limits::{HELD, MAX_RUNS};
+use crate::replica::log::limits::{HELD, MAX_BESIDE, MAX_RUNS};
 use crate::replica::log::storage::{Branch, Hash};
 use crate::replica::log::wire::{Segment, Tip};
 use crate::replica::place::{LogId, NodeId};
@@ -18,6 +18,8 @@ use crate::replica::place::{LogId, NodeId};
 enum Verdict {
     /// It is here already, or will never be taken.
     Drop,
+    /// It stands on what no checkpoint has: what needs it needs nothing.
+    Beside,
     Wait(Why),
     /// Something else stands in its place, on this branch.
     Conflict {
@@ -34,7 +36,7 @@ impl Machine {
     /// Takes a segment from a link, for which it was charged.
     pub(super) fn receive_segment(&mut self, from: NodeId, segment: Arc<Segment>) {
         let (tip, cost) = (segment.tip(), segment.cost() as u64);
-        if self.held.contains(&tip) || matches!(self.held(&tip), Held::Yes(_)) {
+        if self.held.contains(&tip) || matches!(self.held(&tip), Held::Yes(_) | Held::Nothing) {
             self.give_back(from, cost);
             return;
         }
@@ -55,6 +57,14 @@ impl Machine {
             let tip = waiting.segment.tip();
             match self.judge(&waiting.segment) {
                 Verdict::Drop => self.done_with(&waiting),
+                Verdict::Beside => {
+                    self.beside.push_back(tip);
+                    if self.beside.len() > MAX_BESIDE {
+                        self.beside.pop_front();
+                    }
+                    self.done_with(&waiting);
+                    next.extend(self.released_by(&tip));
+                }
                 Verdict::Wait(why) => {
                     let live = self.ledger.is_open(&tip.log) || self.held.is_demanded(&tip);
                     if let Why::Asking(places) = &why {
@@ -96,7 +106,7 @@ impl Machine {
     fn judge(&self, segment: &Segment) -> Verdict {
         let (head, tip) = (&segment.head, segment.tip());
         match self.held(&tip) {
-            Held::Yes(_) => return Verdict::Drop,
+            Held::Yes(_) | Held::Nothing => return Verdict::Drop,
             Held::Ask => return Verdict::Wait(Why::Asking(vec![(tip.log, tip.seq)])),
             Held::No | Held::Other(..) => {}
         }
@@ -104,6 +114,9 @@ impl Machine {
         let mut before = None;
         for needed in head.before().iter().chain(&head.dependencies) {
             match self.held(needed) {
+                Held::Nothing if needed.log == head.log => return Verdict::Beside,
+                Held::Yes(_) if needed.log == head.log && self.is_beside_settled(needed) => return Verdict::Beside,
+                Held::Nothing => {}
                 Held::Yes(branch) if needed.log == head.log => before = Some(branch),
                 Held::Yes(branch) => resolved.push((*needed, branch)),
                 Held::No | Held::Other(..) => missing.push(*needed),
@@ -160,6 +173,10 @@ impl Machine {
             owner == known.owner(before, seq - 1)
         };
         standing.iter().find(|(_, branch)| child(*branch)).copied()
+    }
+
+    fn is_beside_settled(&self, tip: &Tip) -> bool {
+        self.ledger.logs.get(&tip.log).is_some_and(|log| !log.is_final() && log.is_beside_settled(tip))
     }
 
     pub(super) fn is_forked(&self, log: &LogId) -> bool {

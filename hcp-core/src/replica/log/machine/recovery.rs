@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::checkpoints::Stable;
 #[cfg(test)]
 use super::planted::{Defect, planted};
-use super::replay::{Branches, Replay, Replayed};
+use super::replay::{Branches, Replay, Replayed, Taken};
 use super::{Config, Delivery, Machine};
 use crate::replica::log::entry::{self, Entry};
 use crate::replica::log::ledger::Ledger;
@@ -75,27 +75,21 @@ impl Recovery {
         }
         self.position = row.position;
         match self.replay.row(&self.config.keys, row, Branches::AsStored)? {
-            Replayed::Applied { head, entries, delivery, splits } => {
+            Replayed::Applied(taken) => {
+                let Taken { head, entries, delivery, splits } = *taken;
                 self.latest = self.latest.max(head.stamp);
                 if row.system {
                     let tip = Tip { log: row.log, seq: row.seq, hash: row.hash };
                     self.system.push((tip, delivery.past.vector().clone(), entries));
                 }
-                Ok(Some((*delivery, splits)))
+                Ok(Some((delivery, splits)))
             }
             Replayed::Void => {
-                #[cfg(test)]
-                if std::env::var("HCP_DEBUG").is_ok() {
-                    println!(
-                        "void own={} {:?} {} forgotten={} settled={:?}",
-                        row.log.node == self.config.keys.node,
-                        row.log,
-                        row.seq,
-                        self.replay.ledger.is_forgotten(&row.log),
-                        self.replay.ledger.logs.get(&row.log).map(|l| l.settled)
-                    );
+                // What stands beside a checkpoint is kept for those that do not have that checkpoint yet.
+                let tip = Tip { log: row.log, seq: row.seq, hash: row.hash };
+                if !self.replay.beside.contains(&tip) {
+                    self.void.push(row.position);
                 }
-                self.void.push(row.position);
                 if row.log.node == self.config.keys.node && self.is_lost(&row.log, row.seq) {
                     self.write_again(row)?;
                 }
@@ -131,6 +125,15 @@ impl Recovery {
         Ok(())
     }
 
+    /// What this node wrote and will append again.
+    #[cfg(test)]
+    pub(crate) fn appended_again(&self) -> impl Iterator<Item = &bytes::Bytes> {
+        self.again.iter().filter_map(|entry| match entry {
+            Entry::Again { body, .. } => Some(body),
+            _ => None,
+        })
+    }
+
     /// The root of the application's state at the checkpoint, where its pieces begin, if there is a checkpoint.
     pub(crate) fn state(&self) -> Option<super::super::storage::Hash> {
         self.stable.as_ref().map(|stable| stable.checkpoint.root)
@@ -140,6 +143,7 @@ impl Recovery {
     pub(crate) fn finish(self, now: Duration, wall: u64, seed: [u8; 32]) -> Machine {
         let mut machine = Machine::new(self.config, now, wall, seed);
         machine.ledger = self.replay.ledger;
+        machine.beside = self.replay.beside.into_iter().collect();
         machine.position = self.position;
         machine.durable = machine
             .ledger

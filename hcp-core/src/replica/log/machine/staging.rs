@@ -36,16 +36,19 @@ pub(super) struct Flight {
     reload: bool,
 }
 
+/// A segment that was written.
+type Written = (Arc<Row>, Arc<Segment>);
+
 /// The segments that were written last, by place.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
-    rows: BTreeMap<(LogId, Branch, u64), (Arc<Row>, Arc<Segment>)>,
+    rows: BTreeMap<(LogId, Branch, u64), Written>,
     order: VecDeque<(LogId, Branch, u64)>,
     bytes: usize,
 }
 
 impl Recent {
-    pub(super) fn get(&self, log: LogId, branch: Branch, seq: u64) -> Option<&(Arc<Row>, Arc<Segment>)> {
+    pub(super) fn get(&self, log: LogId, branch: Branch, seq: u64) -> Option<&Written> {
         self.rows.get(&(log, branch, seq))
     }
 

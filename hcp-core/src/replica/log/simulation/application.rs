@@ -55,15 +55,18 @@ impl Seen {
         self.0.get(id.0 as usize / 64).is_some_and(|word| word & (1 << (id.0 % 64)) != 0)
     }
 
-    /// The first entry of this set that is not in another.
-    fn beyond(&self, other: &Self) -> Option<EntryId> {
-        let at = (0..self.0.len()).find(|at| self.0[*at] & !other.0.get(*at).copied().unwrap_or(0) != 0)?;
-        let left = self.0[at] & !other.0.get(at).copied().unwrap_or(0);
+    /// The first entry of this set that is in neither of two others.
+    fn beyond(&self, other: &Self, but: &Self) -> Option<EntryId> {
+        let word = |set: &Self, at: usize| set.0.get(at).copied().unwrap_or(0);
+        let left = |at: usize| self.0[at] & !word(other, at) & !word(but, at);
+        let at = (0..self.0.len()).find(|at| left(*at) != 0)?;
+        let left = left(at);
         Some(EntryId(at as u64 * 64 + u64::from(left.trailing_zeros())))
     }
 
     pub(super) fn differs(&self, other: &Self) -> Option<EntryId> {
-        self.beyond(other).or_else(|| other.beyond(self))
+        let none = Self::default();
+        self.beyond(other, &none).or_else(|| other.beyond(self, &none))
     }
 }
 
@@ -72,6 +75,8 @@ impl Seen {
 pub(super) struct Oracle {
     pub(super) entries: Vec<Known>,
     by_log: HashMap<LogId, Vec<EntryId>>,
+    /// Entries that their authors append again elsewhere: who had seen them there may come before them.
+    pub(super) moved: Seen,
 }
 
 impl Oracle {
@@ -174,7 +179,7 @@ impl Application {
                 Turn::Repeated => counts.note("entries that came again"),
                 Turn::First => {}
             }
-            if let Some(lacking) = known.seen.beyond(&self.applied) {
+            if let Some(lacking) = known.seen.beyond(&self.applied, &oracle.moved) {
                 let other = oracle.known(lacking).map(|known| (known.author, known.place));
                 return Err(format!(
                     "entry {} of node {author:?} is applied before {} of {other:?}, which its author had seen",
@@ -189,6 +194,7 @@ impl Application {
             let values = self.registers.entry(register).or_default();
             for (spot, (_, old)) in values.iter() {
                 let sure = oracle.known(*old).is_some_and(|old| old.author < honest) && known.author < honest;
+                let sure = sure && !oracle.moved.contains(id);
                 if sure && facts.past.has_seen(spot) && !known.seen.contains(*old) && open(spot) {
                     return Err(format!("entry {} supersedes {}, which its author had not seen", id.0, old.0));
                 }

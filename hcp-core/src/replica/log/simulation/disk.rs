@@ -15,7 +15,7 @@ use crate::replica::place::LogId;
 #[derive(Clone, Debug, Default)]
 pub(in crate::replica::log) struct Disk {
     rows: BTreeMap<Position, Arc<Row>>,
-    places: BTreeMap<(LogId, u64, Branch), Arc<Row>>,
+    places: BTreeMap<(LogId, u64, Branch, Hash), Arc<Row>>,
     checkpoint: Option<Checkpoint>,
     pieces: BTreeMap<Hash, BTreeMap<u32, bytes::Bytes>>,
     full: bool,
@@ -34,12 +34,12 @@ impl Disk {
     pub(in crate::replica::log) fn write(&mut self, batch: &Batch) {
         for position in &batch.forget_positions {
             if let Some(row) = self.rows.remove(position) {
-                self.places.remove(&(row.log, row.seq, row.branch));
+                self.places.remove(&(row.log, row.seq, row.branch, row.hash));
             }
         }
         for row in &batch.rows {
             self.rows.insert(row.position, Arc::clone(row));
-            self.places.insert((row.log, row.seq, row.branch), Arc::clone(row));
+            self.places.insert((row.log, row.seq, row.branch, row.hash), Arc::clone(row));
         }
         for piece in &batch.pieces {
             self.pieces.entry(piece.root).or_default().insert(piece.index, piece.bytes.clone());
@@ -53,7 +53,7 @@ impl Disk {
         for up_to in &batch.forget_rows {
             let gone: Vec<_> = self
                 .places
-                .range((up_to.log, 0, Branch(0))..=(up_to.log, up_to.seq, Branch(u32::MAX)))
+                .range((up_to.log, 0, Branch(0), [0; 32])..=(up_to.log, up_to.seq, Branch(u32::MAX), [0xff; 32]))
                 .map(|(key, row)| (*key, row.position))
                 .collect();
             for (key, position) in gone {
@@ -93,16 +93,17 @@ impl Disk {
         match what {
             Read::Hashes(places) => {
                 let at = |(log, seq): &(LogId, u64)| {
-                    let range = (*log, *seq, Branch(0))..=(*log, *seq, Branch(u32::MAX));
-                    self.places.range(range).map(|((_, _, branch), row)| (row.hash, *branch)).collect()
+                    let range = (*log, *seq, Branch(0), [0; 32])..=(*log, *seq, Branch(u32::MAX), [0xff; 32]);
+                    self.places.range(range).map(|((_, _, branch, _), row)| (row.hash, *branch)).collect()
                 };
                 Found::Hashes(places.iter().map(at).collect())
             }
             Read::Rows { ranges, bytes, payloads } => {
                 let mut rows: Vec<Arc<Row>> = Vec::new();
                 for range in ranges {
-                    let on = (range.log, range.from, Branch(0))..=(range.log, range.to, Branch(u32::MAX));
-                    let of = self.places.range(on).filter(|((_, _, branch), _)| *branch == range.branch);
+                    let on = (range.log, range.from, Branch(0), [0; 32])
+                        ..=(range.log, range.to, Branch(u32::MAX), [0xff; 32]);
+                    let of = self.places.range(on).filter(|((_, _, branch, _), _)| *branch == range.branch);
                     rows.extend(of.map(|(_, row)| Arc::clone(row)).take(500));
                 }
                 rows.sort_unstable_by_key(|row| row.position);
@@ -131,13 +132,14 @@ impl Disk {
         now: Duration,
         wall: u64,
         seed: [u8; 32],
-    ) -> Result<(Machine, Vec<(Delivery, Vec<Split>)>), OpenError> {
+    ) -> Result<(Machine, Vec<(Delivery, Vec<Split>)>, Vec<bytes::Bytes>), OpenError> {
         let mut recovery = Recovery::new(config, Opened { checkpoint: self.checkpoint.clone() })?;
         let mut deliveries = Vec::new();
         for row in self.rows.values() {
             deliveries.extend(recovery.row(row)?);
         }
-        Ok((recovery.finish(now, wall, seed), deliveries))
+        let again = recovery.appended_again().cloned().collect();
+        Ok((recovery.finish(now, wall, seed), deliveries, again))
     }
 
     /// The application's entries on this disk.

@@ -88,8 +88,13 @@ impl World {
     pub(super) fn break_something(&mut self, index: usize) -> Checked {
         let fault = self.plan.faults[index];
         let victim = self.victim();
+        if fault == Fault::Torn && self.nodes[victim].writing.is_none() && !self.healed {
+            // In the middle of a write.
+            self.after(Duration::from_millis(3), Event::Fault(index));
+            return Ok(());
+        }
         self.counts.note(fault.name());
-        self.liar.victims.push(victim);
+        self.liar.victims.insert(index, victim);
         match fault {
             Fault::Crash => self.crash(victim, Torn::Lost),
             Fault::Torn => {
@@ -139,7 +144,7 @@ impl World {
     }
 
     pub(super) fn mend(&mut self, index: usize) -> Checked {
-        let victim = self.liar.victims.get(index).copied().unwrap_or_default();
+        let victim = self.liar.victims.get(&index).copied().unwrap_or_default();
         match self.plan.faults[index] {
             Fault::Crash | Fault::Torn | Fault::LostDisk => self.start(victim)?,
             Fault::Gone => {}

@@ -5,19 +5,23 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
-use super::application::{EntryId, encode};
+use super::application::{Application, EntryId, encode};
 use super::disk::Disk;
 use super::plan::Plan;
 use super::{Checked, World};
+use crate::replica::log::checkpoint::{Certificate, Statement, piece_hash, signed, state_root, summary_hash};
 use crate::replica::log::entry::{self, Entry};
-use crate::replica::log::message::{Message, Need, Receipt};
+use crate::replica::log::ledger::Log;
+use crate::replica::log::message::{Message, Need, Offer, Receipt};
+use crate::replica::log::storage::Piece;
+use crate::replica::log::summary;
 use crate::replica::log::wire::{Head, Segment, Tip};
 use crate::replica::place::{Incarnation, LogId, NodeId, Stamp};
 
 /// What liars keep in mind, and what the world does of faults.
 #[derive(Debug)]
 pub(super) struct Liar {
-    pub(super) victims: Vec<usize>,
+    pub(super) victims: BTreeMap<usize, usize>,
     pub(super) backup: Option<(usize, Disk)>,
     /// Of each own log, what its machine has sent, and the other segments that some peers get from a number on.
     logs: BTreeMap<LogId, Twin>,
@@ -34,7 +38,13 @@ struct Twin {
 
 impl Liar {
     pub(super) fn new(_plan: &Plan) -> Self {
-        Self { victims: Vec::new(), backup: None, logs: BTreeMap::new(), overheard: VecDeque::new(), withholds: false }
+        Self {
+            victims: BTreeMap::new(),
+            backup: None,
+            logs: BTreeMap::new(),
+            overheard: VecDeque::new(),
+            withholds: false,
+        }
     }
 }
 
@@ -129,13 +139,13 @@ impl World {
         let honest = self.nodes.len() - self.plan.liars;
         let to = self.rng.random_range(0..honest);
         match self.rng.random_range(0..11) {
-            0 | 1 => {
+            0 | 1 if self.plan.forks => {
                 let twin = self.liar.logs.entry(log).or_default();
                 let last = twin.sent.keys().next_back().copied().unwrap_or_default();
                 twin.from.get_or_insert(last + 1);
                 self.counts.note("lies: forks begun");
             }
-            2 => self.roll_back(liar, log, to)?,
+            2 if self.plan.forks => self.roll_back(liar, log, to)?,
             3 => {
                 self.counts.note("lies: replays");
                 for _ in 0..8 {
@@ -154,6 +164,7 @@ impl World {
             5 => self.forge(liar, to)?,
             6 => self.flood(liar, log, to)?,
             7 => self.depend_on_nothing(liar, log, to)?,
+            8 => self.offer_nonsense(liar, to)?,
             _ => {
                 for _ in 0..self.rng.random_range(1..4) {
                     self.append(liar)?;
@@ -206,6 +217,33 @@ impl World {
             self.put(liar, to, Message::Segment(Arc::new(segment)))?;
         }
         Ok(())
+    }
+
+    /// A checkpoint that nobody else has signed, of a state in which nothing was ever written.
+    fn offer_nonsense(&mut self, liar: usize, to: usize) -> Checked {
+        let Some(machine) = &self.nodes[liar].machine else { return Ok(()) };
+        self.counts.note("lies: false checkpoints");
+        let mut ledger = machine.ledger().clone();
+        let log = LogId { node: self.cast.nodes[liar], incarnation: Incarnation(self.rng.random()) };
+        let mut nothing = Log::begun(1);
+        nothing.push_settled([0; 32], 1, 7, [7; 32]);
+        nothing.settle();
+        ledger.logs.insert(log, nothing);
+        ledger.logs.values_mut().for_each(Log::settle);
+        let summary = summary::encode(&ledger);
+        let state = Application::default().to_bytes();
+        let hashes = [piece_hash(&state)];
+        let root = state_root(&hashes);
+        let asked = Tip { log, seq: 7, hash: [7; 32] };
+        let statement =
+            Statement { asked, manifest: 1, summary: summary_hash(&summary), root, length: state.len() as u64 };
+        let keys = self.cast.keys[liar].clone();
+        let signature = (keys.sign)(&signed(keys.service_key(), &statement.hash()));
+        let certificate = Certificate { statement, signatures: [(keys.node, signature)].into() };
+        let pieces = hashes.as_flattened().to_vec().into();
+        let offer = Offer { certificate: certificate.to_bytes(), summary, pieces };
+        self.put(liar, to, Message::Offer(Box::new(offer)))?;
+        self.put(liar, to, Message::Piece(Piece { root, index: 0, bytes: state.into() }))
     }
 
     /// A segment that needs what does not exist, or was written by nobody who is a member.

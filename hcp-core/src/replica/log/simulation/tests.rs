@@ -41,6 +41,62 @@ fn run_all(count: u64) -> Counts {
     total.into_inner().unwrap()
 }
 
+/// Everything that a whole run has to show.
+const HAPPENED: &[&str] = &[
+    "checkpoints asked for",
+    "checkpoints loaded",
+    "checkpoints stable",
+    "clocks that jump",
+    "concurrent writes",
+    "crashes",
+    "crashes in the middle of a write",
+    "crashes of all nodes",
+    "dials failed",
+    "disks lost",
+    "entries appended again",
+    "entries durable",
+    "entries refused: disk full",
+    "folds given up",
+    "full disks",
+    "lies: dependencies on nothing",
+    "lies: false checkpoints",
+    "lies: false votes",
+    "lies: floods of messages",
+    "lies: floods of segments",
+    "lies: forged segments",
+    "lies: forks begun",
+    "lies: frontiers of what is not there",
+    "lies: other segments for some",
+    "lies: receipts for what is not on disk",
+    "lies: replays",
+    "lies: rolled-back disks",
+    "lies: segments withheld",
+    "links lost",
+    "links that flap",
+    "logs ended",
+    "logs forked",
+    "logs of removed members",
+    "logs with branches",
+    "members removed",
+    "messages delayed",
+    "messages lost with their link",
+    "messages through bytes",
+    "nodes cut off",
+    "nodes that never come back",
+    "receipts",
+    "restored backups",
+    "runs with clocks an hour ahead",
+    "slow disks",
+    "splits",
+    "torn writes",
+    "unlinked: credit",
+    "unlinked: flood",
+    "unlinked: forged",
+    "writes lost in a crash",
+    "writes refused by a full disk",
+    "writes there though never said to be",
+];
+
 #[test]
 fn nodes_agree_whatever_breaks() {
     if let Some(seed) = number("HCP_SEED") {
@@ -52,6 +108,10 @@ fn nodes_agree_whatever_breaks() {
     let count = number("HCP_SEEDS").unwrap_or(SEEDS);
     let counts = run_all(count);
     println!("{count} seeds: {counts:#?}");
+    if count >= SEEDS {
+        let never: Vec<_> = HAPPENED.iter().filter(|what| !counts.0.contains_key(*what)).collect();
+        assert!(never.is_empty(), "these never happened: {never:?}");
+    }
 }
 
 /// Whether a defect makes some seed fail with these words; what else is said on the way is added to `others`.
@@ -76,7 +136,7 @@ fn is_noticed(defect: Defect, parity: u64, says: &str, others: &mut Vec<String>)
 fn what_is_broken_on_purpose_is_noticed() {
     const HOSTILE: u64 = 1;
     const ANY: u64 = 2;
-    let expected: [(Defect, u64, &str); 15] = [
+    let expected: [(Defect, u64, &str); 17] = [
         (Defect::ForkIgnored, HOSTILE, "missing at node"),
         (Defect::CoverForgotten, ANY, "is not at both of"),
         (Defect::DemandIgnored, ANY, "missing at node"),
@@ -91,6 +151,8 @@ fn what_is_broken_on_purpose_is_noticed() {
         (Defect::VectorForgotten, ANY, "does not supersede"),
         (Defect::CreditIgnored, HOSTILE, "holds back"),
         (Defect::NeedForgotten, HOSTILE, "missing at node"),
+        (Defect::MajorityIgnored, HOSTILE, "missing at node"),
+        (Defect::PrunedAgain, ANY, "is applied twice"),
         (Defect::CutForgotten, ANY, "which its author had not seen"),
     ];
     let mut wrong = Vec::new();
