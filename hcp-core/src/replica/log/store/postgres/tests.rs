@@ -136,7 +136,8 @@ async fn a_server_killed_and_started_under_load_loses_nothing_and_the_store_goes
     let before = *done.borrow();
     let more = done.wait_for(|number| *number > before + 10);
     tokio::time::timeout(SOON, more).await.expect("the store goes on by itself").unwrap();
-    (writer.abort(), reader.abort());
+    writer.abort();
+    reader.abort();
     let reported = *done.borrow();
     store.shutdown().await;
     let held = last_held(&open(cluster.role("node")).await).await.unwrap();
@@ -200,7 +201,8 @@ async fn pass(
                 server.write_all(&up[..length]).await.unwrap();
                 if *cuts.borrow() > 0 && up[..length].windows(6).any(|part| part == b"COMMIT") {
                     // The server says that it has committed, to nobody.
-                    server.read(&mut down).await.unwrap();
+                    let answered = server.read(&mut down).await.unwrap();
+                    assert!(answered > 0);
                     lost.send_modify(|cuts| *cuts -= 1);
                     return;
                 }
