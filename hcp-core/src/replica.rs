@@ -8,6 +8,8 @@ mod clock;
 mod engine;
 mod link;
 mod links;
+#[cfg_attr(not(test), allow(dead_code, reason = "for the driver"))]
+pub(crate) mod log;
 mod peers;
 mod place;
 mod receipt;

@@ -94,6 +94,10 @@ fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Store
     if found > known {
         return Err(StoreError::TooNew { found, known });
     }
+    // Nothing is written then, so that what is on a full disk can be opened.
+    if found == known {
+        return Ok(());
+    }
     let transaction = connection.transaction()?;
     for migration in &migrations[found as usize..] {
         transaction.execute_batch(migration)?;
@@ -148,9 +152,20 @@ pub enum StoreError {
     /// The stored bytes are not what was written.
     #[error("the database is damaged: {0}")]
     Damaged(&'static str),
+    /// It was shut down.
+    #[error("the database was shut down")]
+    Closed,
     /// Anything else that SQLite reports.
     #[error("the database failed: {0}")]
     Sqlite(#[source] rusqlite::Error),
+    /// The PostgreSQL server refuses, or cannot be reached.
+    #[cfg(feature = "postgres")]
+    #[error("the database server failed: {0}")]
+    Postgres(#[source] tokio_postgres::Error),
+    /// The PostgreSQL server is configured to report what would not survive a power cut.
+    #[cfg(feature = "postgres")]
+    #[error("the database server does not sync what it commits (fsync is off)")]
+    Unsynced,
     /// The file system refused.
     #[error("cannot open the database: {0}")]
     Io(#[source] io::Error),
@@ -162,6 +177,16 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Damaged("not a valid database"),
             _ => Self::Sqlite(error),
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl From<tokio_postgres::Error> for StoreError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.code() {
+            Some(&tokio_postgres::error::SqlState::DISK_FULL) => Self::Full,
+            _ => Self::Postgres(error),
         }
     }
 }
@@ -182,6 +207,13 @@ impl StoreError {
             Self::InUse => ErrorKind::InUse,
             Self::Full | Self::TooManyRuns { .. } => ErrorKind::LimitExceeded,
             Self::TooNew { .. } => ErrorKind::InvalidInput,
+            Self::Closed => ErrorKind::Closed,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(error) if error.is_closed() => ErrorKind::Unreachable,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => ErrorKind::Storage,
+            #[cfg(feature = "postgres")]
+            Self::Unsynced => ErrorKind::InvalidInput,
             Self::Damaged(_) | Self::Sqlite(_) | Self::Io(_) => ErrorKind::Storage,
         }
     }

@@ -30,6 +30,7 @@ const TARGETS: [(&str, Target); 12] = [
     ("grant", targets::grant),
     ("hello", targets::hello),
     ("key_file", targets::key_file),
+    ("log", targets::log),
     ("manifest", targets::manifest),
     ("request", targets::request),
     ("session", targets::session),

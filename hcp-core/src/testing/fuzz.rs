@@ -58,6 +58,12 @@ pub fn warden(data: &[u8]) {
     crate::service::warden::fuzz::message(data);
 }
 
+/// What nodes that share a log tell each other, and what stands in it.
+#[cfg(feature = "replica")]
+pub fn log(data: &[u8]) {
+    crate::replica::log::fuzz::log(data);
+}
+
 /// What the members of a replicated service tell each other.
 pub fn gossip(data: &[u8]) {
     crate::service::gossip::fuzz::message(data);

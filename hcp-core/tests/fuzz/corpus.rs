@@ -23,6 +23,7 @@ pub(crate) fn all(vectors: &Path) -> BTreeMap<&'static str, Entries> {
         ("grant", grants(&read(vectors, "grant.json"))),
         ("hello", first_words(&cases)),
         ("key_file", key_files()),
+        ("log", logs(&read(vectors, "log.json"))),
         ("manifest", manifests(&read(vectors, "manifest.json"))),
         ("request", entries_of(&read(vectors, "grant.json")["requests"], "request").collect()),
         ("session", sessions()),
@@ -99,6 +100,19 @@ fn warden(grants: &Value) -> Entries {
         ("unknown", answer(2, &[])),
         ("later", answer(3, &[])),
     ])
+}
+
+/// Messages, and what stands in them by itself.
+fn logs(vectors: &Value) -> Entries {
+    let mut all: Entries = entries_of(&vectors["messages"], "message").collect();
+    for part in ["header", "payload"] {
+        let segments = entries_of(&vectors["segments"], part);
+        all.extend(segments.map(|(name, bytes)| (format!("{part}-{name}"), bytes)));
+    }
+    for part in ["certificate", "summary"] {
+        all.insert(part.to_owned(), hex(&vectors["checkpoint"], part));
+    }
+    all
 }
 
 fn addresses() -> Entries {

@@ -26,6 +26,12 @@ impl SoftwareVersion {
         Self { major, minor, patch }
     }
 
+    /// The three numbers.
+    #[cfg_attr(not(feature = "replica"), allow(dead_code, reason = "for the log"))]
+    pub(crate) fn numbers(self) -> [u16; 3] {
+        [self.major, self.minor, self.patch]
+    }
+
     /// That of this library.
     pub fn of_this_library() -> Self {
         let version = env!("CARGO_PKG_VERSION").parse();

@@ -1,0 +1,310 @@
+//! One log: its chains, where they part, and what their author had seen at the end of each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[cfg(test)]
+use super::super::machine::planted::{Defect, planted};
+use super::super::storage::{Branch, Hash};
+use super::super::vector::{Split, Vector, Writer};
+use super::super::wire::Tip;
+use crate::replica::place::LogId;
+
+/// A log and what is known of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    chains: BTreeMap<Branch, Chain>,
+    /// The manifest that its author knew when it began.
+    pub(crate) began: u64,
+    pub(crate) forked: bool,
+    pub(crate) ended: bool,
+    pub(crate) removed: bool,
+    /// Where it was closed: of each author's the first place.
+    pub(crate) closers: BTreeMap<Writer, u64>,
+    /// A checkpoint stands for everything up to here: there is no other branch below.
+    pub(crate) settled: u64,
+    /// The hash there, of a log that did not fork below.
+    pub(crate) settled_hash: Hash,
+}
+
+/// Segments in a row as this node took them in.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    parent: Option<Branch>,
+    /// The first number that is its own.
+    pub(crate) from: u64,
+    pub(crate) seq: u64,
+    pub(crate) hash: Hash,
+    /// From each of these numbers on the writer has this name.
+    cuts: BTreeMap<u64, Hash>,
+    /// What its author had seen at the end.
+    pub(crate) seen: Arc<Vector>,
+}
+
+impl Log {
+    pub(crate) fn begun(manifest: u64) -> Self {
+        Self {
+            chains: BTreeMap::new(),
+            settled_hash: [0; 32],
+            began: manifest,
+            forked: false,
+            ended: false,
+            removed: false,
+            closers: BTreeMap::new(),
+            settled: 0,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !self.forked && !self.ended && !self.removed
+    }
+
+    pub(crate) fn chains(&self) -> impl Iterator<Item = &Chain> {
+        self.chains.values()
+    }
+
+    pub(crate) fn branches(&self) -> impl Iterator<Item = (Branch, &Chain)> {
+        self.chains.iter().map(|(branch, chain)| (*branch, chain))
+    }
+
+    pub(crate) fn chain(&self, branch: Branch) -> &Chain {
+        &self.chains[&branch]
+    }
+
+    pub(crate) fn get(&self, branch: Branch) -> Option<&Chain> {
+        self.chains.get(&branch)
+    }
+
+    pub(super) fn extend(&mut self, branch: Branch, seq: u64, hash: Hash) {
+        if let Some(chain) = self.chains.get_mut(&branch) {
+            (chain.seq, chain.hash) = (seq, hash);
+        } else {
+            self.chains.insert(branch, Chain::new(None, seq, hash, BTreeMap::new(), Vector::default()));
+        }
+    }
+
+    /// Begins a branch beside what stands at `seq` on a chain; what stands there gets a name, if it has none.
+    pub(super) fn fork(
+        &mut self,
+        id: LogId,
+        beside: Branch,
+        standing: Hash,
+        seq: u64,
+        hash: Hash,
+        seen: Vector,
+    ) -> (Branch, Option<Split>) {
+        // What stands there may stand on what the chain came from.
+        let mut on = beside;
+        while self.chain(on).from > seq
+            && let Some(parent) = self.chain(on).parent
+        {
+            on = parent;
+        }
+        let split = (!self.chain(on).cuts.contains_key(&seq)).then(|| {
+            #[cfg(test)]
+            let standing = if planted(Defect::NamesOfItsOwn) { [1; 32] } else { standing };
+            let split = Split { from: self.writer_of(id, on, seq), at: seq, name: standing };
+            if let Some(chain) = self.chains.get_mut(&on) {
+                chain.cuts.insert(seq, standing);
+            }
+            split
+        });
+        self.forked = true;
+        let parent = (seq > 1).then_some(on);
+        let seen = match &split {
+            Some(split) => {
+                let mut seen = seen;
+                seen.split(split);
+                seen
+            }
+            None => seen,
+        };
+        let branch = self.next_branch();
+        self.chains.insert(branch, Chain::new(parent, seq, hash, BTreeMap::from([(seq, hash)]), seen));
+        (branch, split)
+    }
+
+    pub(super) fn split(&mut self, split: &Split) {
+        for chain in self.chains.values_mut() {
+            if chain.seen.reaches(&split.from, split.at) {
+                Arc::make_mut(&mut chain.seen).split(split);
+            }
+        }
+        if self.closers.get(&split.from).is_some_and(|seq| *seq >= split.at)
+            && let Some(seq) = self.closers.remove(&split.from)
+        {
+            self.closers.insert(split.into(), seq);
+        }
+    }
+
+    /// The writer of what stands at a number on a chain.
+    pub(crate) fn writer_of(&self, id: LogId, branch: Branch, seq: u64) -> Writer {
+        let mut on = branch;
+        loop {
+            let Some(chain) = self.get(on) else { return Writer::trunk(id) };
+            if let Some((_, name)) = chain.cuts.range(..=seq).next_back() {
+                return Writer { log: id, branch: *name };
+            }
+            match chain.parent {
+                Some(parent) => on = parent,
+                None => return Writer::trunk(id),
+            }
+        }
+    }
+
+    /// Raises a vector to what stands at a number on a chain, and to everything before it.
+    pub(crate) fn raise(&self, vector: &mut Vector, id: LogId, branch: Branch, seq: u64) {
+        let (mut on, mut seq) = (branch, seq);
+        while seq > 0
+            && let Some(chain) = self.get(on)
+        {
+            if seq < chain.from {
+                let Some(parent) = chain.parent else { return };
+                on = parent;
+                continue;
+            }
+            vector.raise(self.writer_of(id, on, seq), seq);
+            // Down to what stands before the branch that this belongs to.
+            match chain.cuts.range(..=seq).next_back() {
+                Some((cut, _)) => seq = cut - 1,
+                None => match chain.parent {
+                    Some(parent) => (on, seq) = (parent, chain.from - 1),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// The chain whose segments at this number are those of `branch`.
+    pub(crate) fn owner(&self, branch: Branch, seq: u64) -> Branch {
+        let mut on = branch;
+        while let Some(chain) = self.get(on)
+            && chain.from > seq
+            && let Some(parent) = chain.parent
+        {
+            on = parent;
+        }
+        on
+    }
+
+    /// The last number up to `to` that stands on `branch` on the way to `on`.
+    pub(crate) fn last_on_the_way(&self, branch: Branch, on: Branch, to: u64) -> u64 {
+        let (mut at, mut last) = (on, to);
+        while at != branch
+            && let Some(chain) = self.get(at)
+            && let Some(parent) = chain.parent
+        {
+            (at, last) = (parent, last.min(chain.from - 1));
+        }
+        last
+    }
+
+    /// Whether anything is held at this number or behind it.
+    pub(crate) fn reaches(&self, seq: u64) -> bool {
+        self.chains.values().any(|chain| chain.seq >= seq)
+    }
+
+    /// How many chains have a segment of their own at this number.
+    pub(crate) fn standing_at(&self, seq: u64) -> usize {
+        self.chains.values().filter(|chain| (chain.from..=chain.seq).contains(&seq)).count()
+    }
+
+    /// The number of the next branch.
+    pub(crate) fn next_branch(&self) -> Branch {
+        self.chains.last_key_value().map_or(Branch(0), |(last, _)| Branch(last.0 + 1))
+    }
+
+    /// Whether a segment stands beside what a checkpoint covers, and so counts no more.
+    pub(crate) fn is_beside_settled(&self, tip: &Tip) -> bool {
+        tip.seq == self.settled && tip.hash != self.settled_hash
+    }
+
+    /// Gives the only chain, of which nothing is stored yet, the number that the store has for what follows.
+    pub(crate) fn renumber(&mut self, to: Branch) {
+        if self.chains.len() == 1
+            && let Some((_, chain)) = self.chains.pop_first()
+        {
+            self.chains.insert(to, chain);
+        }
+    }
+
+    /// Of a checkpoint: a writer with its end.
+    pub(crate) fn push_settled(&mut self, name: Hash, from: u64, seq: u64, hash: Hash) {
+        let cuts = if name == [0; 32] { BTreeMap::new() } else { BTreeMap::from([(from, name)]) };
+        let mut chain = Chain::new(None, seq, hash, cuts, Vector::default());
+        chain.from = from;
+        let branch = self.next_branch();
+        self.chains.insert(branch, chain);
+    }
+
+    /// Takes the vector out, to be put back changed.
+    pub(super) fn take_seen(&mut self, branch: Branch) -> Arc<Vector> {
+        self.chains.get_mut(&branch).map(|chain| std::mem::take(&mut chain.seen)).unwrap_or_default()
+    }
+
+    pub(crate) fn set_seen(&mut self, chain: u32, seen: Arc<Vector>) {
+        if let Some(chain) = self.chains.get_mut(&Branch(chain)) {
+            chain.seen = seen;
+        }
+    }
+
+    /// A checkpoint covers everything up to here; of a log that forked nothing more counts.
+    pub(crate) fn settle(&mut self) {
+        (self.settled, self.settled_hash) = match (self.forked, self.chains.values().next()) {
+            (true, _) => (FINAL, [0; 32]),
+            (false, Some(chain)) => (chain.seq, chain.hash),
+            (false, None) => (0, [0; 32]),
+        };
+    }
+
+    /// Nothing of it counts any more that a checkpoint does not have.
+    pub(crate) fn is_final(&self) -> bool {
+        self.settled == FINAL
+    }
+
+    /// Forgets a writer of logs that are over and done with.
+    pub(super) fn forget(&mut self, is_forgotten: impl Fn(&LogId) -> bool) {
+        for chain in self.chains.values_mut() {
+            if chain.seen.0.keys().any(|writer| is_forgotten(&writer.log)) {
+                Arc::make_mut(&mut chain.seen).0.retain(|writer, _| !is_forgotten(&writer.log));
+            }
+        }
+    }
+
+    /// Whether branches part at this number or before, as far as is known.
+    pub(crate) fn parts_by(&self, seq: u64) -> bool {
+        self.chains.values().any(|chain| chain.cuts.keys().any(|cut| *cut <= seq))
+    }
+
+    /// The ends of all chains.
+    pub(crate) fn tips(&self, id: LogId) -> impl Iterator<Item = (Tip, Branch)> + '_ {
+        self.branches().map(move |(branch, chain)| (Tip { log: id, seq: chain.seq, hash: chain.hash }, branch))
+    }
+
+    /// The chain that ends in this segment.
+    pub(crate) fn ends_in(&self, seq: u64, hash: &Hash) -> Option<Branch> {
+        self.branches().find(|(_, chain)| chain.seq == seq && chain.hash == *hash).map(|(branch, _)| branch)
+    }
+}
+
+impl Chain {
+    fn new(parent: Option<Branch>, seq: u64, hash: Hash, cuts: BTreeMap<u64, Hash>, seen: Vector) -> Self {
+        Self { parent, from: seq, seq, hash, cuts, seen: Arc::new(seen) }
+    }
+
+    pub(crate) fn cuts(&self) -> impl Iterator<Item = (u64, Hash)> + '_ {
+        self.cuts.iter().map(|(cut, name)| (*cut, *name))
+    }
+
+    pub(crate) fn parent(&self) -> Option<Branch> {
+        self.parent
+    }
+
+    /// The lowest number at which something else stands beside this chain.
+    pub(crate) fn first_cut(&self) -> Option<u64> {
+        self.cuts.keys().next().copied()
+    }
+}
+
+/// Behind every number.
+const FINAL: u64 = u64::MAX - 1;

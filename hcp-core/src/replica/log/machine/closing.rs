@@ -1,0 +1,221 @@
+//! Closed logs: the proof of a fork, the branches that others have seen, and the cover for what this node has applied.
+//!
+//! A node that learns of a closure and has applied segments of that log which no open log covers yet appends at once a
+//! segment that depends on them; so everybody may take them.
+
+use super::checks::Held;
+use super::holding::{Waiting, Why};
+#[cfg(test)]
+use super::planted::{Defect, planted};
+use super::{Machine, Reading, Stop};
+use crate::replica::log::entry::{Entry, Fork};
+use crate::replica::log::ledger::Slot;
+use crate::replica::log::limits::PAGE;
+use crate::replica::log::storage::{Branch, Found, Hash, Payloads, Range, Read, Row};
+use crate::replica::log::vector::Vector;
+use crate::replica::log::wire::{Head, SIGNATURE, Tip};
+use crate::replica::place::LogId;
+
+/// A second segment for a place, whose first is being read.
+#[derive(Debug)]
+pub(super) struct Proof {
+    tip: Tip,
+    signature: [u8; SIGNATURE],
+}
+
+/// A branch that is to be taken in, while what its author had seen before is read from the store.
+#[derive(Debug)]
+pub(super) struct Survey {
+    tip: Tip,
+    standing: Hash,
+    on: Branch,
+    /// Numbers that are read.
+    next: u64,
+    seen: Vector,
+    /// What the segments that were read name, and could not be placed yet.
+    named: Vec<Tip>,
+    reading: bool,
+}
+
+impl Machine {
+    /// Another segment stands where this one belongs.
+    pub(super) fn conflict(&mut self, waiting: Waiting, standing: Hash, on: Branch) {
+        let tip = waiting.segment.tip();
+        #[cfg(test)]
+        if planted(Defect::ForkIgnored) {
+            return self.done_with(&waiting);
+        }
+        if !self.is_forked(&tip.log) && !self.proofs.contains_key(&tip.log) {
+            self.proofs.insert(tip.log, Proof { tip, signature: waiting.segment.signature });
+            match self.recent.get(tip.log, on, tip.seq) {
+                Some((row, _)) => self.prove(&row.clone()),
+                None => {
+                    let range = Range { log: tip.log, branch: on, from: tip.seq, to: tip.seq };
+                    let what = Read::Rows { ranges: vec![range], bytes: 1, payloads: Payloads::OfSystem };
+                    self.read(what, Reading::Proof(tip.log));
+                }
+            }
+        }
+        let wanted = self.held.is_demanded(&tip);
+        if wanted && self.is_forked(&tip.log) {
+            self.survey(waiting, standing, on);
+        } else {
+            self.held.insert(tip, Waiting { why: Why::Unwanted, ..waiting });
+        }
+    }
+
+    pub(super) fn found_proof(&mut self, log: LogId, found: Found) {
+        match found {
+            Found::Rows(rows) if !rows.is_empty() => self.prove(&rows[0].clone()),
+            _ => {
+                self.proofs.remove(&log);
+            }
+        }
+    }
+
+    fn prove(&mut self, row: &Row) {
+        let Some(proof) = self.proofs.remove(&row.log) else { return };
+        let Ok(one_signature) = row.signature[..].try_into() else { return };
+        if row.seq != proof.tip.seq || row.hash == proof.tip.hash || self.stopped.is_some() {
+            return;
+        }
+        let one = Tip { log: row.log, seq: row.seq, hash: row.hash };
+        let fork = Fork { one, one_signature, other: proof.tip.hash, other_signature: proof.signature };
+        self.add_system(Entry::Fork(fork));
+        self.cut();
+    }
+
+    /// A log was closed.
+    pub(super) fn closed(&mut self, log: LogId) {
+        self.to_cover.insert(log);
+        if log == self.own {
+            self.reborn = true;
+        }
+    }
+
+    /// Covers what this node has applied of closed logs, and goes on elsewhere when its own is closed.
+    pub(super) fn cover(&mut self) {
+        if std::mem::take(&mut self.reborn) {
+            let ended = self.ledger.logs.get(&self.own).is_some_and(|log| log.ended);
+            if ended {
+                return self.stop(Stop::Superseded);
+            }
+            self.begin_again();
+        }
+        #[cfg(test)]
+        if planted(Defect::CoverForgotten) {
+            self.to_cover.clear();
+            return self.reconsider_unwanted();
+        }
+        if self.to_cover.is_empty() || self.stopped.is_some() {
+            return;
+        }
+        for log in std::mem::take(&mut self.to_cover) {
+            let Some(known) = self.ledger.logs.get(&log) else { continue };
+            let tips: Vec<_> = known.tips(log).filter(|(tip, _)| tip.seq > known.settled).collect();
+            for (tip, branch) in tips {
+                if !self.ledger.is_open(&log) && !self.ledger.is_covered(&tip, branch) {
+                    self.claim(tip, branch);
+                }
+            }
+        }
+        self.reconsider_unwanted();
+    }
+
+    /// Reads what the author of a branch had seen before it.
+    fn survey(&mut self, waiting: Waiting, standing: Hash, on: Branch) {
+        let tip = waiting.segment.tip();
+        self.held.insert(tip, Waiting { why: Why::Surveyed, ..waiting });
+        let Some(log) = self.ledger.logs.get(&tip.log) else { return };
+        let base = self.base_vector(&tip.log);
+        let next = log.settled + 1;
+        self.surveys.push_back(Survey { tip, standing, on, next, seen: base, named: Vec::new(), reading: false });
+        self.resume_surveys();
+    }
+
+    pub(super) fn found_survey(&mut self, found: Found) {
+        let Some(survey) = self.surveys.front_mut() else { return };
+        survey.reading = false;
+        match found {
+            Found::Rows(rows) if !rows.is_empty() => {
+                for row in rows {
+                    survey.next = row.seq + 1;
+                    if let Ok(head) = Head::parse(&row.header) {
+                        survey.named.extend(head.dependencies);
+                    }
+                }
+            }
+            // It is tried again when the segment comes again.
+            _ => self.drop_survey(),
+        }
+        self.resume_surveys();
+    }
+
+    fn drop_survey(&mut self) {
+        if let Some(survey) = self.surveys.pop_front()
+            && let Some(waiting) = self.held.remove(&survey.tip)
+        {
+            self.done_with(&waiting);
+        }
+    }
+
+    /// Goes on with the first survey.
+    pub(super) fn resume_surveys(&mut self) {
+        while let Some(mut survey) = self.surveys.pop_front() {
+            if survey.reading {
+                return self.surveys.push_front(survey);
+            }
+            let Some(log) = self.ledger.logs.get(&survey.tip.log) else { continue };
+            let named = std::mem::take(&mut survey.named);
+            for tip in named {
+                match self.held(&tip) {
+                    Held::Yes(branch) => {
+                        if let Some(other) = self.ledger.logs.get(&tip.log) {
+                            other.raise(&mut survey.seen, tip.log, branch, tip.seq);
+                        }
+                    }
+                    Held::Nothing => {}
+                    _ => survey.named.push(tip),
+                }
+            }
+            if survey.next < survey.tip.seq {
+                let branch = log.owner(survey.on, survey.next);
+                let last = log.last_on_the_way(branch, survey.on, survey.tip.seq - 1);
+                let range = Range { log: survey.tip.log, branch, from: survey.next, to: last };
+                survey.reading = true;
+                self.surveys.push_front(survey);
+                let what = Read::Rows { ranges: vec![range], bytes: PAGE, payloads: Payloads::OfSystem };
+                return self.read(what, Reading::Survey);
+            }
+            if !survey.named.is_empty() {
+                survey.named.iter().for_each(|tip| self.want_hash(tip.log, tip.seq));
+                return self.surveys.push_front(survey);
+            }
+            self.branch_off(survey);
+        }
+    }
+
+    /// Takes the branch in.
+    fn branch_off(&mut self, survey: Survey) {
+        let Survey { tip, standing, on, seen, .. } = survey;
+        let Some(waiting) = self.held.remove(&tip) else { return };
+        if matches!(self.held(&tip), Held::Yes(_) | Held::Nothing) {
+            return self.done_with(&waiting);
+        }
+        let mut resolved = Vec::new();
+        for needed in &waiting.segment.head.dependencies {
+            match self.held(needed) {
+                Held::Yes(branch) => resolved.push((*needed, branch)),
+                Held::Nothing => {}
+                _ => return self.consider(waiting),
+            }
+        }
+        let entries = Self::entries_of(&waiting.segment);
+        let slot = Slot::Forks { beside: on, standing, seen };
+        self.stage(std::sync::Arc::clone(&waiting.segment), &entries, slot, &resolved, Vec::new());
+        self.done_with(&waiting);
+        for waiting in self.released_by(&tip) {
+            self.consider(waiting);
+        }
+    }
+}

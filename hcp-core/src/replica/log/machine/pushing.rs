@@ -1,0 +1,270 @@
+//! What peers lack is pushed: what this node wrote at once, what others wrote when nobody better will.
+//!
+//! Segments go in the order in which this node took them in, so that on a link dependencies go before dependents. What was
+//! written lately is in memory; the rest is read in pages, one at a time for each peer, and no more than it has credit for.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rand::RngExt;
+
+use super::checks::Held;
+use super::holding::Why;
+#[cfg(test)]
+use super::planted::{Defect, planted};
+use super::{Machine, Reading};
+use crate::replica::log::limits::{BEACON, MAX_BACK, MAX_BESIDE_BRANCHES, MAX_NEEDS, NEED, PAGE};
+use crate::replica::log::message::{Message, Need};
+use crate::replica::log::storage::{Branch, Found, Payloads, Range, Read, Row};
+use crate::replica::log::wire::{Segment, Tip};
+use crate::replica::place::{LogId, NodeId};
+
+impl Machine {
+    pub(super) fn pump_all(&mut self) {
+        let nodes: Vec<NodeId> = self.links.keys().copied().collect();
+        for node in nodes {
+            self.pump(node);
+        }
+    }
+
+    /// Sends a peer what it lacks, as far as its credit goes.
+    fn pump(&mut self, node: NodeId) {
+        let Some(link) = self.links.get(&node) else { return };
+        if !link.heard || link.log.is_none() || link.reading || link.blocked || self.now < link.pause {
+            return;
+        }
+        let ranges = self.lacking(node);
+        if ranges.is_empty() {
+            return;
+        }
+        let mut rows: Vec<(Arc<Row>, Arc<Segment>)> = Vec::new();
+        for range in &ranges {
+            if self.recent.get(range.log, range.branch, range.from).is_none() {
+                let what = Read::Rows { ranges, bytes: PAGE, payloads: Payloads::Wanted };
+                if let Some(link) = self.links.get_mut(&node) {
+                    link.reading = true;
+                }
+                return self.read(what, Reading::Push(node));
+            }
+            let found = (range.from..=range.to).map_while(|seq| self.recent.get(range.log, range.branch, seq).cloned());
+            rows.extend(found);
+        }
+        rows.sort_unstable_by_key(|(row, _)| row.position);
+        for (row, segment) in rows {
+            if !self.push(node, &row, segment) {
+                return;
+            }
+        }
+    }
+
+    /// What a peer lacks and this node should push now.
+    fn lacking(&self, node: NodeId) -> Vec<Range> {
+        let Some(link) = self.links.get(&node) else { return Vec::new() };
+        let mut ranges = Vec::new();
+        for ((log, branch), (seq, _)) in &self.durable {
+            if link.log == Some(*log) {
+                continue;
+            }
+            let sent = link.sent.get(&(*log, *branch)).map_or(0, |(seq, _)| *seq);
+            #[cfg(test)]
+            if planted(Defect::RelayForgotten) && log.node != self.own.node {
+                continue;
+            }
+            if sent >= *seq || !(log.node == self.own.node || self.is_mine_to_push(link, log)) {
+                continue;
+            }
+            let Some((settled, first)) =
+                self.ledger.logs.get(log).and_then(|known| known.get(*branch).map(|chain| (known.settled, chain.from)))
+            else {
+                continue;
+            };
+            let reached = sent.max(self.reached(link, log, *branch));
+            // What is not held any more is in the checkpoint, which the peer is offered.
+            if reached < settled {
+                continue;
+            }
+            let from = reached.max(first - 1) + 1;
+            if from <= *seq {
+                ranges.push(Range { log: *log, branch: *branch, from, to: *seq });
+            }
+        }
+        ranges
+    }
+
+    /// Of what others wrote, each peer gets a log from its author; or from one of those that it is linked with, or else
+    /// from whoever sees that it does not come.
+    fn is_mine_to_push(&self, link: &super::links::Link, log: &LogId) -> bool {
+        if link.late.contains(log) || link.direct.is_empty() {
+            return true;
+        }
+        if link.direct.contains(&log.node) {
+            return false;
+        }
+        let share = log.incarnation.0.iter().map(|byte| usize::from(*byte)).sum::<usize>() % link.direct.len();
+        link.direct.iter().nth(share) == Some(&self.own.node)
+    }
+
+    /// `false` when there is no credit left.
+    fn push(&mut self, node: NodeId, row: &Row, segment: Arc<Segment>) -> bool {
+        let now = self.now;
+        let Some(link) = self.links.get_mut(&node) else { return false };
+        let Some(left) = link.allowed.checked_sub(segment.cost() as u64) else {
+            link.blocked = true;
+            return false;
+        };
+        link.allowed = left;
+        let sent = link.sent.entry((row.log, row.branch)).or_insert((0, now));
+        sent.0 = row.seq.max(sent.0);
+        self.send(node, Message::Segment(segment));
+        true
+    }
+
+    pub(super) fn found_push(&mut self, node: NodeId, found: Found) {
+        if let Some(link) = self.links.get_mut(&node) {
+            link.reading = false;
+        }
+        let rows = match found {
+            Found::Rows(rows) if !rows.is_empty() => rows,
+            // Nothing comes of asking again at once.
+            _ => {
+                if let Some(link) = self.links.get_mut(&node) {
+                    link.pause = self.now + BEACON;
+                }
+                return;
+            }
+        };
+        for row in rows {
+            // It may have been sent meanwhile, or the peer may have said that it has it.
+            let Some(link) = self.links.get(&node) else { return };
+            let sent = link.sent.get(&(row.log, row.branch)).map_or(0, |(seq, _)| *seq);
+            if sent.max(self.reached(link, &row.log, row.branch)) >= row.seq {
+                continue;
+            }
+            let Some(segment) = segment_of(&row) else { continue };
+            if !self.push(node, &row, Arc::new(segment)) {
+                return;
+            }
+        }
+    }
+
+    /// Asks for what segments here lack.
+    pub(super) fn ask_needs(&mut self) {
+        #[cfg(test)]
+        if planted(Defect::NeedForgotten) {
+            return;
+        }
+        let now = self.now;
+        let mut wanted: BTreeSet<(NodeId, Tip)> = BTreeSet::new();
+        let mut asked = Vec::new();
+        for (tip, waiting) in &self.held.waiting {
+            if let Why::Missing(missing) = &waiting.why
+                && now.saturating_sub(waiting.asked) >= NEED
+            {
+                let lacking = missing.iter().filter(|needed| !self.held.contains(needed));
+                wanted.extend(lacking.map(|needed| (waiting.from, *needed)));
+                asked.push(*tip);
+            }
+        }
+        for tip in asked {
+            if let Some(waiting) = self.held.waiting.get_mut(&tip) {
+                waiting.asked = now;
+            }
+        }
+        let linked: Vec<NodeId> = self.links.iter().filter(|(_, link)| link.heard).map(|(node, _)| *node).collect();
+        let mut counts: std::collections::BTreeMap<NodeId, usize> = std::collections::BTreeMap::new();
+        for (from, tip) in wanted {
+            if linked.is_empty() {
+                return;
+            }
+            // Who sent what needs it has it, or else anybody may.
+            let sender = linked.contains(&from) && self.rng.random_bool(0.7);
+            let node = if sender { from } else { linked[self.rng.random_range(0..linked.len())] };
+            let count = counts.entry(node).or_default();
+            *count += 1;
+            if *count <= MAX_NEEDS {
+                let back = self.held.back_for(tip.log);
+                self.send(node, Message::Need(Need { tip, back }));
+            }
+        }
+    }
+
+    pub(super) fn take_need(&mut self, node: NodeId, need: Need) {
+        let Some(link) = self.links.get_mut(&node) else { return };
+        if link.needing {
+            return;
+        }
+        let tip = need.tip;
+        match self.held(&tip) {
+            Held::Ask => self.want_hash(tip.log, tip.seq),
+            Held::Yes(branch) => {
+                let Some(log) = self.ledger.logs.get(&tip.log) else { return };
+                let owner = log.owner(branch, tip.seq);
+                let durable = self.durable.get(&(tip.log, owner)).map_or(0, |(seq, _)| *seq);
+                let first = log.get(owner).map_or(1, |chain| chain.from).max(log.settled + 1);
+                let from = tip.seq.saturating_sub(u64::from(need.back.min(MAX_BACK))).max(first);
+                if tip.seq > durable || from > tip.seq {
+                    return;
+                }
+                let range = Range { log: tip.log, branch: owner, from, to: tip.seq };
+                if let Some(link) = self.links.get_mut(&node) {
+                    link.needing = true;
+                }
+                let what = Read::Rows { ranges: vec![range], bytes: PAGE, payloads: Payloads::Wanted };
+                self.read(what, Reading::Need(node));
+            }
+            // It counts no more here, and may elsewhere; under which number it is held nobody knows any more.
+            Held::Nothing => {
+                let Some(log) = self.ledger.logs.get(&tip.log) else { return };
+                let branches = (0..=log.next_branch().0.min(MAX_BESIDE_BRANCHES)).map(Branch);
+                let range = |branch| Range { log: tip.log, branch, from: tip.seq, to: tip.seq };
+                let ranges = branches.map(range).collect();
+                if let Some(link) = self.links.get_mut(&node) {
+                    link.needing = true;
+                }
+                self.read(Read::Rows { ranges, bytes: PAGE, payloads: Payloads::Wanted }, Reading::Need(node));
+            }
+            Held::No | Held::Other(..) => {}
+        }
+    }
+
+    pub(super) fn found_need(&mut self, node: NodeId, found: Found) {
+        if let Some(link) = self.links.get_mut(&node) {
+            link.needing = false;
+        }
+        let Found::Rows(rows) = found else { return };
+        for row in rows {
+            let Some(link) = self.links.get_mut(&node) else { return };
+            let Some(segment) = segment_of(&row) else { continue };
+            let Some(left) = link.allowed.checked_sub(segment.cost() as u64) else { return };
+            link.allowed = left;
+            self.send(node, Message::Segment(Arc::new(segment)));
+        }
+    }
+}
+
+fn segment_of(row: &Row) -> Option<Segment> {
+    Segment::parse(row.header.clone(), &row.signature, row.payload.clone()?).ok()
+}
+
+/// The part of a log that two of its chains have in common.
+impl crate::replica::log::ledger::Log {
+    /// How far `branch` goes along with what stands at `seq` on `on`.
+    pub(super) fn common(&self, on: Branch, branch: Branch, seq: u64) -> u64 {
+        let mut ours: Vec<(Branch, u64)> = vec![(branch, self.get(branch).map_or(0, |chain| chain.seq))];
+        while let Some((at, _)) = ours.last()
+            && let Some(chain) = self.get(*at)
+            && let Some(parent) = chain.parent()
+        {
+            ours.push((parent, chain.from - 1));
+        }
+        let (mut at, mut seq) = (on, seq);
+        loop {
+            if let Some((_, most)) = ours.iter().find(|(branch, _)| *branch == at) {
+                return seq.min(*most);
+            }
+            let Some(chain) = self.get(at) else { return 0 };
+            let Some(parent) = chain.parent() else { return 0 };
+            (at, seq) = (parent, seq.min(chain.from - 1));
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Many seeds, and that the simulation notices what is broken on purpose.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::plan::Plan;
+use super::{Counts, World};
+use crate::replica::log::machine::planted::{Defect, plant};
+
+/// How many seeds run unless `HCP_SEEDS` says otherwise.
+const SEEDS: u64 = 300;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
+
+/// Runs seeds on as many threads as there are processors; stops at the first that fails.
+fn run_all(count: u64) -> Counts {
+    let next = AtomicU64::new(0);
+    let (total, failure) = (Mutex::new(Counts::default()), Mutex::new(None));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while failure.lock().unwrap().is_none() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= count {
+                        return;
+                    }
+                    let (result, counts) = World::new(seed, Plan::of(seed)).run();
+                    total.lock().unwrap().add(&counts);
+                    if let Err(reason) = result {
+                        *failure.lock().unwrap() = Some((seed, reason));
+                    }
+                }
+            });
+        }
+    });
+    if let Some((seed, reason)) = failure.into_inner().unwrap() {
+        panic!("seed {seed}: {reason} (HCP_SEED={seed} runs it alone)");
+    }
+    total.into_inner().unwrap()
+}
+
+/// Everything that a whole run has to show.
+const HAPPENED: &[&str] = &[
+    "checkpoints asked for",
+    "checkpoints loaded",
+    "checkpoints stable",
+    "clocks that jump",
+    "concurrent writes",
+    "crashes",
+    "crashes in the middle of a write",
+    "crashes of all nodes",
+    "dials failed",
+    "disks lost",
+    "entries appended again",
+    "entries durable",
+    "entries refused: disk full",
+    "folds given up",
+    "full disks",
+    "lies: dependencies on nothing",
+    "lies: false checkpoints",
+    "lies: false votes",
+    "lies: floods of messages",
+    "lies: floods of segments",
+    "lies: forged segments",
+    "lies: forks begun",
+    "lies: frontiers of what is not there",
+    "lies: other segments for some",
+    "lies: receipts for what is not on disk",
+    "lies: replays",
+    "lies: rolled-back disks",
+    "lies: segments withheld",
+    "links lost",
+    "links that flap",
+    "logs ended",
+    "logs forked",
+    "logs of removed members",
+    "logs with branches",
+    "members removed",
+    "messages delayed",
+    "messages lost with their link",
+    "messages through bytes",
+    "nodes cut off",
+    "nodes that never come back",
+    "receipts",
+    "restored backups",
+    "runs with clocks an hour ahead",
+    "slow disks",
+    "splits",
+    "torn writes",
+    "unlinked: credit",
+    "unlinked: flood",
+    "unlinked: forged",
+    "writes lost in a crash",
+    "writes refused by a full disk",
+    "writes there though never said to be",
+];
+
+#[test]
+fn nodes_agree_whatever_breaks() {
+    if let Some(seed) = number("HCP_SEED") {
+        let (result, counts) = World::new(seed, Plan::of(seed)).run();
+        println!("{:?}\n{counts:#?}", Plan::of(seed));
+        result.unwrap_or_else(|reason| panic!("seed {seed}: {reason}"));
+        return;
+    }
+    let count = number("HCP_SEEDS").unwrap_or(SEEDS);
+    let counts = run_all(count);
+    println!("{count} seeds: {counts:#?}");
+    if count >= SEEDS {
+        let never: Vec<_> = HAPPENED.iter().filter(|what| !counts.0.contains_key(*what)).collect();
+        assert!(never.is_empty(), "these never happened: {never:?}");
+    }
+}
+
+/// Whether a defect makes some seed fail with these words; what else is said on the way is added to `others`.
+fn is_noticed(defect: Defect, parity: u64, says: &str, others: &mut Vec<String>) -> bool {
+    plant(Some(defect));
+    let noticed = (0..60).filter(|seed| parity > 1 || seed % 2 == parity).any(|seed| {
+        let run = std::panic::catch_unwind(|| World::new(seed, Plan::of(seed)).run().0);
+        match run.unwrap_or_else(|_| Err("a panic".to_owned())) {
+            Ok(()) => false,
+            Err(reason) => {
+                others.push(format!("seed {seed}: {reason}"));
+                reason.contains(says)
+            }
+        }
+    });
+    plant(None);
+    noticed
+}
+
+/// Every invariant is shown to fail: by what is planted, and with what is then said.
+#[test]
+fn what_is_broken_on_purpose_is_noticed() {
+    const HOSTILE: u64 = 1;
+    const ANY: u64 = 2;
+    let expected: [(Defect, u64, &str); 17] = [
+        (Defect::ForkIgnored, HOSTILE, "missing at node"),
+        (Defect::CoverForgotten, ANY, "is not at both of"),
+        (Defect::DemandIgnored, ANY, "missing at node"),
+        (Defect::DurableEarly, ANY, "missing at node"),
+        (Defect::DependenciesIgnored, ANY, "which its author had seen"),
+        (Defect::NamesOfItsOwn, HOSTILE, "are in different states"),
+        (Defect::SignatureIgnored, HOSTILE, "is applied as one of"),
+        (Defect::IncarnationKept, ANY, "which is honest, has forked"),
+        (Defect::ClockDragged, HOSTILE, "clock was dragged along"),
+        (Defect::RelayForgotten, ANY, "missing at node"),
+        (Defect::SplitUntold, HOSTILE, "does not supersede"),
+        (Defect::VectorForgotten, ANY, "does not supersede"),
+        (Defect::CreditIgnored, HOSTILE, "holds back"),
+        (Defect::NeedForgotten, HOSTILE, "missing at node"),
+        (Defect::MajorityIgnored, HOSTILE, "missing at node"),
+        (Defect::PrunedAgain, ANY, "is applied twice"),
+        (Defect::CutForgotten, ANY, "which its author had not seen"),
+    ];
+    let mut wrong = Vec::new();
+    for (defect, parity, says) in expected {
+        let mut others = Vec::new();
+        if is_noticed(defect, parity, says, &mut others) {
+            println!("{defect:?}: failure {} was {}", others.len(), others.pop().unwrap());
+        } else {
+            wrong.push((defect, says, others));
+        }
+    }
+    assert!(wrong.is_empty(), "not noticed as it should be: {wrong:#?}");
+}

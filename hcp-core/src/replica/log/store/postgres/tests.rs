@@ -1,0 +1,218 @@
+//! Against a real server from the system's packages, made for each test in a folder of its own.
+
+mod cluster;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use self::cluster::Cluster;
+use super::{PostgresStore, Server};
+use crate::identity::{Identity, OnionAddress};
+use crate::replica::log::storage::{Outcome, Read};
+use crate::replica::log::store::Store;
+use crate::replica::log::store::contract::{self, Fixture, ME, batch, done, everything, log, row};
+use crate::replica::log::store::workload::{last_held, nth};
+use crate::replica::place::NodeId;
+use crate::store::StoreError;
+
+/// A disturbance or a recovery that takes longer is a failure.
+const SOON: Duration = Duration::from_secs(120);
+
+fn service() -> OnionAddress {
+    Identity::from_seed(&[7; 32]).address()
+}
+
+async fn open(server: Server) -> PostgresStore {
+    PostgresStore::open(server, &service(), &ME).await.unwrap()
+}
+
+struct Schema(Server);
+
+impl Fixture for Schema {
+    fn open(&self, node: NodeId) -> BoxFuture<'_, Result<Arc<dyn Store>, StoreError>> {
+        async move {
+            let store = PostgresStore::open(self.0.clone(), &service(), &node).await?;
+            Ok(Arc::new(store) as Arc<dyn Store>)
+        }
+        .boxed()
+    }
+}
+
+/// One server with a role and a schema for each test, as for each node.
+#[tokio::test]
+async fn does_what_every_store_does() {
+    let cluster = Cluster::start().await;
+    macro_rules! each {
+        ($($name:ident),+ $(,)?) => {
+            $(
+                eprintln!(stringify!($name));
+                let fixture = Schema(cluster.provision(stringify!($name)).await);
+                contract::$name(&fixture).await;
+            )+
+        };
+    }
+    contract::all!(each);
+}
+
+#[tokio::test]
+async fn a_node_can_neither_read_nor_write_anothers_schema() {
+    let cluster = Cluster::start().await;
+    let (one, other) = (cluster.provision("one").await, cluster.provision("other").await);
+    let store = open(one.clone()).await;
+    done(&store, batch([row(1, log(1), 1, 0, 10)])).await;
+    let session = other.connect().await.unwrap();
+    for sql in ["SELECT * FROM one.segments", "DELETE FROM one.segments", "DROP SCHEMA one CASCADE"] {
+        let error = session.batch_execute(sql).await.unwrap_err();
+        assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE), "{sql}");
+    }
+    assert_eq!(everything(&store, 1).await.len(), 1);
+}
+
+/// A server for each node: the superuser's, which makes the schema by itself.
+#[tokio::test]
+async fn servers_of_their_own_hold_logs_of_their_own() {
+    let (one, other) = (Cluster::start().await, Cluster::start().await);
+    let (one, other) = (open(one.superuser("hcp")).await, open(other.superuser("hcp")).await);
+    done(&one, batch([row(1, log(1), 1, 0, 10)])).await;
+    assert!(everything(&other, 1).await.is_empty());
+    assert_eq!(everything(&one, 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn who_opens_a_log_takes_it_from_who_had_it_open() {
+    let cluster = Cluster::start().await;
+    let server = cluster.provision("node").await;
+    let old = open(server.clone()).await;
+    done(&old, batch([row(1, log(1), 1, 0, 10)])).await;
+    let new = open(server).await;
+    assert_eq!(old.write(batch([row(2, log(1), 2, 0, 10)])).await, Outcome::Broken);
+    assert!(matches!(*old.failure().unwrap(), StoreError::InUse));
+    done(&new, batch([row(2, log(1), 2, 0, 20)])).await;
+    assert_eq!(everything(&new, usize::MAX).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_sync_is_refused() {
+    let cluster = Cluster::start_with(&["-c", "fsync=off"]).await;
+    let opened = PostgresStore::open(cluster.superuser("hcp"), &service(), &ME).await;
+    assert!(matches!(opened, Err(StoreError::Unsynced)), "{opened:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_and_started_under_load_loses_nothing_and_the_store_goes_on() {
+    let mut cluster = Cluster::start().await;
+    let store = Arc::new(open(cluster.provision("node").await).await);
+    let (told, mut done) = tokio::sync::watch::channel(0);
+    let writer = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            for number in 1.. {
+                assert_eq!(store.write(Box::new(nth(number))).await, Outcome::Done, "{:?}", store.failure());
+                told.send_replace(number);
+            }
+        }
+    });
+    let reader = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            loop {
+                let _ = store.read(Read::Hashes(vec![(log(1), 1)])).await;
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    for round in 1..=4 {
+        let before = *done.borrow();
+        let more = done.wait_for(|number| *number >= before + 10 + round);
+        tokio::time::timeout(SOON, more).await.expect("the store goes on by itself").unwrap();
+        cluster.kill();
+        cluster.restart().await;
+    }
+    let before = *done.borrow();
+    let more = done.wait_for(|number| *number > before + 10);
+    tokio::time::timeout(SOON, more).await.expect("the store goes on by itself").unwrap();
+    writer.abort();
+    reader.abort();
+    let reported = *done.borrow();
+    store.shutdown().await;
+    let held = last_held(&open(cluster.role("node")).await).await.unwrap();
+    assert!(held == reported || held == reported + 1, "{held} are there, {reported} were durable");
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_waited_for_until_the_store_is_shut_down() {
+    let mut cluster = Cluster::start().await;
+    let store = open(cluster.provision("node").await).await;
+    cluster.kill();
+    let write = store.write(batch([row(1, log(1), 1, 0, 10)]));
+    let stop = async {
+        while store.failure().is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        store.shutdown().await;
+    };
+    let (outcome, ()) = tokio::time::timeout(SOON, async { tokio::join!(write, stop) }).await.unwrap();
+    assert_eq!(outcome, Outcome::Broken);
+}
+
+/// The connection ends when the server has committed and before anybody hears of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_answer_is_lost_counts_once() {
+    let cluster = Cluster::start().await;
+    cluster.provision("node").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (cut, cuts) = tokio::sync::watch::channel(0_u32);
+    let (server_port, lost) = (cluster.port(), cut.clone());
+    let proxy = tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(("127.0.0.1", server_port)).await.unwrap();
+            tokio::spawn(pass(client, server, cuts.clone(), lost.clone()));
+        }
+    });
+    let store = open(cluster.role_at("node", port)).await;
+    done(&store, Box::new(nth(1))).await;
+    // The next two commits.
+    cut.send_replace(2);
+    done(&store, Box::new(nth(2))).await;
+    done(&store, Box::new(nth(3))).await;
+    assert_eq!(*cut.borrow(), 0);
+    done(&store, Box::new(nth(4))).await;
+    assert_eq!(last_held(&store).await.unwrap(), 4);
+    proxy.abort();
+}
+
+/// Passes bytes on until a commit is to be cut off from its answer.
+async fn pass(
+    mut client: TcpStream,
+    mut server: TcpStream,
+    cuts: tokio::sync::watch::Receiver<u32>,
+    lost: tokio::sync::watch::Sender<u32>,
+) {
+    let (mut up, mut down) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        tokio::select! {
+            Ok(length @ 1..) = client.read(&mut up) => {
+                server.write_all(&up[..length]).await.unwrap();
+                if *cuts.borrow() > 0 && up[..length].windows(6).any(|part| part == b"COMMIT") {
+                    // The server says that it has committed, to nobody.
+                    let answered = server.read(&mut down).await.unwrap();
+                    assert!(answered > 0);
+                    lost.send_modify(|cuts| *cuts -= 1);
+                    return;
+                }
+            }
+            Ok(length @ 1..) = server.read(&mut down) => {
+                if client.write_all(&down[..length]).await.is_err() {
+                    return;
+                }
+            }
+            else => return,
+        }
+    }
+}
