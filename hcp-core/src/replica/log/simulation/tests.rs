@@ -117,7 +117,8 @@ fn nodes_agree_whatever_breaks() {
 /// Whether a defect makes some seed fail with these words; what else is said on the way is added to `others`.
 fn is_noticed(defect: Defect, parity: u64, says: &str, others: &mut Vec<String>) -> bool {
     plant(Some(defect));
-    let noticed = (0..60).filter(|seed| parity > 1 || seed % 2 == parity).any(|seed| {
+    // Some take a fault at one moment of all.
+    let noticed = (0..200).filter(|seed| parity > 1 || seed % 2 == parity).any(|seed| {
         let run = std::panic::catch_unwind(|| World::new(seed, Plan::of(seed)).run().0);
         match run.unwrap_or_else(|_| Err("a panic".to_owned())) {
             Ok(()) => false,
