@@ -4,13 +4,14 @@ SHELL := bash
 TUNABLES := glibc.cpu.x86_rep_movsb_threshold=10000000
 TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: help demo demo-chat test test-all lint docs bench bench-wire faults soak bench-failover audit deps
+.PHONY: help demo demo-chat test test-all sim lint docs bench bench-wire faults soak bench-failover audit deps
 
 help:
 	@echo 'make demo      build, then show one onion address on three nodes and a chat that goes on when one dies'
 	@echo 'make demo-chat build, then show two people who talk and send a file without a server'
 	@echo 'make test      all checks and tests that fit into a coffee break, with a private Tor network'
 	@echo 'make test-all  make test, then what takes longer: Swift, many seeds, demonstrations, the failover measurement'
+	@echo 'make sim SEEDS=n  the simulation of the replicated log, with so many seeds'
 	@echo 'make lint      formatting and clippy'
 	@echo 'make docs      the API documentation, in target/doc'
 	@echo 'make bench     the failover measurement alone'
@@ -37,6 +38,9 @@ demo-chat:
 test:
 	@scripts/install-deps.sh all
 	@scripts/test.sh
+
+sim:
+	HCP_SEEDS=$(or $(SEEDS),300) cargo test --workspace --lib -- --nocapture replica::log::simulation::tests::nodes
 
 test-all: test
 	@scripts/install-deps.sh more

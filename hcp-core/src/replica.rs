@@ -8,7 +8,7 @@ mod clock;
 mod engine;
 mod link;
 mod links;
-#[cfg_attr(not(test), allow(dead_code, reason = "for the driver"))]
+#[allow(dead_code, reason = "for the stores and the driver")]
 pub(crate) mod log;
 mod peers;
 mod place;

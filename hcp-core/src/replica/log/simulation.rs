@@ -119,7 +119,6 @@ enum Event {
     Fault(usize),
     Heal(usize),
     Lie,
-    Last,
 }
 
 struct Node {
@@ -342,7 +341,6 @@ impl World {
             Event::Fault(index) => self.break_something(index)?,
             Event::Heal(index) => self.mend(index)?,
             Event::Lie => self.lie()?,
-            Event::Last => {}
         }
         Ok(())
     }

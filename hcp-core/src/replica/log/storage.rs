@@ -23,8 +23,9 @@ use crate::replica::place::LogId;
 /// A hash of a segment's header, or a root of a state.
 pub(crate) type Hash = [u8; 32];
 
-/// Reads that may be under way at once: one page for each peer that catches up, one for the checkpoint, one for hashes.
-pub(crate) const MAX_READS: usize = 160;
+/// Reads that are under way at once at the most: for each of 127 links a page, something that is needed and four pieces; and
+/// a few for hashes, proofs and the checkpoint.
+pub(crate) const MAX_READS: usize = 1_024;
 
 /// Where a segment stands in the order in which this node took segments in; from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

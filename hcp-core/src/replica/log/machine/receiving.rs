@@ -1,7 +1,6 @@
 //! Segments of others: checked, held back until what they need has come, applied.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::checks::Held;
 use super::holding::{Waiting, Why};
@@ -261,11 +260,5 @@ impl Machine {
         for missing in live {
             self.held.demand(missing);
         }
-    }
-
-    /// For how long a segment has waited at the most.
-    pub(super) fn longest_wait(&self) -> Duration {
-        let waits = self.held.waiting.values().map(|waiting| self.now.saturating_sub(waiting.since));
-        waits.max().unwrap_or_default()
     }
 }

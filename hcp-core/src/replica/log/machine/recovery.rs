@@ -84,6 +84,8 @@ impl Recovery {
                 }
                 Ok(Some((delivery, splits)))
             }
+            #[cfg(test)]
+            Replayed::Void if planted(Defect::PrunedAgain) => Ok(self.as_if_new(row)),
             Replayed::Void => {
                 // What stands beside a checkpoint is kept for those that do not have that checkpoint yet.
                 let tip = Tip { log: row.log, seq: row.seq, hash: row.hash };
@@ -96,6 +98,22 @@ impl Recovery {
                 Ok(None)
             }
         }
+    }
+
+    /// Hands out what does not count any more.
+    #[cfg(test)]
+    fn as_if_new(&self, row: &Row) -> Option<(Delivery, Vec<Split>)> {
+        use crate::replica::log::ledger::{Item, Turn};
+        use crate::replica::log::vector::{Past, Spot, Writer};
+        let (writer, seq) = (Writer::trunk(row.log), row.seq);
+        let items = (0..).zip(entry::entries(row.payload.as_ref()?).ok()?).filter_map(|(index, entry)| match entry {
+            Entry::Plain(body) => {
+                Some(Item { spot: Spot { writer, seq, index }, first: None, turn: Turn::First, body })
+            }
+            _ => None,
+        });
+        let (items, past, stamp) = (items.collect(), Past::default(), Stamp::default());
+        Some((Delivery { position: row.position, writer, seq, stamp, past, items }, Vec::new()))
     }
 
     /// Whether nothing stands for what this node wrote there.

@@ -6,8 +6,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Delivery;
-#[cfg(test)]
-use super::planted::{Defect, planted};
 use super::recovery::OpenError;
 use crate::replica::log::entry::{self, Entry};
 use crate::replica::log::keys::Keys;
@@ -145,10 +143,6 @@ impl Replay {
 
     /// Whether a place does not count, or a checkpoint stands for it.
     pub(super) fn is_void(&self, log: &LogId, seq: u64) -> bool {
-        #[cfg(test)]
-        if planted(Defect::PrunedAgain) && !self.ledger.is_forgotten(log) {
-            return false;
-        }
         self.ledger.is_forgotten(log) || self.ledger.logs.get(log).is_some_and(|log| seq <= log.settled)
     }
 

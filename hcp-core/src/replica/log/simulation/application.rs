@@ -111,6 +111,15 @@ impl Oracle {
         }
     }
 
+    /// What a member wrote whom the owner has removed counts only as far as somebody else had seen it.
+    pub(super) fn removed(&mut self, node: usize) {
+        for (index, known) in self.entries.iter().enumerate() {
+            if known.author == node {
+                self.moved.insert(EntryId(index as u64 + 1));
+            }
+        }
+    }
+
     pub(super) fn replicated(&mut self, log: LogId, by: usize, seq: u64) {
         let Some(ids) = self.by_log.get(&log) else { return };
         // The last ones first: what came before was confirmed before.

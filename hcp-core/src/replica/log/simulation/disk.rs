@@ -77,10 +77,6 @@ impl Disk {
         Some(pieces.values().flatten().copied().collect())
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     pub(super) fn set_full(&mut self, full: bool) {
         self.full = full;
     }

@@ -88,8 +88,11 @@ impl World {
     pub(super) fn break_something(&mut self, index: usize) -> Checked {
         let fault = self.plan.faults[index];
         let victim = self.victim();
-        if fault == Fault::Torn && self.nodes[victim].writing.is_none() && !self.healed {
-            // In the middle of a write.
+        let me = self.cast.nodes[victim];
+        let writing = self.nodes[victim].writing.as_ref();
+        let own = writing.is_some_and(|writing| writing.what.rows.iter().any(|row| row.log.node == me));
+        if fault == Fault::Torn && !own && !self.healed {
+            // In the middle of a write of its own.
             self.after(Duration::from_millis(3), Event::Fault(index));
             return Ok(());
         }
@@ -135,6 +138,7 @@ impl World {
             }
             Fault::Remove => {
                 let manifest = self.cast.publish(|node| node != victim, SoftwareVersion::new(0, 0, 9));
+                self.oracle.removed(victim);
                 self.tell_somebody(manifest, victim)?;
             }
         }
@@ -169,6 +173,7 @@ impl World {
             Fault::Remove => {
                 let manifest = self.cast.publish(|_| true, SoftwareVersion::new(0, 1, 0));
                 self.nodes[victim].manifest = manifest;
+                self.oracle.removed(victim);
                 self.tell_somebody(manifest, victim)?;
                 // The owner gives it the manifest that has it again.
                 self.crash(victim, Torn::Lost);

@@ -56,7 +56,7 @@ impl Plan {
             retention: [0.0, 0.01, 0.04][seed as usize / 2 % 3],
             burst: [6, 16, 40][seed as usize % 3],
             writers: if seed % 4 == 2 { 1 } else { nodes },
-            last_words: seed % 3 != 2,
+            last_words: seed / 6 % 2 == 0,
             faults: (0..count).map(|_| Fault::random(&mut rng)).collect(),
             spacing: Duration::from_millis(rng.random_range(1_500..4_000)),
             skewed: seed % 3 == 1,
