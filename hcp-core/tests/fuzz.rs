@@ -22,7 +22,7 @@ use rand::{RngExt, SeedableRng};
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 12] = [
+const TARGETS: [(&str, Target); 13] = [
     ("address", targets::address),
     ("delegation", targets::delegation),
     ("frame", targets::frame),
