@@ -262,7 +262,7 @@ fn nothing_is_good_but_what_is_called_so() {
 }
 
 #[test]
-fn a_certificate_needs_more_than_half() {
+fn a_certificate_survives_its_bytes() {
     let (certificate, ..) = checkpoint();
     assert_eq!(Certificate::parse(&certificate.to_bytes()), Some(certificate));
 }
