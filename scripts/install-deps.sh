@@ -35,6 +35,8 @@ missing_packages() {
   command -v mvn >/dev/null || echo maven
   command -v weechat >/dev/null || echo weechat-curses
   command -v tmux >/dev/null || echo tmux
+  # A test cuts the power of a program's disk, as far as its calls tell what would be left.
+  command -v strace >/dev/null || echo strace
   [ "$1" = all ] && return
   command -v debootstrap >/dev/null || echo debootstrap
 }

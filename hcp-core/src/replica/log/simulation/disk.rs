@@ -122,13 +122,7 @@ impl Disk {
     }
 
     /// Opens what is there; the application reads it again.
-    pub(super) fn open(
-        &self,
-        config: Config,
-        now: Duration,
-        wall: u64,
-        seed: [u8; 32],
-    ) -> Result<(Machine, Vec<(Delivery, Vec<Split>)>, Vec<bytes::Bytes>), OpenError> {
+    pub(super) fn open(&self, config: Config, now: Duration, wall: u64, seed: [u8; 32]) -> Result<Opening, OpenError> {
         let mut recovery = Recovery::new(config, Opened { checkpoint: self.checkpoint.clone() })?;
         let mut deliveries = Vec::new();
         for row in self.rows.values() {
@@ -152,3 +146,6 @@ impl Disk {
 fn without(row: &Row) -> Row {
     Row { payload: row.payload.clone().filter(|_| row.system), ..row.clone() }
 }
+
+/// A machine that goes on, what the application is given anew, and the bodies that were appended again.
+type Opening = (Machine, Vec<(Delivery, Vec<Split>)>, Vec<bytes::Bytes>);

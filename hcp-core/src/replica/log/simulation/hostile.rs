@@ -58,7 +58,7 @@ impl World {
                 let twin = self.liar.logs.entry(log).or_default();
                 twin.sent.insert(seq, Arc::clone(&segment));
                 let forked = twin.from.is_some_and(|at| seq >= at);
-                if !forked || to % 2 == 0 || self.healed {
+                if !forked || to.is_multiple_of(2) || self.healed {
                     return vec![Message::Segment(segment)];
                 }
                 self.counts.note("lies: other segments for some");
