@@ -175,7 +175,11 @@ def test_join(case: dict[str, Any]) -> None:
     assert fr.Frame(fr.JOIN, 0, session + number.to_bytes(4, "big") + mac).encode() == raw(case["frame"])
 
 
+# The log of section 19 is in use nowhere yet, and is read in Rust alone.
+UNREAD = {"log.json"}
+
+
 def test_every_file_of_vectors_is_read_here() -> None:
-    assert {path.name for path in VECTORS.iterdir()} == {
+    assert {path.name for path in VECTORS.iterdir()} - UNREAD == {
         f"{name}.json" for name in ("delegation", "frames", "grant", "join", "manifest", "padding", "proof")
     }
