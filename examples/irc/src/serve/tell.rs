@@ -75,9 +75,10 @@ pub(super) async fn service(reporter: Reporter, began: Instant, mut status: watc
     }
 }
 
-/// Clients find the service, and this node is reached.
+/// Clients find the service, and this node is reached: a member that dialled as they do says so. That a point has moved since, and
+/// directories are told within a minute, changes nothing of it.
 fn is_served(status: &ServiceStatus) -> bool {
-    status.reachable && status.descriptors.iter().all(|descriptor| descriptor.current)
+    status.reachable && status.descriptors.iter().all(|descriptor| descriptor.published_by.is_some())
 }
 
 pub(super) async fn events(reporter: Reporter, members: Vec<Member>, mut events: broadcast::Receiver<ServiceEvent>) {
