@@ -141,6 +141,9 @@ impl TorNetworkBuilder {
             Ok(result) => result.map_err(BootstrapError::from_arti)?,
             Err(_) => return Err(BootstrapError::TimedOut { progress: status.borrow().clone() }),
         }
+        // Arti tells how far it is from a task of its own, which may be behind.
+        let mut told = status.clone();
+        let _ = timeout(TOLD, told.wait_for(|progress| progress.percent == 100)).await;
         let keys = Arc::<DiscoveryKeys>::default();
         self.keys.iter().for_each(|(address, key)| keys.set(*address, key));
         Ok(TorNetwork {
@@ -307,6 +310,9 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     }
     builder.create(path)
 }
+
+/// How long progress may lag behind what is so.
+const TOLD: Duration = Duration::from_secs(5);
 
 /// Enough for a first start on a slow mobile line.
 const BOOTSTRAP_DEADLINE: Duration = Duration::from_secs(300);
