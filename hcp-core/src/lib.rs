@@ -50,7 +50,8 @@ pub mod node;
 pub mod owner;
 #[cfg(feature = "replica")]
 pub mod replica;
-#[cfg_attr(not(test), allow(dead_code, reason = "for the driver"))]
+#[cfg(test)]
+mod seeds;
 pub mod service;
 pub mod session;
 #[cfg(any(feature = "messenger", feature = "replica"))]

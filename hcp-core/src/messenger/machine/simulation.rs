@@ -17,6 +17,7 @@ use crate::messenger::contact::ContactState;
 use crate::messenger::message::{Direction, MessageId, MessageState};
 use crate::messenger::store::{RowKind, Store};
 use crate::messenger::text::{Name, Text};
+use crate::seeds::number;
 use crate::wire::messenger_proto::{self as proto, frame::Body};
 
 /// What is broken on purpose, to see that the invariants notice.
@@ -558,7 +559,6 @@ fn run(seed: u64, defect: Defect) -> (Result<(), String>, Counts) {
 }
 
 fn seeds(default: u64) -> Vec<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
     match number("HCP_SEED") {
         Some(seed) => vec![seed],
         None => (0..number("HCP_SEEDS").unwrap_or(default)).collect(),

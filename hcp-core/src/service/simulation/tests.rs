@@ -9,14 +9,11 @@ use rand::rngs::StdRng;
 
 use super::faults::{Fault, Target};
 use super::{Counts, Plan, World};
+use crate::seeds::{number, run_all};
 use crate::service::machine::planted::{Defect, plant};
 
 /// How many seeds run unless `HCP_SEEDS` says otherwise.
 const SEEDS: u64 = 300;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
 
 /// What a seed is about.
 fn plan(seed: u64) -> Plan {
@@ -55,33 +52,6 @@ fn plan(seed: u64) -> Plan {
         quiet: Duration::from_secs(quiet),
         warm: Duration::from_secs(55),
     }
-}
-
-/// Runs seeds on as many threads as there are processors; stops at the first that fails.
-fn run_all(count: u64) -> Counts {
-    let next = AtomicU64::new(0);
-    let (total, failure) = (Mutex::new(Counts::default()), Mutex::new(None));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while failure.lock().unwrap().is_none() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count {
-                        return;
-                    }
-                    let (result, counts) = World::new(seed, plan(seed)).run();
-                    total.lock().unwrap().add(&counts);
-                    if let Err(reason) = result {
-                        *failure.lock().unwrap() = Some((seed, reason));
-                    }
-                }
-            });
-        }
-    });
-    if let Some((seed, reason)) = failure.into_inner().unwrap() {
-        panic!("seed {seed}: {reason} (HCP_SEED={seed} runs it alone)");
-    }
-    total.into_inner().unwrap()
 }
 
 /// Everything that a whole run has to show.
@@ -135,7 +105,7 @@ fn clients_are_served_whatever_breaks() {
         return;
     }
     let count = number("HCP_SEEDS").unwrap_or(SEEDS);
-    let counts = run_all(count);
+    let counts = run_all(count, |seed| World::new(seed, plan(seed)).run(), Counts::add);
     println!("{count} seeds: {counts:#?}");
     if count >= SEEDS {
         let never: Vec<_> = HAPPENED.iter().filter(|what| !counts.0.contains_key(*what)).collect();

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Report, Simulation};
+use crate::seeds::{number, run_all};
 use crate::session::planted::{Defect, plant};
 
 /// How many seeds run unless `HCP_SEEDS` says otherwise.
@@ -11,36 +12,6 @@ const SEEDS: u64 = 10_000;
 
 /// Seeds on which a planted defect has to show.
 const MOST_TRIES: u64 = 2_000;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
-
-/// Runs seeds on as many threads as there are processors; stops at the first that fails.
-fn run_all(count: u64) -> Report {
-    let next = AtomicU64::new(0);
-    let (total, failure) = (Mutex::new(Report::default()), Mutex::new(None));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while failure.lock().unwrap().is_none() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= count {
-                        return;
-                    }
-                    match Simulation::new(seed).run() {
-                        Ok(report) => total.lock().unwrap().add(&report),
-                        Err(error) => *failure.lock().unwrap() = Some(error),
-                    }
-                }
-            });
-        }
-    });
-    if let Some(error) = failure.into_inner().unwrap() {
-        panic!("{error} (HCP_SEED={} runs it alone)", error.seed());
-    }
-    total.into_inner().unwrap()
-}
 
 #[test]
 fn nothing_is_lost_in_silence_whatever_breaks() {
@@ -50,7 +21,14 @@ fn nothing_is_lost_in_silence_whatever_breaks() {
         return;
     }
     let count = number("HCP_SEEDS").unwrap_or(SEEDS);
-    let report = run_all(count);
+    let report = run_all(
+        count,
+        |seed| match Simulation::new(seed).run() {
+            Ok(report) => (Ok(()), report),
+            Err(error) => (Err(error.to_string()), Report::default()),
+        },
+        Report::add,
+    );
     println!("{count} seeds\n{report}");
     if count >= SEEDS {
         let never: Vec<_> = report.counts().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
