@@ -12,7 +12,8 @@
 //!   whatever replaces a point is published before the point goes. Nothing of this outlives the process: after a restart a
 //!   node could not know that its points were not taken over, so it makes new ones.
 //! - **Succession** ([`succession`]): the secrets of each point go to at most two successors, in memory, with the marks of what
-//!   was accepted. When the owner is dead, restarted or has let go, the first of them establishes the point.
+//!   was accepted. When the owner is dead, restarted or has let go, the first of them establishes the point. Who leaves hands on
+//!   what it has taken over, as it does its own.
 //! - **Listing and publishing** ([`listing`], [`publishing`]): the same from the same records on every node; one publisher for
 //!   each period by rendezvous hashing, the next one when it is silent or does not confirm.
 //! - **Probes** ([`probing`]): whose points do not answer is left out.
@@ -24,7 +25,8 @@
 //! secrets: what was heard is echoed, and the moment at which the echoed heartbeat was sent is what counts. A point that
 //! closes without such a silence is established again only once every holder has promised, since, to keep away for one
 //! takeover delay, and within half of that; otherwise it is given up for one at another relay. What a successor loses it
-//! gives up. What was claimed by one successor, another one never takes: claims are in signed records and reach everybody.
+//! gives up. What was claimed by one successor, another one never takes, but from its own hands, which have let go of it then:
+//! claims are in signed records and reach everybody.
 //! Only when a split parts the two successors from each other and from the owner, each takes the point, and the relay gives
 //! it to the later; then what one has answered, the relay could replay to the other.
 //!
@@ -37,6 +39,7 @@
 //! other successor waits for its claim before it acts. If it publishes, it can upload whatever it likes and lock others out
 //! until the period ends; the manifest says who may.
 
+mod interface;
 mod listing;
 mod liveness;
 #[cfg(test)]
@@ -49,7 +52,7 @@ mod succession;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -58,19 +61,18 @@ use rand::RngExt as _;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+pub(crate) use self::interface::{Aim, Input, NotEstablished, Notice, Output, Place, ProbeOutcome, Slot, UploadId};
 use self::liveness::Peer;
 use self::points::Point;
 use self::probing::Probing;
 use self::publishing::Publishing;
 pub(crate) use self::status::{Problem, Status};
 use self::succession::Taken;
-use super::gossip::{Message, Nonce, Pulse, Record, Sign, SignedRecord};
+use super::gossip::{Message, Pulse, Record, Sign, SignedRecord};
 use super::roster::{Role, Roster};
 use super::tuning::{ASLEEP, GATHERING, LEAVING, MAX_POINTS, STOPPING, THOROUGH, TICK};
 use crate::identity::OnionAddress;
-use crate::network::onion::{
-    DirectoryView, Period, PointDescription, PointId, PointSecrets, RelayId, Tag, UploadReport,
-};
+use crate::network::onion::{DirectoryView, Period, PointId, PointSecrets};
 
 /// What a node is told once.
 pub(crate) struct Config {
@@ -80,163 +82,6 @@ pub(crate) struct Config {
     /// Signs with the key of `me`.
     pub(crate) sign: Sign,
     pub(crate) roster: Roster,
-}
-
-/// Names an introduction point that this process establishes; never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Slot(pub(crate) u64);
-
-/// Names one upload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct UploadId(pub(crate) u64);
-
-/// What happened.
-#[derive(Debug)]
-pub(crate) enum Input {
-    /// [`Machine::poll_timeout`] is due, and nothing else happened.
-    Tick,
-    /// There is a stream with a member now; one that was there before is gone.
-    LinkUp(OnionAddress),
-    LinkDown(OnionAddress),
-    /// An attempt to dial a member came to nothing.
-    DialFailed(OnionAddress),
-    /// What came from a member, decoded; in the order in which it came.
-    Message(OnionAddress, Message),
-    /// The point is there, at this relay.
-    Established {
-        slot: Slot,
-        relay: RelayId,
-    },
-    /// It is not, and will not be.
-    EstablishFailed {
-        slot: Slot,
-        why: NotEstablished,
-    },
-    /// An established point's circuit has closed, unless [`Output::Withdraw`] did it.
-    Closed(Slot),
-    /// An introduction was accepted.
-    Introduced {
-        slot: Slot,
-        tag: Tag,
-    },
-    /// What the consensus says has changed, or is known for the first time.
-    View(DirectoryView),
-    /// The consensus does not list a relay any more; for those of [`Machine::relays`], whenever the consensus changes.
-    RelayGone(RelayId),
-    /// The periods for which this node holds material now.
-    Material(BTreeSet<Period>),
-    Uploaded {
-        upload: UploadId,
-        report: UploadReport,
-    },
-    /// Somebody reached this node's session key through the service's address and said that it probes for that member.
-    ProbeHeard {
-        prober: OnionAddress,
-        nonce: Nonce,
-    },
-    /// A probe is over; who was reached is told by [`Message::Heard`].
-    ProbeEnded {
-        nonce: Nonce,
-        outcome: ProbeOutcome,
-    },
-    /// The manifest has changed.
-    Roster(Roster),
-    /// Leave in order; [`Output::Stopped`] is the last thing.
-    Shutdown,
-}
-
-/// Why a point was not established.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotEstablished {
-    /// There is no relay to choose.
-    NoRelay,
-    /// The consensus does not list the relay.
-    NotListed,
-    /// The relay could not be reached, refused, or did not answer before [`Output::Establish`]'s `until`.
-    Failed,
-}
-
-/// What came of a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProbeOutcome {
-    /// Some node of the service answered.
-    Answered,
-    /// Nobody did. `Aimed`: only the points of the target were tried.
-    Failed(Aim),
-}
-
-/// Whether a probe could be made to go to its target alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Aim {
-    Aimed,
-    Anywhere,
-}
-
-/// What is to be done, in this order.
-#[derive(Debug)]
-pub(crate) enum Output {
-    /// Establish a point. Answered by [`Input::Established`] or [`Input::EstablishFailed`].
-    Establish {
-        slot: Slot,
-        place: Place,
-        secrets: PointSecrets,
-        /// Introductions with these marks are not answered.
-        seen: Vec<Tag>,
-        /// By CLOCK_BOOTTIME: nothing may be sent to the relay after this. Look at the clock right before.
-        until: Option<Duration>,
-    },
-    /// Tear a point down, or stop establishing it; nothing more is to be said of the slot.
-    Withdraw(Slot),
-    /// Sign and upload a descriptor.
-    Upload { upload: UploadId, period: Period, not_before: u64, listings: Vec<(Vec<RelayId>, Vec<PointDescription>)> },
-    /// Send to a member with which there is a link; if there is none any more, drop it.
-    Send(OnionAddress, Message),
-    /// Close the link with a member, if there is one, and make a new one.
-    Redial(OnionAddress),
-    /// Dial the service in fresh isolation and say to whoever answers: this member probes, with this nonce.
-    Probe { nonce: Nonce, target: OnionAddress, points: Vec<PointDescription> },
-    /// Something that whoever watches the service may want to know.
-    Notice(Notice),
-    /// The points are gone and the last messages are out: the process may end.
-    Stopped,
-}
-
-/// What happened in the service, as this node sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
-    /// A member is held for dead.
-    Died(OnionAddress),
-    /// It is heard again.
-    Returned(OnionAddress),
-    /// This node has done all that it has to do for a death.
-    TookOver {
-        member: OnionAddress,
-        /// Points that it established.
-        points: usize,
-        /// Those that it could not.
-        gave_up: usize,
-    },
-    /// A descriptor was uploaded by this node, and at least half of the directories took it.
-    Published {
-        period: Period,
-        listed: Vec<OnionAddress>,
-        points: usize,
-        accepted: usize,
-        refused: usize,
-        failed: usize,
-    },
-}
-
-/// Where a point is to be.
-#[derive(Debug)]
-pub(crate) enum Place {
-    /// At a relay that [`choose`](crate::network::onion::OnionBackend::choose) finds: none of both sets, or else none of
-    /// `not`.
-    Choose {
-        not: HashSet<RelayId>,
-        rather_not: HashSet<RelayId>,
-    },
-    At(RelayId),
 }
 
 /// The state of one node.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::identity::{DiscoveryKey, Identity};
-use crate::network::onion::PeriodView;
+use crate::network::onion::{PeriodView, PointDescription, RelayId, UploadReport};
 use crate::service::gossip::{Answer, Echo, Entrust, Heartbeat, Tags};
 use crate::service::tuning::{
     COLLISION, MAX_DOUBT, MAX_HELD, POINT_LIFE, PROBE, PROMISES, REACHED, RETIRING, REUPLOAD, TAKEOVER_WINDOW,
