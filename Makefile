@@ -45,6 +45,7 @@ sim:
 test-all: test
 	@scripts/install-deps.sh more
 	HCP_SEEDS=5000 cargo test --workspace --lib -- messenger::machine::simulation
+	cargo test -p hcp-core --no-default-features --features testing,postgres --lib -- replica::log::store::postgres
 	$(TARGET)/hcp-demo chat
 	hcp-py/install-check.sh
 	hcp-ffi/swift/check.sh

@@ -39,6 +39,7 @@ missing_packages() {
   command -v strace >/dev/null || echo strace
   [ "$1" = all ] && return
   command -v debootstrap >/dev/null || echo debootstrap
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || echo postgresql
 }
 
 install_packages() {

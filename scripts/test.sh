@@ -32,7 +32,7 @@ finish() {
   echo
   echo 'make test passed. Left to make test-all: the whole fault suite of the replicated service and its soak, the'
   echo 'failover measurement (20 nodes killed on a private Tor network), the Swift package in a Debian folder that has Swift,'
-  echo '5,000 seeds of the messenger, pip install with a release build, and the demonstration of the chat.'
+  echo '5,000 seeds of the messenger, pip install with a release build, the demonstration of the chat, and the log in PostgreSQL.'
   echo 'Left to make bench-wire: what the session costs. Left to the hand: hours of fuzzing (hcp-core/fuzz/README.md).'
   echo 'Left to make audit: known vulnerabilities in dependencies, which needs the internet.'
 }
@@ -92,6 +92,9 @@ step 'clippy without default features' \
   cargo clippy -p hcp-core --no-default-features --features testing --all-targets -- -D warnings
 step 'clippy with the messenger and without Tor' \
   cargo clippy -p hcp-core --no-default-features --features testing,messenger --all-targets -- -D warnings
+# Its tests need a server, and are left to make test-all.
+step 'clippy with PostgreSQL' \
+  cargo clippy -p hcp-core --no-default-features --features testing,postgres --all-targets -- -D warnings
 step 'the protocol in Python, from its document' hcp-core/tests/interop/check.sh
 # A network takes half a minute to start, so all tests share one.
 step 'a private Tor network, and on it:' "$bin/hcp-testnet" -- "$0" on-tor "$times"

@@ -6,8 +6,6 @@
 #[cfg(test)]
 mod full;
 #[cfg(test)]
-mod ingest;
-#[cfg(test)]
 mod killed;
 #[cfg(test)]
 mod power;

@@ -1,3 +1,5 @@
+//! What a store in a file does beside the contract: opening, closing, whose it is.
+
 use std::sync::Arc;
 
 use futures::FutureExt;
