@@ -122,7 +122,7 @@ async fn iroh() -> Result<f64, Failure> {
 }
 
 /// Bytes of this process that are in memory.
-fn resident() -> Result<usize, Failure> {
+pub(crate) fn resident() -> Result<usize, Failure> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
     let pages: usize = statm.split(' ').nth(1).ok_or("no second field")?.parse()?;
     Ok(pages * rustix::param::page_size())

@@ -1,4 +1,4 @@
-//! What HCP's session costs, beside what others take for the same work.
+//! What HCP's session and its replicated log cost, beside what others take for the same work.
 //!
 //! Machines differ, and one machine differs from hour to hour. So everything is measured against a peer in the same run,
 //! in turns (A B, B A, …), and what counts is the median of the turns' ratios. Times stand there for orientation only.
@@ -8,6 +8,7 @@
 pub mod codec;
 pub mod handshakes;
 pub mod idle;
+pub mod log;
 pub mod measure;
 pub mod padding;
 pub mod peers;

@@ -36,21 +36,34 @@ pub const GOODBYE: Duration = Duration::from_secs(5);
 /// Dropping the future drops the connection; the server learns of it from the queue that closes.
 pub async fn connection<T: AsyncRead + AsyncWrite + Unpin>(handle: Handle, mut stream: T) {
     let Ok(_slot) = Arc::clone(&handle.slots).try_acquire_owned() else {
-        let goodbye = b"ERROR :Closing link: the server is full; try again later\r\n";
-        let _ = timeout(GOODBYE, stream.write_all(goodbye)).await;
-        return;
+        return refuse(&mut stream, "the server is full; try again later").await;
     };
     let id = handle.next_id();
     let (out, lines) = mpsc::channel(SEND_QUEUE);
     let shared = Arc::new(Shared::new());
     if handle.input.send(Input::Open { id, out, shared: Arc::clone(&shared) }).await.is_err() {
-        return;
+        return refuse(&mut stream, STOPS).await;
     }
     let gone = Gone { handle: handle.clone(), id };
-    let mut connection = Connection { handle, id, stream, lines, shared, last_heard: Instant::now(), pinged: false };
+    let last_heard = Instant::now();
+    let mut connection = Connection { handle, id, stream, lines, shared, last_heard, pinged: false, answered: false };
     let reason = connection.run().await;
     gone.tell(reason.clone()).await;
     connection.say_goodbye(&reason).await;
+    if !connection.answered {
+        // It came while the server stopped, which has not looked at it any more.
+        refuse(&mut connection.stream, STOPS).await;
+    }
+}
+
+/// Tells somebody who is not served why. One who hears nothing would take the address for dead.
+async fn refuse(stream: &mut (impl AsyncWrite + Unpin), why: &str) {
+    let goodbye = format!("ERROR :Closing link: {why}\r\n");
+    let _ = timeout(GOODBYE, async {
+        stream.write_all(goodbye.as_bytes()).await?;
+        stream.shutdown().await
+    })
+    .await;
 }
 
 /// Tells the server that a connection has ended, also when its task is aborted.
@@ -86,6 +99,8 @@ struct Connection<T> {
     shared: Arc<Shared>,
     last_heard: Instant,
     pinged: bool,
+    /// Something was written.
+    answered: bool,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
@@ -179,6 +194,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             lines => lines.concat().into(),
         };
         lines.clear();
+        self.answered = true;
         let result = timeout_at(deadline, async {
             self.stream.write_all(&joined).await?;
             self.stream.flush().await
@@ -201,12 +217,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     return;
                 }
             }
-            let _ = self.stream.shutdown().await;
+            if self.answered {
+                let _ = self.stream.shutdown().await;
+            }
         })
         .await;
         tracing::debug!(reason, "a client left");
     }
 }
+
+/// What clients are told when the server ends.
+pub(crate) const STOPS: &str = "The server process stops; connect again";
 
 /// Lines that are written at once.
 const WRITE_BATCH: usize = 64;

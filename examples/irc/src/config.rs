@@ -6,7 +6,7 @@ use std::str::FromStr;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use hcp_core::identity::manifest::SoftwareVersion;
 use hcp_core::identity::{DiscoveryKeyError, DiscoveryPublicKey, OnionAddress};
-use hcp_core::replica::{Member, NodeId};
+use hcp_core::replica::NodeId;
 use serde::Deserialize;
 
 use crate::failure::Failure;
@@ -14,6 +14,13 @@ use crate::settings::{self, Settings};
 
 /// Nodes of one service: every node links with every other.
 const MAX_MEMBERS: usize = 64;
+
+/// A node of the service: where it is dialled, and the public half of its log key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) address: OnionAddress,
+    pub(crate) node: NodeId,
+}
 
 /// The cluster file, checked.
 #[derive(Clone, Debug)]

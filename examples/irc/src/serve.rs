@@ -14,26 +14,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
+use hcp_core::identity::delegation::PublicKey;
 use hcp_core::identity::keyfile::Protection;
-use hcp_core::identity::{DiscoveryPublicKey, Identity, LogKey, OnionAddress};
+use hcp_core::identity::manifest::{Manifest, SoftwareVersion};
+use hcp_core::identity::{Identity, LogKey};
 use hcp_core::network::{Listener, Network};
 use hcp_core::node::{Access, Node, Session, Stream};
 use hcp_core::owner::Holdings;
-use hcp_core::replica::{self, Member, NodeId, Replica};
+use hcp_core::replica::{self, NodeId, Replica, Storage};
 use hcp_core::service::{self, Launched, ReplicatedService};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::network::Joined;
 use crate::cli::Serve;
 use crate::client::connection;
+use crate::config::Member;
 use crate::failure::Failure;
 use crate::keys;
 use crate::owner;
 use crate::report::{Form, Report, Reporter};
-use crate::server::{Handle, Server};
+use crate::server::{Handle, LOG, Server, ServerConfig};
 use crate::settings::Settings;
 
 /// The virtual port of the service.
@@ -46,6 +49,8 @@ const ORDERS: usize = 16;
 const MAX_ORDER: usize = 64;
 /// How long leaving in order may take; a supervisor is kept waiting no longer.
 const LEAVING: Duration = Duration::from_secs(12);
+/// Who was let in before the address was left to the others is perhaps still shaking hands: two round trips over Tor.
+const ARRIVING: Duration = Duration::from_secs(2);
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn serve(command: Serve) -> Result<(), Failure> {
@@ -71,11 +76,9 @@ struct Home {
     node: Identity,
     log: LogKey,
     holdings: Holdings,
-    service: OnionAddress,
-    settings: Settings,
-    members: Vec<Member>,
-    /// Who finds this node's own address: the members, once all have told their keys.
-    finders: Option<Vec<DiscoveryPublicKey>>,
+    /// What came with the grants; the log may have a later one.
+    manifest: Manifest,
+    owner: PublicKey,
 }
 
 /// Runs everything that needs the network.
@@ -88,16 +91,28 @@ async fn run(
     stop: impl Future<Output = ()>,
     ordered: tokio::sync::mpsc::Receiver<String>,
 ) -> Result<(), Failure> {
-    let Home { node, log, holdings, service, settings, members, finders } = home;
-    let database = command.home.join("log.db");
-    let replica = Replica::open(&database, service, log, members.clone())
+    let Home { node, log, holdings, manifest, owner } = home;
+    let service = manifest.service();
+    let database = command.home.join(LOG);
+    let kept = settings_of(&manifest)?.history;
+    let replica = Replica::builder(Storage::sqlite(&database), log, owner, manifest)
+        .software(SoftwareVersion::of_this_library())
+        .state_machine(move || Server::state(kept))
+        .open()
         .await
         .map_err(|error| Failure::file("open the log", &database, &error))?;
+    let manifest = replica.manifest().borrow().clone();
+    let (settings, members) = (settings_of(&manifest)?, members::of(manifest.contents()));
+    // Who finds this node's own address: the members, once all have told their keys.
+    let finders = manifest.contents().discovery_keys();
     let network: Arc<dyn Network> = joined.network();
     let launched = ReplicatedService::launch(&*network, &node, holdings, &[IRC_PORT]).await;
     let launched = launched.map_err(|error| Failure::of("serve the shared address", &error))?;
     let Launched { listener, endpoint, gossip, starter } = launched;
-    let (server, handle) = Server::new(settings.server(&service), replica.clone());
+    let config = ServerConfig { history: kept, ..settings.server(&service) };
+    let (shown, show) = watch::channel(config.clone());
+    let (server, handle) = Server::new(config, replica.clone());
+    let server = server.showing(show);
     let irc = {
         let handle = handle.clone();
         move |stream: Stream, _: Session| serve_stream(reporter, handle.clone(), stream).boxed()
@@ -117,7 +132,9 @@ async fn run(
     let shared = starter.fetch_from(command.wardens.iter().copied()).start(&node);
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(members::follow(node.clone(), replica.clone(), joined.hides(), shared.holdings()));
+    tasks.spawn(members::give(replica.clone(), shared.holdings()));
+    tasks.spawn(members::follow(node.clone(), joined.hides(), service, replica.manifest(), shown));
+    tasks.spawn(tell::disk(replica.status()));
     tasks.spawn(tell::peers(reporter, members.clone(), replica.peers()));
     tasks.spawn(tell::clients(reporter, handle.clients()));
     tasks.spawn(tell::node(reporter, began, node.status()));
@@ -135,6 +152,7 @@ async fn run(
         if timeout(LEAVING, shared.shutdown()).await.is_err() {
             tracing::warn!("the others did not take over in time; leaving all the same");
         }
+        tokio::time::sleep(ARRIVING).await;
     };
     let ended = server.run(stop).await;
     handle.idle().await;
@@ -165,10 +183,7 @@ fn read_home(home: &Path, protection: &Protection) -> Result<Home, Failure> {
             home.display()
         ))
     })?;
-    let contents = manifest.contents();
-    let settings = Settings::from_shared(contents.shared_configuration())
-        .map_err(|problem| Failure::new(format!("the settings in the manifest cannot be used: {problem}")))?;
-    let members = members::of(contents);
+    let members = members::of(manifest.contents());
     let own = Member { address: node.address(), node: NodeId(log.public_key()) };
     if !members.contains(&own) {
         return Err(Failure::new(format!(
@@ -177,8 +192,14 @@ fn read_home(home: &Path, protection: &Protection) -> Result<Home, Failure> {
             home.display()
         )));
     }
-    let (service, finders) = (manifest.service(), contents.discovery_keys());
-    Ok(Home { node, log, holdings, service, settings, members, finders })
+    let (manifest, owner) = (manifest.clone(), holdings.owner_key());
+    let owner = owner.ok_or_else(|| Failure::new(format!("{} holds no grant", home.display())))?;
+    Ok(Home { node, log, holdings, manifest, owner })
+}
+
+fn settings_of(manifest: &Manifest) -> Result<Settings, Failure> {
+    Settings::from_shared(manifest.contents().shared_configuration())
+        .map_err(|problem| Failure::new(format!("the settings in the manifest cannot be used: {problem}")))
 }
 
 /// Two processes on one home would write two databases and announce one address.

@@ -9,6 +9,7 @@ mod announce;
 pub(crate) mod client;
 mod line;
 pub(crate) mod reply;
+mod requests;
 pub(crate) mod welcome;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
@@ -18,17 +19,18 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use hcp_core::replica::{LogId, NodeId, Replica, Write};
+use hcp_core::replica::{Incarnation, LogId, NodeId, Replica, StateMachine, Turn, Write};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 pub(crate) use self::client::{Client, ClientId, Phase, Shared};
 pub(crate) use self::line::{Caps, Line};
+use crate::client::STOPS;
 use crate::commands::{self, Flow};
 use crate::entry::Entry;
-use crate::log::{Log, LogEvent, LogFailure};
+use crate::log::{Log, LogEvent, LogFailure, append_with_room};
 use crate::message::{Message, ParseMessageError};
-use crate::names::{Folded, Nick, UserId};
+use crate::names::{Folded, UserId};
 use crate::world::World;
 use crate::world::change::Change;
 
@@ -156,6 +158,10 @@ pub struct Server {
     next_echo: u64,
     down: HashMap<NodeId, Instant>,
     caught_up: bool,
+    /// Entries since this node last asked for a checkpoint.
+    since_checkpoint: u64,
+    /// What the manifest has clients shown.
+    shown: Option<watch::Receiver<ServerConfig>>,
     count: watch::Sender<usize>,
     ready: watch::Sender<bool>,
 }
@@ -196,10 +202,24 @@ impl Server {
             next_echo: 0,
             down: HashMap::new(),
             caught_up: false,
+            since_checkpoint: 0,
+            shown: None,
             count,
             ready,
         };
         (server, handle)
+    }
+
+    /// Has clients shown the message of the day of whatever configuration comes, and CTCP and names treated by it. The rest of
+    /// it counts at the next start.
+    #[must_use]
+    pub fn showing(self, shown: watch::Receiver<ServerConfig>) -> Self {
+        Self { shown: Some(shown), ..self }
+    }
+
+    /// The state of a log without entries, for the replica; `history` as in [`ServerConfig`].
+    pub fn state(history: usize) -> impl StateMachine {
+        World::new(LogId { node: NodeId([0; 32]), incarnation: Incarnation([0; 16]) }, history)
     }
 
     /// Runs until `stop` resolves or the log fails.
@@ -223,24 +243,28 @@ impl Server {
             let has_waiting = waiting.is_some();
             tokio::select! {
                 event = self.log.next() => {
-                    self.on_event(event?);
+                    self.on_event(event?)?;
                     self.hand_over()?;
                     for _ in 1..BATCH {
                         let Some(event) = self.log.next().now_or_never() else { break };
-                        self.on_event(event?);
+                        self.on_event(event?)?;
                         self.hand_over()?;
                     }
                 }
-                received = self.input.recv_many(&mut inputs, BATCH), if serving => {
+                received = self.input.recv_many(&mut inputs, BATCH), if serving || stopping.is_some() => {
                     // The handle that `serve` holds keeps the queue open; without one there is nobody to serve.
                     if received == 0 {
                         return Ok(());
                     }
                     for input in inputs.drain(..) {
-                        self.on_input(input);
+                        match (&stopping, &input) {
+                            // Its sender's end says it to who has just come.
+                            (Some(_), Input::Open { .. } | Input::Line { .. }) => {}
+                            _ => self.on_input(input),
+                        }
                     }
                 }
-                receipt = replica.append(waiting.unwrap_or_default()), if has_waiting => {
+                receipt = append_with_room(&replica, waiting.unwrap_or_default()), if has_waiting => {
                     if let Some(append) = self.outbox.pop_front() {
                         self.log.appended(receipt?, append.confirm);
                     }
@@ -249,11 +273,12 @@ impl Server {
                 () = &mut stop, if stopping.is_none() => {
                     let ids: Vec<_> = self.clients.keys().copied().collect();
                     for id in ids {
-                        self.close(id, "The server process stops; connect again");
+                        self.close(id, STOPS);
                     }
                     stopping = Some(Instant::now() + STOP_DEADLINE);
                 }
             }
+            self.follow_settings();
             self.settle();
             self.hand_over()?;
             let said = self.in_flight.is_empty() && self.log.is_confirmed();
@@ -265,9 +290,16 @@ impl Server {
 }
 
 impl Server {
-    fn on_event(&mut self, event: LogEvent) {
+    fn on_event(&mut self, event: LogEvent) -> Result<(), LogFailure> {
         match event {
-            LogEvent::Entry { write, entry, own } => self.on_applied(&write, &entry, own),
+            LogEvent::Entry { write, entry, turn, own } => self.on_applied(&write, &entry, turn, own),
+            // Where this node stood counts no more.
+            LogEvent::State(_) if self.caught_up || self.log.own() != self.own => self.begin_anew(),
+            LogEvent::State(state) => self.world.replace(&state)?,
+            LogEvent::Split(split) => self.world.split(&split),
+            LogEvent::Began(log) if log.node == self.own.node && log == self.log.own() && log != self.own => {
+                self.begin_anew();
+            }
             LogEvent::Began(log) => {
                 let changes = self.world.began(log);
                 self.announce_now(changes);
@@ -286,11 +318,63 @@ impl Server {
             }
             LogEvent::Confirmed(token) => self.on_confirmed(token),
         }
+        Ok(())
     }
 
-    fn on_applied(&mut self, write: &Write, entry: &[u8], own: bool) {
+    /// Goes on as if the process had just started: what this node's users did is the work of a log that counts no more.
+    fn begin_anew(&mut self) {
+        tracing::warn!("this node was left behind; its clients are to connect again");
+        for client in self.clients.values_mut() {
+            // Nobody hears of their leaving but by the new run.
+            client.phase = Phase::New;
+        }
+        let ids: Vec<_> = self.clients.keys().copied().collect();
+        for id in ids {
+            self.close(id, "This node was left behind; connect again");
+        }
+        self.by_user.clear();
+        self.outbox.clear();
+        self.in_flight.clear();
+        self.taken_nicks.clear();
+        self.taken_channels.clear();
+        self.stalled.clear();
+        self.doomed.clear();
+        self.echo_owners.clear();
+        self.down.clear();
+        self.log.begin_anew();
+        self.own = self.log.own();
+        self.world = World::new(self.own, self.config.history);
+        self.caught_up = false;
+        self.ready.send_replace(false);
+    }
+
+    /// Takes over what a later manifest has clients shown.
+    fn follow_settings(&mut self) {
+        let Some(shown) = &mut self.shown else { return };
+        if shown.has_changed().unwrap_or(false) {
+            let now = shown.borrow_and_update();
+            self.config.motd.clone_from(&now.motd);
+            (self.config.ctcp, self.config.real_names) = (now.ctcp, now.real_names);
+        }
+    }
+
+    /// Has what the log's entries made take their place, now and then. One node would do to ask for all; the others ask less
+    /// often, and so it does not matter whether that one does.
+    fn prune(&mut self) {
+        self.since_checkpoint += 1;
+        let due = PRUNE_AFTER.saturating_mul(1 + self.log.rank() as u64);
+        if self.caught_up && self.since_checkpoint >= due && self.log.retain() {
+            self.since_checkpoint = 0;
+        }
+    }
+
+    fn on_applied(&mut self, write: &Write, entry: &[u8], turn: Turn, own: bool) {
+        self.prune();
         let flight = if own { self.in_flight.pop_front() } else { None };
-        let changes = self.world.apply(write, entry);
+        let changes = match turn {
+            Turn::First => self.world.apply(write, entry),
+            Turn::Repeated => self.world.apply_again(write, entry),
+        };
         let time = self.world.time(write.stamp.millis);
         let mut spoken = None;
         for change in changes {
@@ -458,104 +542,21 @@ impl Server {
     }
 }
 
-/// What commands use.
-impl Server {
-    /// Whether the log takes entries of clients now; if not, the line is tried again later.
-    pub(crate) fn has_room(&self) -> bool {
-        self.outbox.len() < OUTBOX
-    }
-
-    /// Appends an entry that the client's next line has to wait for.
-    pub(crate) fn change(&mut self, id: ClientId, entry: Entry) {
-        let flight = InFlight { client: Some(id), blocks: true, ..InFlight::default() };
-        self.append(flight, entry, None);
-    }
-
-    /// Like [`Server::change`], for one that takes a nickname.
-    pub(crate) fn change_nick(&mut self, id: ClientId, nick: &Nick, entry: Entry) {
-        let nick = nick.folded();
-        self.taken_nicks.insert(nick.clone());
-        let flight = InFlight { client: Some(id), blocks: true, nick: Some(nick), ..InFlight::default() };
-        self.append(flight, entry, None);
-    }
-
-    /// Like [`Server::change`], for one that creates or revives a channel.
-    pub(crate) fn create(&mut self, id: ClientId, channel: Folded, entry: Entry) {
-        self.taken_channels.insert(channel.clone());
-        let flight = InFlight { client: Some(id), blocks: true, channel: Some(channel), ..InFlight::default() };
-        self.append(flight, entry, None);
-    }
-
-    /// Appends a message; nothing waits for it but its echo. A sender who named a `recipient` is told if it quit meanwhile.
-    pub(crate) fn speak(&mut self, id: ClientId, entry: Entry, recipient: Option<String>) {
-        let echoes = self.clients.get(&id).is_some_and(|client| client.caps.has(Caps::ECHO_MESSAGE));
-        let echo = echoes.then(|| {
-            self.next_echo += 1;
-            self.next_echo
-        });
-        if let (Some(token), Some(client)) = (echo, self.clients.get_mut(&id)) {
-            client.echoes.push_back(client::Echo { token, line: None, confirmed: false });
-            self.echo_owners.insert(token, id);
-        }
-        self.append(InFlight { client: Some(id), echo, recipient, ..InFlight::default() }, entry, echo);
-    }
-
-    /// Whether somebody else has the nickname or is about to.
-    pub(crate) fn is_nick_taken(&self, nick: &Nick) -> bool {
-        self.world.is_taken(nick) || self.taken_nicks.contains(&nick.folded())
-    }
-
-    /// Whether an entry on its way creates the channel.
-    pub(crate) fn is_being_created(&self, channel: &Folded) -> bool {
-        self.taken_channels.contains(channel)
-    }
-
-    /// Ends a client's connection; its user quits.
-    pub(crate) fn close(&mut self, id: ClientId, reason: &str) {
-        let Some(client) = self.clients.remove(&id) else { return };
-        self.new_clients.remove(&id);
-        let mut line = Line::new(format!("ERROR :Closing link: {reason}"));
-        // The connection writes what is queued and ends when the queue's sender is gone; a full queue tells it nothing more.
-        let _ = client.send(line.bytes(client.caps));
-        for room in &client.rooms {
-            if let Some(here) = self.rooms.get_mut(room) {
-                here.remove(&id);
-                if here.is_empty() {
-                    self.rooms.remove(room);
-                }
-            }
-        }
-        for echo in &client.echoes {
-            self.echo_owners.remove(&echo.token);
-        }
-        if client.phase == Phase::New {
-            return;
-        }
-        if let Some(user) = client.user {
-            self.by_user.remove(&user);
-            let reason = crate::message::truncate(reason, MAX_REASON).to_owned();
-            // A stop waits until another node knows; nobody waits for the number itself.
-            self.next_echo += 1;
-            self.append(InFlight::default(), Entry::Quit { user: client.nonce, reason }, Some(self.next_echo));
-        }
-    }
-}
-
 /// Milliseconds since 1970.
 pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The file of the log in a node's home.
+pub(crate) const LOG: &str = "log.db";
+/// Entries after which what they made takes their place: some megabytes of log.
+const PRUNE_AFTER: u64 = 10_000;
 /// Events or inputs handled before the rest gets its turn.
 const BATCH: usize = 256;
 /// Inputs of all connections that wait for the server; connections wait when it is full.
 const INPUT_QUEUE: usize = 1024;
 /// Clients that are not registered may be one in this many of all: whoever only opens connections displaces others who do.
 const NEW_SHARE: usize = 4;
-/// Entries that wait for the log before clients have to wait.
-const OUTBOX: usize = 1024;
-/// Bytes of a QUIT reason.
-const MAX_REASON: usize = 300;
 /// How long a stop waits for its last entries.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);

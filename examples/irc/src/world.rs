@@ -12,6 +12,8 @@ pub(crate) mod change;
 pub(crate) mod channel;
 mod claims;
 mod history;
+mod nicknames;
+mod state;
 #[cfg(test)]
 mod tests;
 pub(crate) mod user;
@@ -19,7 +21,9 @@ pub(crate) mod user;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use hcp_core::replica::{Incarnation, LogId, NodeId, Place, Register, Write};
+use hcp_core::replica::{
+    Applied, Incarnation, LogId, NodeId, Register, RestoreError, Split, Spot, StateMachine, Turn, Write,
+};
 
 use self::change::{Change, OrderClock, Said, ServerTime};
 use self::channel::{Channel, View};
@@ -42,7 +46,7 @@ pub(crate) struct World {
     users: BTreeMap<UserId, User>,
     by_log: HashMap<LogId, HashSet<UserId>>,
     nicks: HashMap<Folded, Claims>,
-    /// Every name that was ever joined: what an empty channel holds is not given back yet.
+    /// Every name that was ever joined or left: what an empty channel holds is not given back yet.
     channels: HashMap<Folded, Channel>,
     /// How many channels somebody is in.
     occupied: usize,
@@ -74,7 +78,7 @@ impl World {
                 return Vec::new();
             }
         };
-        let log = write.place.log;
+        let log = author_of(write);
         let author = entry.author(&log);
         let mut changes = Vec::new();
         match (entry, author) {
@@ -86,13 +90,13 @@ impl World {
             (Entry::Nick { nick, .. }, Some(user)) => self.rename(write, user, nick, &mut changes),
             (Entry::UserMode { invisible, .. }, Some(id)) => {
                 if let Some(user) = self.users.get_mut(&id) {
-                    user.invisible = invisible;
+                    user.invisible.write(write, invisible);
                     changes.push(Change::UserMode { user: id });
                 }
             }
             (Entry::Away { message, .. }, Some(id)) => {
                 if let Some(user) = self.users.get_mut(&id) {
-                    user.away = message;
+                    user.away.write(write, message);
                     changes.push(Change::Away { user: id });
                 }
             }
@@ -142,6 +146,33 @@ impl World {
             (_, None) => {}
         }
         changes
+    }
+
+    /// Applies an entry that was applied before, where it stood first: what counts by who had seen what is renewed, and
+    /// nothing is said a second time.
+    pub(crate) fn apply_again(&mut self, write: &Write, entry: &[u8]) -> Vec<Change> {
+        let first = write.first();
+        self.respot(&|spot| {
+            if *spot == first {
+                *spot = write.spot;
+            }
+        });
+        let mut changes = self.apply(write, entry);
+        changes.retain(|change| !matches!(change, Change::Said { .. } | Change::Invited { .. }));
+        changes
+    }
+
+    /// A node was found to have written twice in one place.
+    pub(crate) fn split(&mut self, split: &Split) {
+        self.respot(&|spot| split.rename(spot));
+        self.channels.values_mut().for_each(|channel| channel.rename_history(&|spot| split.rename(spot)));
+    }
+
+    fn respot(&mut self, rename: &impl Fn(&mut Spot)) {
+        self.runs.values_mut().for_each(|run| run.rename(rename));
+        self.users.values_mut().for_each(|user| user.rename(rename));
+        self.nicks.values_mut().for_each(|claims| claims.rename(rename));
+        self.channels.values_mut().for_each(|channel| channel.rename(rename));
     }
 
     /// Hides the users of a node's earlier runs at once; its first entry, [`Entry::Start`], then removes them for good.
@@ -213,7 +244,7 @@ impl World {
         self.channels.get(folded)
     }
 
-    /// All channel names that were ever joined.
+    /// All channel names that were ever joined or left.
     pub(crate) fn channels(&self) -> impl Iterator<Item = (&Folded, &Channel)> {
         self.channels.iter()
     }
@@ -238,11 +269,33 @@ impl World {
     }
 }
 
+/// The copy of which checkpoints are made: nobody watches it.
+impl StateMachine for World {
+    fn apply(&mut self, entry: &Applied) {
+        let _ = match entry.turn {
+            Turn::First => self.apply(&entry.write, &entry.entry),
+            Turn::Repeated => self.apply_again(&entry.write, &entry.entry),
+        };
+    }
+
+    fn split(&mut self, split: &Split) {
+        self.split(split);
+    }
+
+    fn checkpoint(&self) -> Vec<u8> {
+        self.to_bytes()
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), RestoreError> {
+        self.replace(state)
+    }
+}
+
 impl World {
     /// A node's process started. An author that had seen its earlier runs ends them; of runs that know nothing of each
     /// other, because a disk was lost, the later counts, and the node that finds its run passed over starts it anew.
     fn start(&mut self, write: &Write, changes: &mut Vec<Change>) {
-        let log = write.place.log;
+        let log = author_of(write);
         let runs = self.runs.entry(log.node).or_default();
         runs.write(write, log.incarnation);
         let current = runs.value().copied();
@@ -267,7 +320,7 @@ impl World {
         realname: String,
         changes: &mut Vec<Change>,
     ) {
-        let log = write.place.log;
+        let log = author_of(write);
         let nick = choosable(nick, id);
         let mut touched = self.supersede(write, &nick);
         let full = self.by_log.get(&log).is_some_and(|users| users.len() >= MAX_USERS);
@@ -276,15 +329,16 @@ impl World {
         }
         let user = User {
             log,
-            connected: write.place,
+            connected: write.spot,
             claimed: nick.clone(),
             // Settled below, when the claim is.
             shown: nick.clone(),
             username,
             realname,
-            invisible: false,
-            away: None,
+            invisible: Register::default(),
+            away: Register::default(),
             channels: BTreeSet::new(),
+            joined: BTreeSet::new(),
             visited: BTreeSet::new(),
         };
         self.users.insert(id, user);
@@ -326,7 +380,9 @@ impl World {
                 let empty = channel.is_empty();
                 channel.forget(id);
                 self.occupied = self.occupied + usize::from(empty) - usize::from(channel.is_empty());
-                channel.left = channel.left.max(write.stamp.millis);
+                if user.joined.contains(folded) {
+                    channel.left = channel.left.max(write.stamp.millis);
+                }
             }
         }
         let touched = self.unclaim(&user.claimed.folded(), id);
@@ -340,7 +396,7 @@ impl World {
         let (before, creation) = match standing {
             Standing::Creator(nonce) => {
                 let before = channel.view();
-                let creation = ChannelId::new(&write.place.log, nonce);
+                let creation = ChannelId::new(&author_of(write), nonce);
                 channel.create(write, creation, name);
                 (Some(before), creation)
             }
@@ -356,6 +412,7 @@ impl World {
             creation.set(write, ModeChange::Operator(id, operator), |_| true);
             creation.set(write, ModeChange::Voice(id, false), |_| true);
         }
+        user.joined.insert(folded.clone());
         user.visited.insert(folded.clone());
         let empty = channel.is_empty();
         let (was, is) = channel.set_member(write, id, true);
@@ -373,18 +430,19 @@ impl World {
         changes: &mut Vec<Change>,
     ) {
         let folded = name.folded();
+        // Whether the user is gone already may depend on the order, so this does not ask for it.
+        let channel = self.channels.entry(folded.clone()).or_default();
+        channel.left = channel.left.max(write.stamp.millis);
         let Some(user) = self.users.get_mut(&id) else { return };
         // A kick by an author that had not seen the user connect is a faulty node's: it means nothing in any order.
         if !seen(write, &user.connected) {
             return;
         }
         user.visited.insert(folded.clone());
-        let channel = self.channels.entry(folded.clone()).or_default();
         // A kick may arrive before a join that its author had not seen.
         let empty = channel.is_empty();
         let (was, is) = channel.set_member(write, id, false);
         self.occupied = self.occupied + usize::from(empty) - usize::from(channel.is_empty());
-        channel.left = channel.left.max(write.stamp.millis);
         self.moved(id, folded, (was, is), by, reason, changes);
     }
 
@@ -450,11 +508,13 @@ impl World {
         tags: String,
         changes: &mut Vec<Change>,
     ) {
+        let claimed = self.users.get(&user).map_or_else(|| user::unknown_mask(user), User::claimed_mask);
         let said = Arc::new(Said {
-            place: write.place,
+            place: write.first(),
             stamp: write.stamp,
             time: self.clock.time(write.stamp.millis),
             source: self.mask(user),
+            claimed,
             kind,
             text,
             tags,
@@ -466,65 +526,6 @@ impl World {
             }
         }
         changes.push(Change::Said { user, target, said });
-    }
-
-    /// Ends the claims that the author of a new one had seen, whether or not the new one counts: that may depend on the
-    /// order of its node's runs. Returns whose names may change.
-    fn supersede(&mut self, write: &Write, nick: &Nick) -> Vec<UserId> {
-        let folded = nick.folded();
-        let Some(claims) = self.nicks.get_mut(&folded) else { return Vec::new() };
-        let mut touched = claims.supersede(write);
-        touched.extend(claims.claimants());
-        if claims.is_empty() {
-            self.nicks.remove(&folded);
-        }
-        touched
-    }
-
-    /// Claims a name; returns whose names may change.
-    fn claim(&mut self, write: &Write, nick: &Nick, id: UserId) -> Vec<UserId> {
-        let claims = self.nicks.entry(nick.folded()).or_default();
-        claims.claim(write, id);
-        claims.claimants().collect()
-    }
-
-    fn unclaim(&mut self, folded: &Folded, id: UserId) -> Vec<UserId> {
-        let Some(claims) = self.nicks.get_mut(folded) else { return Vec::new() };
-        claims.remove(id);
-        let left = claims.claimants().collect();
-        if claims.is_empty() {
-            self.nicks.remove(folded);
-        }
-        left
-    }
-
-    /// Settles the visible names of those whose claims changed, and reports which became different.
-    fn settle_all(&mut self, users: Vec<UserId>, changes: &mut Vec<Change>) {
-        for id in users {
-            let Some(from) = self.settle(id) else { continue };
-            if let Some(user) = self.users.get(&id).filter(|user| self.shows(&user.log)) {
-                changes.push(Change::Renamed { user: id, from, to: user.shown.clone() });
-            }
-        }
-    }
-
-    /// Settles one user's visible name; its mask before, if the name is another one now.
-    fn settle(&mut self, id: UserId) -> Option<String> {
-        let user = self.users.get_mut(&id)?;
-        let holds = self.nicks.get(&user.claimed.folded()).and_then(Claims::holder) == Some(id);
-        let shown = if holds { user.claimed.clone() } else { Nick::guest(id) };
-        if user.shown == shown {
-            return None;
-        }
-        let from = user.mask();
-        user.shown = shown;
-        Some(from)
-    }
-
-    /// The user who shows this guest name without having claimed it; of two, the one with the lower id.
-    fn guest(&self, folded: &Folded) -> Option<UserId> {
-        let ids = Nick::parse(folded.as_str())?.guest_ids()?;
-        self.users.range(ids).find(|(_, user)| user.shown.folded() == *folded).map(|(id, _)| *id)
     }
 
     fn gone_if_visible(&self, id: UserId, reason: &str) -> Option<Change> {
@@ -554,9 +555,14 @@ impl World {
 /// A log's entries are applied in their order everywhere, and nothing but them adds or removes users of a log that counts.
 const MAX_USERS: usize = 10_000;
 
-/// Whether the author of `write` had seen the entry at `place`, which may be its own.
-fn seen(write: &Write, place: &Place) -> bool {
-    if write.place.log == place.log { *place <= write.place } else { write.past.has_seen(place) }
+/// Whether the author of `write` had seen the entry at `spot`, which may be its own.
+fn seen(write: &Write, spot: &Spot) -> bool {
+    write.spot == *spot || write.supersedes(spot)
+}
+
+/// The log whose users an entry speaks for: that in which it stood first.
+fn author_of(write: &Write) -> LogId {
+    write.first().writer.log
 }
 
 /// The nickname itself, unless it is a guest's name, which only its own user may have.

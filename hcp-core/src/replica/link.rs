@@ -1,43 +1,50 @@
-//! A link between two replicas: one stream on which both say what they hold and push what the other lacks.
+//! A link between two nodes: one stream, read by one half and written by the other, neither of which waits for the other.
 //!
-//! Reading never waits for writing, so two sides with much to give cannot block each other. What a node wrote itself it
-//! pushes at once; what others wrote it passes on when the peer still lacks it two seconds later, since the author usually
-//! pushes it too.
+//! Invariants: what was read and not handled is one message for each link and [`INBOX`] for all together; what waits to be
+//! sent is bounded by the peer's credit and, beyond that, by [`MAX_QUEUED`], after which the link ends. What steers the log
+//! goes before segments, so that backfill delays no receipt.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use prost::Message;
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
-use super::engine::{Head, Input, MAX_LOGS, SEGMENT_OVERHEAD};
-use super::peers::Member;
-use super::place::{Incarnation, LogId};
-use super::segment::{Segment, Tip, sign_receipt, verify_receipt};
-use super::segments::Position;
 use crate::node::{RecvError, SendError, Stream, StreamSender};
-use crate::store::StoreError;
-use crate::wire::replica_proto::{self as proto, link_message::Kind};
+use crate::replica::log::limits::WINDOW;
+use crate::replica::log::message::Message;
+use crate::replica::log::wire::OVERHEAD;
+use crate::replica::place::NodeId;
 
-/// How often a node says what it holds, when that has changed.
-const BEACON: Duration = Duration::from_millis(500);
-/// How often it does although nothing has changed.
-const IDLE_BEACONS: u32 = 20;
-/// What others wrote is passed on after this many beacons: longer than the author's own push and the peer's next frontier
-/// take over Tor.
-const RELAY_BEACONS: usize = 4;
-/// How long the peer's hello may take.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(20);
-/// What was sent and is not acknowledged by a frontier for this long is sent again.
-const RESEND_AFTER: Duration = Duration::from_secs(10);
+/// Messages of all links that wait for the driver: it takes them one by one, in no time, and a link waits when there is no
+/// room.
+pub(super) const INBOX: usize = 64;
+/// Bytes that wait to be sent on one link: all that credit allows, an offer, and frontiers for some minutes of a peer that
+/// takes nothing.
+const MAX_QUEUED: usize = 2 * WINDOW as usize + 1024 * 1024;
+/// How long what was queued may take to go out when this node ends a link, so that the peer is told why.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What links tell the driver.
+#[derive(Debug)]
+pub(super) enum FromLink {
+    /// The receiver hears of the link's end, however it comes.
+    Up {
+        node: NodeId,
+        link: u64,
+        outbox: Outbox,
+        lasts: oneshot::Receiver<()>,
+    },
+    Message {
+        node: NodeId,
+        link: u64,
+        message: Message,
+    },
+}
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LinkError {
+pub(super) enum LinkEnd {
     #[error("the link's stream failed: {0}")]
     Recv(#[from] RecvError),
     #[error("the link's stream failed: {0}")]
@@ -45,316 +52,112 @@ pub(super) enum LinkError {
     #[error("the peer closed the link")]
     Closed,
     #[error("the peer broke the replication protocol: {0}")]
-    Protocol(&'static str),
-    #[error("the peer belongs to another service, or its log key is not the one configured for its address")]
-    Foreign,
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("the replica was shut down")]
-    Stopped,
+    Protocol(#[from] crate::replica::log::MessageError),
+    #[error("this node ended the link")]
+    Ended,
 }
 
-type Frontier = Arc<BTreeMap<LogId, Tip>>;
+/// What is to be sent on a link. The link ends with it.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    steering: mpsc::UnboundedSender<Message>,
+    content: mpsc::UnboundedSender<Message>,
+    queued: Arc<AtomicUsize>,
+    ended: Arc<AtomicBool>,
+}
 
-/// Runs a link until it breaks.
-pub(super) async fn run(shared: Arc<Shared>, mut stream: Stream, peer: Member) -> LinkError {
-    let hello = proto::LinkHello {
-        service: Bytes::copy_from_slice(shared.service.public_key()),
-        node: Bytes::copy_from_slice(&shared.log.node.0),
-        incarnation: Bytes::copy_from_slice(&shared.log.incarnation.0),
-    };
-    let mut sender = stream.sender();
-    let greeting = async {
-        send(&mut sender, Kind::Hello(hello)).await?;
-        match receive(&mut stream).await? {
-            Kind::Hello(hello) => check_hello(&shared, &peer, &hello),
-            _ => Err(LinkError::Protocol("no hello")),
+impl Outbox {
+    /// Queues a message; `false` when the peer takes too little.
+    pub(super) fn push(&self, message: Message) -> bool {
+        let size = size(&message);
+        if self.queued.fetch_add(size, Ordering::Relaxed) + size > MAX_QUEUED {
+            return false;
         }
-    };
-    let incarnation = match tokio::time::timeout(HELLO_TIMEOUT, greeting).await {
-        Ok(Ok(incarnation)) => incarnation,
-        Ok(Err(error)) => return error,
-        Err(_) => return LinkError::Protocol("no hello in time"),
-    };
-    let _live = shared.links.link_up(peer.node, incarnation);
-    let (frontier, watched) = watch::channel(None);
-    let peer_log = LogId { node: peer.node, incarnation };
-    let writer = Writer::new(Arc::clone(&shared), sender, peer_log, watched);
-    let end = tokio::select! {
-        end = read_all(&shared, &mut stream, peer, frontier) => end,
-        end = writer.run() => end,
-    };
-    match end {
-        Ok(never) => match never {},
-        Err(error) => error,
+        let content = matches!(message, Message::Segment(_) | Message::Piece(_) | Message::Offer(_));
+        let queue = if content { &self.content } else { &self.steering };
+        // A link that has ended says so by itself.
+        let _ = queue.send(message);
+        true
     }
 }
 
-fn check_hello(shared: &Shared, peer: &Member, hello: &proto::LinkHello) -> Result<Incarnation, LinkError> {
-    if hello.service != shared.service.public_key()[..] || hello.node != peer.node.0[..] {
-        return Err(LinkError::Foreign);
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
-    let incarnation = hello.incarnation[..].try_into().map_err(|_| LinkError::Protocol("hello"))?;
-    Ok(Incarnation(incarnation))
 }
 
-async fn send(sender: &mut StreamSender, kind: Kind) -> Result<(), LinkError> {
-    Ok(sender.send(proto::LinkMessage { kind: Some(kind) }.encode_to_vec()).await?)
+/// Runs a link until it breaks or its outbox is dropped.
+pub(super) async fn run(inbox: &mpsc::Sender<FromLink>, mut stream: Stream, node: NodeId, link: u64) -> LinkEnd {
+    let (steering, steers) = mpsc::unbounded_channel();
+    let (content, contents) = mpsc::unbounded_channel();
+    let (queued, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let outbox = Outbox { steering, content, queued: Arc::clone(&queued), ended: Arc::clone(&ended) };
+    let sender = stream.sender();
+    // Dropped with this future.
+    let (_lasts, ended_by_drop) = oneshot::channel();
+    if inbox.send(FromLink::Up { node, link, outbox, lasts: ended_by_drop }).await.is_err() {
+        return LinkEnd::Ended;
+    }
+    tokio::select! {
+        end = read(inbox, &mut stream, node, link) => end,
+        end = write(sender, steers, contents, &queued, &ended) => end.unwrap_or_else(LinkEnd::Send),
+    }
 }
 
-/// The next message of a kind that this version knows.
-async fn receive(stream: &mut Stream) -> Result<Kind, LinkError> {
+async fn read(inbox: &mpsc::Sender<FromLink>, stream: &mut Stream, node: NodeId, link: u64) -> LinkEnd {
     loop {
-        let message = stream.recv().await?.ok_or(LinkError::Closed)?;
-        let message = proto::LinkMessage::decode(message).map_err(|_| LinkError::Protocol("malformed message"))?;
-        if let Some(kind) = message.kind {
-            return Ok(kind);
+        let bytes = match stream.recv().await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return LinkEnd::Closed,
+            Err(error) => return error.into(),
+        };
+        let message = match Message::decode(&bytes) {
+            Ok(Some(message)) => message,
+            // A kind of later versions.
+            Ok(None) => continue,
+            Err(error) => return error.into(),
+        };
+        if inbox.send(FromLink::Message { node, link, message }).await.is_err() {
+            return LinkEnd::Ended;
         }
     }
 }
 
-async fn read_all(
-    shared: &Arc<Shared>,
-    stream: &mut Stream,
-    peer: Member,
-    frontier: watch::Sender<Option<Frontier>>,
-) -> Result<std::convert::Infallible, LinkError> {
+async fn write(
+    mut sender: StreamSender,
+    mut steers: mpsc::UnboundedReceiver<Message>,
+    mut contents: mpsc::UnboundedReceiver<Message>,
+    queued: &AtomicUsize,
+    ended: &AtomicBool,
+) -> Result<LinkEnd, SendError> {
     loop {
-        match receive(stream).await? {
-            Kind::Hello(_) => return Err(LinkError::Protocol("a second hello")),
-            Kind::Frontier(message) => {
-                if message.tips.len() > 2 * MAX_LOGS {
-                    return Err(LinkError::Protocol("a frontier of too many logs"));
-                }
-                let tips: Option<BTreeMap<_, _>> =
-                    message.tips.iter().map(|tip| Tip::from_proto(tip).map(|tip| (tip.log, tip))).collect();
-                let tips = tips.ok_or(LinkError::Protocol("frontier"))?;
-                frontier.send_replace(Some(Arc::new(tips)));
-            }
-            Kind::Segment(wire) => {
-                let segment = Segment::parse(wire).map_err(|_| LinkError::Protocol("malformed segment"))?;
-                // Held already: most duplicates cost no signature check.
-                if shared.head.borrow().tips.get(&segment.log).is_some_and(|tip| tip.hash == segment.hash) {
-                    continue;
-                }
-                if !shared.is_author(&segment.log.node) {
-                    return Err(LinkError::Protocol("a segment of a stranger"));
-                }
-                segment.verify(&shared.service).map_err(|_| LinkError::Protocol("a forged segment"))?;
-                let room = Arc::clone(&shared.room).acquire_many_owned(room_for(&segment)).await;
-                let input = Input::Segment(Box::new(segment), room.map_err(|_| LinkError::Stopped)?);
-                shared.inputs.send(input).await.map_err(|_| LinkError::Stopped)?;
-            }
-            Kind::Receipt(receipt) => {
-                let tip = verify_receipt(&receipt, &shared.service, &peer.node)
-                    .ok_or(LinkError::Protocol("a forged receipt"))?;
-                if tip.log != shared.log {
-                    continue;
-                }
-                // A receipt counts for what we wrote there, not for what the peer says stands there.
-                let reader = Arc::clone(&shared.reader);
-                let held = blocking(move || reader.hash_at(&tip.log, tip.seq)).await?;
-                if held == Some(tip.hash) {
-                    shared.note_receipt(peer.node, tip.seq);
-                }
-            }
-        }
+        let message = tokio::select! {
+            biased;
+            Some(message) = steers.recv() => message,
+            Some(message) = contents.recv(), if !ended.load(Ordering::Relaxed) => message,
+            else => break,
+        };
+        sender.send(message.encode()).await?;
+        queued.fetch_sub(size(&message), Ordering::Relaxed);
     }
+    // The peer learns why from what was said last, before the stream is gone.
+    let _ = tokio::time::timeout(LINGER, sender.finish()).await;
+    tokio::time::sleep(LINGER).await;
+    Ok(LinkEnd::Ended)
 }
 
-/// The writing half of a link.
-struct Writer {
-    shared: Arc<Shared>,
-    sender: StreamSender,
-    peer_log: LogId,
-    frontier: watch::Receiver<Option<Frontier>>,
-    head: watch::Receiver<Head>,
-    /// What the peer said that it holds.
-    known: Frontier,
-    /// What was sent on this link and is not yet in a frontier of the peer's.
-    sent: BTreeMap<LogId, Sent>,
-    /// What others wrote is passed on up to here.
-    relay: Position,
-    /// Where this node stood at the last beacons, the oldest first.
-    earlier: [Position; RELAY_BEACONS],
-    /// What the peer was told last that this node holds.
-    told: Frontier,
-    receipted: u64,
-}
-
-/// The highest segment of a log that was sent, and since when the peer's frontier of that log stands still.
-struct Sent {
-    seq: u64,
-    since: Instant,
-}
-
-impl Writer {
-    fn new(
-        shared: Arc<Shared>,
-        sender: StreamSender,
-        peer_log: LogId,
-        frontier: watch::Receiver<Option<Frontier>>,
-    ) -> Self {
-        let head = shared.head.clone();
-        Self {
-            shared,
-            sender,
-            peer_log,
-            frontier,
-            head,
-            known: Arc::default(),
-            sent: BTreeMap::new(),
-            relay: 0,
-            earlier: [0; RELAY_BEACONS],
-            told: Arc::default(),
-            receipted: 0,
+/// About what a message takes in memory.
+fn size(message: &Message) -> usize {
+    match message {
+        Message::Segment(segment) => segment.cost(),
+        Message::Piece(piece) => piece.bytes.len() + OVERHEAD,
+        Message::Offer(offer) => offer.certificate.len() + offer.summary.len() + offer.pieces.len() + OVERHEAD,
+        Message::Frontier(frontier) => {
+            size_of_val(&frontier.tips[..])
+                + frontier.direct.as_ref().map_or(0, |nodes| size_of_val(&nodes[..]))
+                + OVERHEAD
         }
+        _ => OVERHEAD,
     }
-
-    async fn run(mut self) -> Result<std::convert::Infallible, LinkError> {
-        self.send_frontier().await?;
-        // Nothing is pushed before the peer has said what it holds.
-        self.frontier.wait_for(Option::is_some).await.map_err(|_| LinkError::Closed)?;
-        self.take_frontier();
-        self.relay = self.head.borrow().last;
-        self.earlier = [self.relay; RELAY_BEACONS];
-        let mut beacon = tokio::time::interval(BEACON);
-        beacon.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut idle = 0;
-        loop {
-            self.push_lacking().await?;
-            self.push_own().await?;
-            self.send_receipt().await?;
-            tokio::select! {
-                changed = self.head.changed() => changed.map_err(|_| LinkError::Stopped)?,
-                changed = self.frontier.changed() => {
-                    changed.map_err(|_| LinkError::Closed)?;
-                    self.take_frontier();
-                }
-                _ = beacon.tick() => {
-                    self.relay = self.earlier[0];
-                    self.earlier.rotate_left(1);
-                    self.earlier[RELAY_BEACONS - 1] = self.head.borrow().last;
-                    idle += 1;
-                    if idle >= IDLE_BEACONS || self.has_news() {
-                        idle = 0;
-                        self.send_frontier().await?;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether this node holds more than it last told.
-    fn has_news(&self) -> bool {
-        let tips = &self.head.borrow().tips;
-        !Arc::ptr_eq(tips, &self.told) && **tips != *self.told
-    }
-
-    async fn send_frontier(&mut self) -> Result<(), LinkError> {
-        self.told = Arc::clone(&self.head.borrow().tips);
-        let tips = self.told.values().map(|tip| tip.to_proto()).collect();
-        send(&mut self.sender, Kind::Frontier(proto::Frontier { tips })).await
-    }
-
-    fn take_frontier(&mut self) {
-        let Some(new) = self.frontier.borrow_and_update().clone() else { return };
-        let now = Instant::now();
-        let known = &self.known;
-        self.sent.retain(|log, sent| {
-            let after = tip_seq(&new, log);
-            if after > tip_seq(known, log) {
-                sent.since = now;
-            }
-            after < sent.seq && now - sent.since <= RESEND_AFTER
-        });
-        self.known = new;
-    }
-
-    /// The highest segment of a log that the peer holds or was sent.
-    fn reached(&self, log: &LogId) -> u64 {
-        self.sent.get(log).map_or(0, |sent| sent.seq).max(tip_seq(&self.known, log))
-    }
-
-    /// Sends, in the order of this node's log, what the peer lacks of what may be passed on.
-    async fn push_lacking(&mut self) -> Result<(), LinkError> {
-        let tips = Arc::clone(&self.head.borrow().tips);
-        let mut from: Option<Position> = None;
-        for (log, tip) in tips.iter() {
-            let next = self.reached(log) + 1;
-            if *log == self.peer_log || next > tip.seq {
-                continue;
-            }
-            let (reader, log) = (Arc::clone(&self.shared.reader), *log);
-            if let Some(pos) = blocking(move || reader.position(&log, next)).await? {
-                from = Some(from.map_or(pos, |from| from.min(pos)));
-            }
-        }
-        let Some(mut after) = from.map(|pos| pos - 1) else { return Ok(()) };
-        while after < self.relay {
-            let (reader, until) = (Arc::clone(&self.shared.reader), self.relay);
-            let page = blocking(move || reader.after(after, until)).await?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = *last;
-            for (_, segment) in page {
-                self.push(segment).await?;
-            }
-            // However long this takes, the peer's own writers wait for these.
-            self.send_receipt().await?;
-            if self.has_news() {
-                self.send_frontier().await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends what this node wrote itself.
-    async fn push_own(&mut self) -> Result<(), LinkError> {
-        let log = self.shared.log;
-        loop {
-            let (reached, tip) = (self.reached(&log), tip_seq(&self.head.borrow_and_update().tips, &log));
-            if reached >= tip {
-                return Ok(());
-            }
-            let reader = Arc::clone(&self.shared.reader);
-            for (_, segment) in blocking(move || reader.of_log(&log, reached)).await? {
-                self.push(segment).await?;
-            }
-        }
-    }
-
-    async fn push(&mut self, segment: Segment) -> Result<(), LinkError> {
-        if segment.log == self.peer_log || segment.seq <= self.reached(&segment.log) {
-            return Ok(());
-        }
-        let sent = Sent { seq: segment.seq, since: Instant::now() };
-        self.sent.entry(segment.log).and_modify(|sent| sent.seq = segment.seq).or_insert(sent);
-        send(&mut self.sender, Kind::Segment(segment.wire)).await
-    }
-
-    /// Tells the peer how much of its log is durable here.
-    async fn send_receipt(&mut self) -> Result<(), LinkError> {
-        let tip = self.head.borrow().tips.get(&self.peer_log).copied();
-        if let Some(tip) = tip.filter(|tip| tip.seq > self.receipted) {
-            self.receipted = tip.seq;
-            let receipt = sign_receipt(&self.shared.key, &self.shared.service, &tip);
-            send(&mut self.sender, Kind::Receipt(receipt)).await?;
-        }
-        Ok(())
-    }
-}
-
-/// What a segment takes of the engine's room; bounded by the limits of a segment, which fit.
-fn room_for(segment: &Segment) -> u32 {
-    (segment.wire.header.len() + segment.wire.payload.len() + SEGMENT_OVERHEAD) as u32
-}
-
-fn tip_seq(tips: &BTreeMap<LogId, Tip>, log: &LogId) -> u64 {
-    tips.get(log).map_or(0, |tip| tip.seq)
-}
-
-async fn blocking<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, LinkError> {
-    Ok(tokio::task::spawn_blocking(read).await.map_err(|_| LinkError::Stopped)??)
 }

@@ -2,24 +2,28 @@
 //!
 //! Invariants: nothing is delivered, pushed or receipted before the store has said that it is durable; a segment is
 //! delivered behind its predecessor and everything that its author had seen; two honest nodes that hold the same
-//! segments are in the same state.
+//! segments are in the same state (architecture.md says where that is known not to hold).
 
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod codec;
 mod entry;
 #[cfg(feature = "testing")]
 pub(crate) mod fuzz;
-mod keys;
-mod ledger;
-mod limits;
-mod machine;
-mod message;
+pub(crate) mod keys;
+pub(crate) mod ledger;
+pub(crate) mod limits;
+pub(crate) mod machine;
+#[cfg(test)]
+mod made;
+pub(crate) mod message;
 #[cfg(test)]
 mod simulation;
-mod storage;
-mod store;
+pub(crate) mod storage;
+pub(crate) mod store;
 mod summary;
-mod vector;
+pub(crate) mod vector;
 #[cfg(all(test, feature = "testing"))]
 mod vectors;
-mod wire;
+pub(crate) mod wire;
+
+pub(crate) use self::codec::MessageError;

@@ -1,8 +1,6 @@
-//! Where an entry stands in the log, and what its author had seen: places, stamps and pasts.
+//! Who writes, to which log, and where in it: nodes, runs, places and stamps.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 /// A node of a replicated service: the public half of its log key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,23 +49,4 @@ pub struct Stamp {
     pub millis: u64,
     /// Orders readings within one millisecond.
     pub counter: u32,
-}
-
-/// What the author of a segment had seen when it wrote it: for each log the highest segment.
-///
-/// Cheap to clone; "had seen" is one look-up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Past(pub(crate) Arc<BTreeMap<LogId, u64>>);
-
-impl Past {
-    /// Whether the entry at `place` was in this past.
-    pub fn has_seen(&self, place: &Place) -> bool {
-        self.0.get(&place.log).is_some_and(|seq| *seq >= place.seq)
-    }
-}
-
-impl FromIterator<(LogId, u64)> for Past {
-    fn from_iter<I: IntoIterator<Item = (LogId, u64)>>(items: I) -> Self {
-        Self(Arc::new(items.into_iter().collect()))
-    }
 }

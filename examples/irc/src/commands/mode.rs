@@ -8,6 +8,7 @@ use crate::names::{ChannelName, Folded};
 use crate::server::reply::printable;
 use crate::server::{ClientId, Server};
 use crate::world::World;
+use crate::world::user::User;
 
 pub(super) fn run(server: &mut Server, id: ClientId, message: &Message) {
     match message.param(0) {
@@ -154,7 +155,7 @@ fn of_user(server: &mut Server, id: ClientId, nick: &str, modes: Option<&str>) {
     if target != me {
         return server.reply(id, 502, ":Can't change mode for other users");
     }
-    let invisible = server.world.user(me).is_some_and(|user| user.invisible);
+    let invisible = server.world.user(me).is_some_and(User::is_invisible);
     let Some(modes) = modes else {
         return server.reply(id, 221, if invisible { "+i" } else { "+" });
     };

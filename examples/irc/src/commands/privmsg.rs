@@ -60,7 +60,7 @@ fn say(server: &mut Server, id: ClientId, kind: TextKind, target: &str, text: &s
         Ok(to) => {
             let away = match &to {
                 Target::User(user) => server.world.user(*user).and_then(|user| {
-                    let away = user.away.as_deref()?;
+                    let away = user.away()?;
                     Some(format!("{} :{away}", user.nick()))
                 }),
                 Target::Channel(..) => None,

@@ -12,7 +12,7 @@ pub(super) fn run(server: &mut Server, id: ClientId, message: &Message) {
     let found: Vec<String> = asked
         .filter_map(|nick| server.world.find(nick))
         .map(|(_, user)| {
-            let away = if user.away.is_some() { '-' } else { '+' };
+            let away = if user.away().is_some() { '-' } else { '+' };
             format!("{}={away}{}@{CLOAK}", user.nick(), user.username)
         })
         .collect();

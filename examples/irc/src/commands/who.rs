@@ -12,7 +12,7 @@ pub(super) fn run(server: &mut Server, id: ClientId, message: &Message) {
     let mask = message.param(0).unwrap_or("*");
     let name = server.config.name.clone();
     let line = |channel: &str, user: &User, prefix: &str| {
-        let here = if user.away.is_some() { 'G' } else { 'H' };
+        let here = if user.away().is_some() { 'G' } else { 'H' };
         let (nick, realname) = (user.nick(), &user.realname);
         format!("{channel} {} {CLOAK} {name} {nick} {here}{prefix} :0 {realname}", user.username)
     };
@@ -22,7 +22,7 @@ pub(super) fn run(server: &mut Server, id: ClientId, message: &Message) {
         if let Some(channel) = server.world.channel(&folded) {
             let inside = channel.is_member(me);
             for (id, user) in server.world.visible_members(channel) {
-                if inside || !(channel.flag(Flag::Secret) || user.invisible) {
+                if inside || !(channel.flag(Flag::Secret) || user.is_invisible()) {
                     lines.push(line(channel.name(&folded), user, prefix(channel, id)));
                 }
             }

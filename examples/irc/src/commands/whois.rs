@@ -17,11 +17,11 @@ pub(super) fn run(server: &mut Server, id: ClientId, message: &Message) {
         return server.reply(id, 318, format_args!("{} :End of /WHOIS list", printable(asked)));
     };
     let (nick, username, realname, away) =
-        (user.nick().clone(), user.username.clone(), user.realname.clone(), user.away.clone());
+        (user.nick().clone(), user.username.clone(), user.realname.clone(), user.away().map(str::to_owned));
     let channels: Vec<String> = user
         .channels()
         .filter_map(|folded| Some((folded, server.world.channel(folded)?)))
-        .filter(|(_, channel)| channel.is_member(me) || !(channel.flag(Flag::Secret) || user.invisible))
+        .filter(|(_, channel)| channel.is_member(me) || !(channel.flag(Flag::Secret) || user.is_invisible()))
         .map(|(folded, channel)| format!("{}{}", prefix(channel, target), channel.name(folded)))
         .collect();
     let name = server.config.name.clone();

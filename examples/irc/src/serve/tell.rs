@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use hcp_core::network::ListenerStatus;
-use hcp_core::replica::{Member, Peers};
+use hcp_core::replica::{Disk, Peers, ReplicaStatus};
 use hcp_core::service::{ServiceEvent, ServiceStatus};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 
+use crate::config::Member;
 use crate::report::{Report, Reporter, What};
 
 pub(super) async fn peers(reporter: Reporter, members: Vec<Member>, mut peers: watch::Receiver<Peers>) {
@@ -20,6 +21,25 @@ pub(super) async fn peers(reporter: Reporter, members: Vec<Member>, mut peers: w
             }
         }
         if peers.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether the disk takes what it is given.
+pub(super) async fn disk(mut status: watch::Receiver<ReplicaStatus>) {
+    let mut was = Disk::Good;
+    loop {
+        let now = status.borrow_and_update().disk;
+        if now != was {
+            match now {
+                Disk::Full => tracing::error!("the disk is full: free some space; nothing that was echoed is lost"),
+                Disk::Good => tracing::info!("there is room on the disk again"),
+                _ => tracing::error!("the disk cannot be used"),
+            }
+        }
+        was = now;
+        if status.changed().await.is_err() {
             return;
         }
     }

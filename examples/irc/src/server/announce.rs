@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use data_encoding::BASE32_NOPAD;
-use hcp_core::replica::Place;
+use hcp_core::replica::Spot;
 
 use super::{Caps, ClientId, InFlight, Line, Phase, Server, now};
 use crate::commands::mode;
@@ -53,7 +53,7 @@ impl Server {
                 self.announce_modes(time, &by, &channel, &changes);
             }
             Change::Away { user } => {
-                let away = self.world.user(user).is_some_and(|user| user.away.is_some());
+                let away = self.world.user(user).is_some_and(|user| user.away().is_some());
                 if let Some(id) = self.by_user.get(&user).copied() {
                     let (numeric, text) = if away {
                         (306, ":You have been marked as being away")
@@ -64,7 +64,7 @@ impl Server {
                 }
             }
             Change::UserMode { user } => {
-                let sign = if self.world.user(user).is_some_and(|user| user.invisible) { '+' } else { '-' };
+                let sign = if self.world.user(user).is_some_and(|user| user.is_invisible()) { '+' } else { '-' };
                 if let Some(id) = self.by_user.get(&user).copied() {
                     let nick = self.nick_of(id);
                     let mut line = Line::new(format!(":{} MODE {nick} {sign}i", self.world.mask(user))).at(time);
@@ -120,9 +120,9 @@ impl Server {
     }
 
     /// The same on every node, and silent about which one the message came from.
-    fn msgid(&self, place: &Place) -> String {
+    fn msgid(&self, place: &Spot) -> String {
         let mut hasher = blake3::Hasher::new_keyed(&self.config.msgid_key);
-        hasher.update(&place.log.node.0).update(&place.log.incarnation.0);
+        hasher.update(&place.writer.log.node.0).update(&place.writer.log.incarnation.0);
         hasher.update(&place.seq.to_le_bytes()).update(&place.index.to_le_bytes());
         let mut id = [0; 15];
         hasher.finalize_xof().fill(&mut id);

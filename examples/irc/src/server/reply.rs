@@ -73,7 +73,7 @@ impl Server {
         if let Some(channel) = seen {
             name = channel.name(&folded).to_owned();
             let inside = user.is_some_and(|user| channel.is_member(user));
-            let shown = self.world.visible_members(channel).filter(|(_, member)| inside || !member.invisible);
+            let shown = self.world.visible_members(channel).filter(|(_, member)| inside || !member.is_invisible());
             for (member, details) in shown {
                 let entry = format!("{}{}", prefix(channel, member), details.nick());
                 match lines.last_mut().filter(|line| line.len() + entry.len() < NAMES_BYTES) {

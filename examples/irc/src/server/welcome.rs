@@ -82,7 +82,7 @@ impl Server {
     pub(crate) fn send_counts(&mut self, id: ClientId) {
         let (mut invisible, mut visible) = (0, 0);
         for (_, user) in self.world.visible_users() {
-            *(if user.invisible { &mut invisible } else { &mut visible }) += 1;
+            *(if user.is_invisible() { &mut invisible } else { &mut visible }) += 1;
         }
         let all = visible + invisible;
         let channels =

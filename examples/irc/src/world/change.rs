@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hcp_core::replica::{Place, Stamp};
+use hcp_core::replica::{Spot, Stamp};
 
 use crate::entry::{ModeChange, Target, TextKind};
 use crate::names::{ChannelName, Folded, Nick, UserId};
@@ -71,11 +71,14 @@ pub(crate) enum Change {
 /// A message as it was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Said {
-    pub(crate) place: Place,
+    /// Where it stood first.
+    pub(crate) place: Spot,
     pub(crate) stamp: Stamp,
     pub(crate) time: ServerTime,
     /// The sender's mask, as it was visible here when the message was applied.
     pub(crate) source: String,
+    /// The sender's mask with the name that it had asked for: the same on all nodes.
+    pub(super) claimed: String,
     pub(crate) kind: TextKind,
     pub(crate) text: String,
     pub(crate) tags: String,
@@ -96,6 +99,13 @@ pub(crate) struct ServerTime {
     pub(crate) seconds: u64,
     /// 0 to 999; orders what happened within the second.
     pub(crate) order: u16,
+}
+
+impl ServerTime {
+    /// That of a message whose order within its second is not known any more.
+    pub(super) fn of(millis: u64) -> Self {
+        Self { seconds: millis / 1000, order: 0 }
+    }
 }
 
 /// Hands out [`ServerTime`]s.

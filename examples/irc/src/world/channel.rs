@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use hcp_core::replica::{Place, Register, Stamp, Write};
+use hcp_core::replica::{Register, Spot, Stamp, Write};
 
 use super::change::Said;
 use super::history::History;
@@ -15,14 +15,14 @@ use super::seen;
 use crate::entry::{Flag, ModeChange};
 use crate::names::{ChannelId, ChannelName, Folded, UserId};
 
-/// A channel name that was ever joined.
+/// A channel name that was ever joined or left.
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
-    members: HashMap<UserId, Register<bool>>,
+    pub(super) members: HashMap<UserId, Register<bool>>,
     /// How many of them are in it.
-    present: usize,
+    pub(super) present: usize,
     pub(super) creations: Vec<Creation>,
-    /// The latest stamp at which somebody left, in milliseconds.
+    /// The latest stamp of a part, of a kick, and of the end of somebody who had joined it: milliseconds.
     pub(super) left: u64,
 }
 
@@ -31,12 +31,12 @@ pub(crate) struct Channel {
 pub(super) struct Creation {
     pub(super) id: ChannelId,
     pub(super) stamp: Stamp,
-    pub(super) place: Place,
-    name: ChannelName,
-    flags: [Register<bool>; Flag::ALL.len()],
-    key: Register<Option<String>>,
-    limit: Register<Option<u32>>,
-    topic: Register<Topic>,
+    pub(super) place: Spot,
+    pub(super) name: ChannelName,
+    pub(super) flags: [Register<bool>; Flag::ALL.len()],
+    pub(super) key: Register<Option<String>>,
+    pub(super) limit: Register<Option<u32>>,
+    pub(super) topic: Register<Topic>,
     pub(super) rights: HashMap<UserId, Rights>,
     pub(super) history: History,
 }
@@ -53,8 +53,8 @@ pub(crate) struct Topic {
 /// What a member may do.
 #[derive(Debug, Default)]
 pub(super) struct Rights {
-    operator: Register<bool>,
-    voice: Register<bool>,
+    pub(super) operator: Register<bool>,
+    pub(super) voice: Register<bool>,
 }
 
 /// What is visible of a channel's state apart from its members; two of them are compared to see what changed.
@@ -74,7 +74,7 @@ impl Channel {
         self.creations.push(Creation {
             id,
             stamp: write.stamp,
-            place: write.place,
+            place: write.spot,
             name,
             flags: Default::default(),
             key: Register::default(),
@@ -178,6 +178,27 @@ impl Channel {
         let is = self.is_member(user);
         self.present = self.present + usize::from(is) - usize::from(was);
         (was, is)
+    }
+
+    /// Gives every spot the name that `rename` has for it.
+    pub(super) fn rename(&mut self, rename: &impl Fn(&mut Spot)) {
+        self.members.values_mut().for_each(|member| member.rename(rename));
+        for creation in &mut self.creations {
+            rename(&mut creation.place);
+            creation.flags.iter_mut().for_each(|flag| flag.rename(rename));
+            creation.key.rename(rename);
+            creation.limit.rename(rename);
+            creation.topic.rename(rename);
+            for rights in creation.rights.values_mut() {
+                rights.operator.rename(rename);
+                rights.voice.rename(rename);
+            }
+        }
+    }
+
+    /// As [`rename`](Self::rename), for messages, which have the names of where they stood first.
+    pub(super) fn rename_history(&mut self, rename: &impl Fn(&mut Spot)) {
+        self.creations.iter_mut().for_each(|creation| creation.history.rename(rename));
     }
 
     pub(super) fn forget(&mut self, user: UserId) {

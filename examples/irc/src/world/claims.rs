@@ -4,14 +4,14 @@
 //! has lapsed. Of the claims that remain, made on two sides of a split, the older stamp wins, then the lower place.
 //! The holder is thus a function of the set of claims and removals, not of their order.
 
-use hcp_core::replica::{Place, Stamp, Write};
+use hcp_core::replica::{Spot, Stamp, Write};
 
 use super::seen;
 use crate::names::UserId;
 
 /// The claims on one nickname that no other claim supersedes.
 #[derive(Debug, Default)]
-pub(super) struct Claims(Vec<(Stamp, Place, UserId)>);
+pub(super) struct Claims(Vec<(Stamp, Spot, UserId)>);
 
 impl Claims {
     /// Drops the claims that the author of a new one had seen; returns the users who made them.
@@ -21,7 +21,7 @@ impl Claims {
     }
 
     pub(super) fn claim(&mut self, write: &Write, user: UserId) {
-        self.0.push((write.stamp, write.place, user));
+        self.0.push((write.stamp, write.spot, user));
     }
 
     pub(super) fn remove(&mut self, user: UserId) {
@@ -34,6 +34,23 @@ impl Claims {
 
     pub(super) fn claimants(&self) -> impl Iterator<Item = UserId> + '_ {
         self.0.iter().map(|(_, _, user)| *user)
+    }
+
+    /// Gives every spot the name that `rename` has for it.
+    pub(super) fn rename(&mut self, rename: &impl Fn(&mut Spot)) {
+        self.0.iter_mut().for_each(|(_, spot, _)| rename(spot));
+    }
+
+    /// All claims, in an order that is the same on all nodes.
+    pub(super) fn in_order(&self) -> Vec<(Stamp, Spot, UserId)> {
+        let mut claims = self.0.clone();
+        claims.sort_unstable_by_key(|(stamp, spot, user)| (*stamp, *spot, *user));
+        claims
+    }
+
+    /// The claims that [`in_order`](Self::in_order) gave.
+    pub(super) fn of(claims: Vec<(Stamp, Spot, UserId)>) -> Self {
+        Self(claims)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hcp_core::replica::{Place, Stamp};
+use hcp_core::replica::{Spot, Stamp};
 
 use super::change::Said;
 
@@ -15,9 +15,9 @@ const MAX_BYTES: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct History {
-    messages: BTreeMap<(Stamp, Place), Arc<Said>>,
+    messages: BTreeMap<(Stamp, Spot), Arc<Said>>,
     bytes: usize,
-    dropped: Option<(Stamp, Place)>,
+    dropped: Option<(Stamp, Spot)>,
 }
 
 impl History {
@@ -28,7 +28,9 @@ impl History {
             return;
         }
         self.bytes += said.size();
-        self.messages.insert(key, said);
+        if let Some(same) = self.messages.insert(key, said) {
+            self.bytes -= same.size();
+        }
         while self.messages.len() > limit || self.bytes > MAX_BYTES {
             let Some((key, said)) = self.messages.pop_first() else { return };
             self.bytes -= said.size();
@@ -36,14 +38,38 @@ impl History {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Said>> {
+    /// An empty history in which nothing gets that is not newer than this.
+    pub(super) fn beginning_behind(dropped: Option<(Stamp, Spot)>) -> Self {
+        Self { dropped, ..Self::default() }
+    }
+
+    /// Gives every spot the name that `rename` has for it.
+    pub(super) fn rename(&mut self, rename: &impl Fn(&mut Spot)) {
+        if let Some((_, spot)) = &mut self.dropped {
+            rename(spot);
+        }
+        let messages = std::mem::take(&mut self.messages).into_iter();
+        let renamed = |((stamp, mut spot), said): ((Stamp, Spot), Arc<Said>)| {
+            rename(&mut spot);
+            let said = if said.place == spot { said } else { Arc::new(Said { place: spot, ..(*said).clone() }) };
+            ((stamp, spot), said)
+        };
+        self.messages = messages.map(renamed).collect();
+    }
+
+    /// The newest message that is not kept any more.
+    pub(super) fn dropped(&self) -> Option<(Stamp, Spot)> {
+        self.dropped
+    }
+
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Said>> {
         self.messages.values()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hcp_core::replica::{Incarnation, LogId, NodeId};
+    use hcp_core::replica::{Incarnation, LogId, NodeId, Writer};
 
     use super::*;
     use crate::entry::TextKind;
@@ -51,10 +77,11 @@ mod tests {
     fn said(seq: u64, len: usize) -> Arc<Said> {
         let log = LogId { node: NodeId([1; 32]), incarnation: Incarnation([1; 16]) };
         Arc::new(Said {
-            place: Place { log, seq, index: 0 },
+            place: Spot { writer: Writer::trunk(log), seq, index: 0 },
             stamp: Stamp { millis: seq, counter: 0 },
             time: Default::default(),
             source: String::new(),
+            claimed: String::new(),
             kind: TextKind::Privmsg,
             text: "x".repeat(len),
             tags: String::new(),

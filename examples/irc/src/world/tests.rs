@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hcp_core::replica::{Past, Stamp};
+use hcp_core::replica::{Past, Stamp, Writer};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -44,8 +44,11 @@ impl Author {
         let past: Past = self.seen.iter().map(|(log, seq)| (*log, *seq)).collect();
         let seq = self.seen.entry(self.log).or_default();
         *seq += 1;
-        let place = Place { log: self.log, seq: *seq, index: 0 };
-        Logged { write: Write { place, stamp: Stamp { millis: now + self.skew, counter: 0 }, past }, entry }
+        let spot = Spot { writer: Writer::trunk(self.log), seq: *seq, index: 0 };
+        Logged {
+            write: Write { spot, stamp: Stamp { millis: now + self.skew, counter: 0 }, past, instead: None },
+            entry,
+        }
     }
 
     fn sync(&mut self, other: &BTreeMap<LogId, u64>) {
@@ -67,7 +70,15 @@ impl World {
             .users
             .iter()
             .map(|(id, u)| {
-                format!("{id:?} {:?} {} {} {} {:?} {:?}", u.log, u.claimed, u.shown, u.invisible, u.away, u.channels)
+                format!(
+                    "{id:?} {:?} {} {} {} {:?} {:?}",
+                    u.log,
+                    u.claimed,
+                    u.shown,
+                    u.is_invisible(),
+                    u.away(),
+                    u.channels
+                )
             })
             .collect();
         let used = self.channels.iter().filter(|(_, channel)| !channel.creations.is_empty() || !channel.is_empty());
@@ -126,6 +137,26 @@ fn a_lapse_hides_users_and_a_return_restores_them() {
     assert_eq!(world.restore(b.log), [Change::Returned { user: bob }]);
     assert!(world.channel(&Folded::of("#C")).is_some_and(|c| c.is_member(bob)));
     assert!(world.find("BOB").is_some());
+}
+
+/// Of a node that wrote twice in one place, each branch is a writer of its own, and knows nothing of the other.
+#[test]
+fn what_a_user_says_of_itself_on_two_branches_shows_alike_everywhere() {
+    let (_, _, mut b, _) = pair();
+    let bob = UserId::new(&b.log, 0);
+    let away = |message: &str| Entry::Away { user: 0, message: Some(message.into()) };
+    let (one, mut other) = (b.write(9, away("here")), b.write(9, away("there")));
+    let mut spot = one.write.spot.to_bytes();
+    // The branch, behind node and incarnation.
+    spot[48] ^= 1;
+    (other.write.spot, other.write.past) = (Spot::from_bytes(&spot), one.write.past.clone());
+    let worlds = [[&one, &other], [&other, &one]].map(|order| {
+        let (mut world, ..) = pair();
+        order.into_iter().for_each(|logged| drop(world.feed(logged)));
+        world
+    });
+    assert_eq!(worlds[0].to_bytes(), worlds[1].to_bytes());
+    assert!(worlds[0].user(bob).is_some_and(|bob| bob.away().is_some()));
 }
 
 #[test]
@@ -237,12 +268,14 @@ fn a_node_whose_run_was_passed_over_is_told_and_can_start_it_anew() {
     assert!(world.is_current(&now.log));
 }
 
-/// Entries that three nodes write across splits, with restarts, clashes and one node that writes nonsense.
-fn scenario(rng: &mut StdRng) -> Vec<Logged> {
+/// Entries that three nodes write across splits, with restarts, clashes and one node that writes nonsense; and whether a disk
+/// was lost.
+fn scenario(rng: &mut StdRng) -> (Vec<Logged>, bool) {
     let mut authors: Vec<Author> = (1..=3).map(|n| Author::new(log(n, 1), rng.random_range(0..30))).collect();
     let mut logged: Vec<Logged> = authors.iter_mut().map(|author| author.write(1, Entry::Start)).collect();
     let mut creations = vec![ChannelId::new(&log(1, 1), 0)];
     let mut people = vec![UserId::new(&log(1, 1), 0)];
+    let mut lost = false;
     for now in 2..90 {
         let at = rng.random_range(0..authors.len());
         if rng.random_bool(0.25) {
@@ -254,7 +287,8 @@ fn scenario(rng: &mut StdRng) -> Vec<Logged> {
             let author = &mut authors[at];
             author.log.incarnation = Incarnation([now as u8; 16]);
             if rng.random_bool(0.3) {
-                author.seen.clear(); // The disk was lost.
+                author.seen.clear();
+                lost = true;
             }
             logged.push(author.write(now, Entry::Start));
             continue;
@@ -300,7 +334,7 @@ fn scenario(rng: &mut StdRng) -> Vec<Logged> {
         };
         logged.push(authors[at].write(now, entry));
     }
-    logged
+    (logged, lost)
 }
 
 /// A random order in which every entry comes after those that its author had seen.
@@ -310,7 +344,7 @@ fn causal_order(logged: &[Logged], rng: &mut StdRng) -> Vec<Logged> {
     while !left.is_empty() {
         let ready: Vec<usize> = (0..left.len())
             .filter(|at| {
-                left.iter().enumerate().all(|(o, other)| o == *at || !seen(&left[*at].write, &other.write.place))
+                left.iter().enumerate().all(|(o, other)| o == *at || !seen(&left[*at].write, &other.write.spot))
             })
             .collect();
         ordered.push(left.remove(ready[rng.random_range(0..ready.len())]).clone());
@@ -321,14 +355,105 @@ fn causal_order(logged: &[Logged], rng: &mut StdRng) -> Vec<Logged> {
 /// Applies one scenario in two orders; whether the worlds end equal.
 fn converge(seed: u64, apply: impl Fn(&mut World, usize, &Logged)) -> Result<World, String> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let logged = scenario(&mut rng);
+    let (logged, lost) = scenario(&mut rng);
     let [one, two] = [(); 2].map(|()| {
         let mut world = World::new(log(1, 1), 4);
         causal_order(&logged, &mut rng).iter().enumerate().for_each(|(at, logged)| apply(&mut world, at, logged));
         world
     });
     let (first, second) = (one.snapshot(), two.snapshot());
-    if first == second { Ok(one) } else { Err(format!("seed {seed}\n{}", difference(&first, &second))) }
+    if first != second {
+        return Err(format!("seed {seed}\n{}", difference(&first, &second)));
+    }
+    let bytes = one.to_bytes();
+    if !lost && bytes != two.to_bytes() {
+        return Err(format!("seed {seed}: equal worlds with different bytes"));
+    }
+    let mut restored = World::new(log(1, 1), 4);
+    restored.replace(&bytes).map_err(|error| format!("seed {seed}: {error}"))?;
+    if restored.to_bytes() != bytes || restored.snapshot() != first {
+        return Err(format!("seed {seed}: a world that is another one when it is restored"));
+    }
+    Ok(one)
+}
+
+/// What a restored world makes of the rest of the log.
+#[test]
+fn a_world_that_goes_on_from_a_checkpoint_ends_as_one_that_applied_everything() {
+    let start = rand::random::<u64>() >> 1;
+    println!("seeds from {start}");
+    for seed in start..start + 500 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (logged, _) = scenario(&mut rng);
+        let (mut whole, mut half) = (World::new(log(1, 1), 4), World::new(log(1, 1), 4));
+        let half_way = logged.len() / 2;
+        for (at, logged) in logged.iter().enumerate() {
+            whole.feed(logged);
+            half.feed(logged);
+            if at == half_way {
+                let bytes = half.to_bytes();
+                half = World::new(log(2, 1), 4);
+                half.replace(&bytes).expect("is a world");
+            }
+        }
+        assert_eq!(whole.to_bytes(), half.to_bytes(), "seed {seed}");
+        assert_eq!(whole.snapshot(), half.snapshot(), "seed {seed}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_world_change_nothing() {
+    let (mut world, ..) = pair();
+    let bytes = world.to_bytes();
+    let seed = rand::random::<u64>();
+    println!("seed {seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut refused = 0;
+    for _ in 0..20_000 {
+        let mut wrong = bytes.clone();
+        match rng.random_range(0..3) {
+            0 => wrong.truncate(rng.random_range(0..bytes.len())),
+            1 => wrong.push(0),
+            _ => {
+                let at = rng.random_range(0..bytes.len());
+                wrong[at] = rng.random();
+            }
+        }
+        let mut other = World::new(log(2, 1), 4);
+        refused += u32::from(other.replace(&wrong).is_err());
+    }
+    assert!(refused > 10_000, "{refused}");
+    assert!(world.replace(&bytes[..bytes.len() - 1]).is_err());
+    assert_eq!(world.to_bytes(), bytes);
+}
+
+/// A node that could not keep what it had written writes it again elsewhere; others have it already.
+#[test]
+fn what_is_appended_again_is_said_once_and_counts_from_there() {
+    let (mut world, mut a, mut b, id) = pair();
+    let target = Target::Channel(channel("#c"), id);
+    let text = Entry::Text { user: 0, target, kind: TextKind::Privmsg, text: "hi".into(), tags: String::new() };
+    let said = b.write(10, text);
+    let topic =
+        b.write(11, Entry::Topic { user: 0, channel: channel("#c"), creation: id, by: "bob".into(), text: "t".into() });
+    assert_eq!(world.feed(&said).len(), 1);
+    world.feed(&topic);
+    let mut again = Author::new(log(2, 2), 0);
+    again.sync(&b.seen);
+    for old in [&said, &topic] {
+        let mut new = again.write(20, old.entry.clone());
+        (new.write.instead, new.write.stamp) = (Some(old.write.spot), old.write.stamp);
+        let changes = world.apply_again(&new.write, &new.entry.encode());
+        assert!(changes.is_empty(), "{changes:?}");
+    }
+    let state = world.channel(&Folded::of("#c")).expect("is there");
+    assert_eq!((state.history(9).len(), state.topic().map(|topic| topic.text.as_str())), (1, Some("t")));
+    // Who has seen the second copy, and not the first, supersedes it.
+    a.seen.remove(&b.log);
+    a.sync(&again.seen);
+    let entry = Entry::Topic { user: 0, channel: channel("#c"), creation: id, by: "ann".into(), text: "u".into() };
+    world.feed(&a.write(12, entry));
+    assert_eq!(world.channel(&Folded::of("#c")).and_then(|c| c.topic()).map(|topic| topic.text.as_str()), Some("u"));
 }
 
 fn difference(one: &str, two: &str) -> String {

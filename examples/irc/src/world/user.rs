@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hcp_core::replica::{LogId, Place};
+use hcp_core::replica::{LogId, Register, Spot};
 
 use crate::names::{Folded, Nick, UserId};
 
@@ -15,18 +15,20 @@ pub(crate) struct User {
     /// The log that speaks for it.
     pub(crate) log: LogId,
     /// Where it connected.
-    pub(super) connected: Place,
+    pub(super) connected: Spot,
     /// The name it asked for last.
     pub(super) claimed: Nick,
     /// The name it has: the one it asked for, or a guest's.
     pub(super) shown: Nick,
     pub(crate) username: String,
     pub(crate) realname: String,
-    pub(crate) invisible: bool,
-    pub(crate) away: Option<String>,
+    pub(super) invisible: Register<bool>,
+    pub(super) away: Register<Option<String>>,
     /// The channels it is in.
     pub(super) channels: BTreeSet<Folded>,
-    /// The channels that hold anything about it, also those it left.
+    /// The channels that it has joined by an entry of its own, also those it left.
+    pub(super) joined: BTreeSet<Folded>,
+    /// The channels that may hold anything about it, also those it left: more or less of them, as the order of entries was.
     pub(super) visited: BTreeSet<Folded>,
 }
 
@@ -40,9 +42,30 @@ impl User {
         mask(&self.shown, &self.username)
     }
 
+    /// The mask with the name that it asked for last, which is the same on all nodes when it says something.
+    pub(super) fn claimed_mask(&self) -> String {
+        mask(&self.claimed, &self.username)
+    }
+
     /// Whether this is the name it asked for last.
     pub(crate) fn claims(&self, nick: &Nick) -> bool {
         self.claimed == *nick
+    }
+
+    /// Gives every spot the name that `rename` has for it.
+    pub(super) fn rename(&mut self, rename: &impl Fn(&mut Spot)) {
+        rename(&mut self.connected);
+        self.invisible.rename(rename);
+        self.away.rename(rename);
+    }
+
+    pub(crate) fn is_invisible(&self) -> bool {
+        self.invisible.value() == Some(&true)
+    }
+
+    /// What it says to those who write to it while it is away.
+    pub(crate) fn away(&self) -> Option<&str> {
+        self.away.value()?.as_deref()
     }
 
     pub(crate) fn channels(&self) -> impl Iterator<Item = &Folded> {

@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hcp_core::identity::delegation::OwnerKey;
+use hcp_core::identity::manifest::{Contents, Manifest, Member, Role};
 use hcp_core::identity::{Identity, LogKey};
 use hcp_core::network::{MemoryNetwork, Network};
 use hcp_core::node::{Access, Node};
-use hcp_core::replica::{Links, Member, NodeId, PROTOCOL, Replica};
+use hcp_core::replica::{Links, PROTOCOL, Replica, Storage};
 use hcp_irc::client::connection;
 use hcp_irc::server::{Handle, Server, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// How long anything may take before a test fails.
@@ -22,6 +24,7 @@ pub(crate) struct Service {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) network: MemoryNetwork,
     pub(crate) service: Identity,
+    pub(crate) owner: OwnerKey,
     pub(crate) keys: Vec<(Identity, LogKey)>,
     pub(crate) max_clients: usize,
     pub(crate) history: usize,
@@ -46,6 +49,7 @@ impl Service {
             folder: tempfile::tempdir().expect("a temporary folder"),
             network: MemoryNetwork::new(),
             service: Identity::generate(),
+            owner: OwnerKey::generate(),
             keys,
             max_clients: 100,
             history: 200,
@@ -54,13 +58,14 @@ impl Service {
 
     /// Starts a node and waits until it serves clients.
     pub(crate) async fn start(&self, index: usize) -> Running {
-        let members = self
-            .keys
-            .iter()
-            .map(|(identity, key)| Member { address: identity.address(), node: NodeId(key.public_key()) })
-            .collect();
+        let manifest = self.manifest(1, "Hello.");
         let (identity, key) = self.keys[index].clone();
-        let replica = Replica::open(self.database(index), self.service.address(), key, members).await.expect("opens");
+        let history = self.history;
+        let replica = Replica::builder(Storage::sqlite(self.database(index)), key, self.owner.public_key(), manifest)
+            .state_machine(move || Server::state(history))
+            .open()
+            .await
+            .expect("opens");
         let network: Arc<dyn Network> = Arc::new(self.network.clone());
         let node = Node::builder(identity, network)
             .protocol(PROTOCOL, Access::Identified, replica.handler())
@@ -78,12 +83,23 @@ impl Service {
             msgid_key: ServerConfig::derive_msgid_key(&self.service.address().to_string(), "irc.test"),
             max_clients: self.max_clients,
         };
-        let (server, handle) = Server::new(config, replica.clone());
+        let (server, handle) = Server::new(config.clone(), replica.clone());
+        let server = server.showing(show(config, replica.manifest()));
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(server.run(async move { drop(stopped.await) }));
         let mut ready = handle.ready();
         within("the server to be ready", ready.wait_for(|ready| *ready)).await.expect("the server runs");
         Running { handle, replica, node, links, stop: Some(stop), server }
+    }
+
+    /// What the owner signs; the shared configuration is the message of the day.
+    pub(crate) fn manifest(&self, version: u64, motd: &str) -> Manifest {
+        let member = |(identity, key): &(Identity, LogKey)| {
+            Member::new(identity.address(), key.public_key(), Role::Publisher).expect("a member's keys")
+        };
+        let contents = Contents::new(version, self.keys.iter().map(member).collect()).expect("members");
+        let contents = contents.shared(motd.as_bytes().to_vec()).expect("is short");
+        Manifest::sign(&self.owner, self.service.address(), contents).expect("no member is the service")
     }
 
     fn database(&self, index: usize) -> PathBuf {
@@ -94,9 +110,7 @@ impl Service {
 impl Running {
     /// Connects a client that has said nothing yet.
     pub(crate) fn connect(&self) -> Client {
-        let (near, far) = tokio::io::duplex(64 * 1024);
-        let task = tokio::spawn(connection(self.handle.clone(), far));
-        Client { stream: near, unread: String::new(), seen: Vec::new(), _task: task }
+        Client::of(self.handle.clone())
     }
 
     /// Connects a client without capabilities and registers it.
@@ -149,6 +163,19 @@ impl Running {
     }
 }
 
+/// Has clients shown what manifests say.
+fn show(config: ServerConfig, mut manifests: watch::Receiver<Manifest>) -> watch::Receiver<ServerConfig> {
+    let (sender, shown) = watch::channel(config.clone());
+    tokio::spawn(async move {
+        while manifests.changed().await.is_ok() {
+            let motd = manifests.borrow_and_update().contents().shared_configuration().to_vec();
+            let motd = vec![String::from_utf8(motd).expect("is text")];
+            sender.send_replace(ServerConfig { motd, ..config.clone() });
+        }
+    });
+    shown
+}
+
 /// A client that reads lines.
 pub(crate) struct Client {
     stream: DuplexStream,
@@ -158,6 +185,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Connects to a server, which may have ended.
+    pub(crate) fn of(handle: Handle) -> Self {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let task = tokio::spawn(connection(handle, far));
+        Self { stream: near, unread: String::new(), seen: Vec::new(), _task: task }
+    }
+
     pub(crate) async fn send(&mut self, lines: &str) {
         self.stream.write_all(format!("{lines}\r\n").as_bytes()).await.expect("the connection is open");
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hcp_core::replica::{Event, Frontier};
+
 use super::harness::{Client, Running, Service};
 
 async fn pair(service: &Service) -> (Running, Running) {
@@ -170,6 +172,20 @@ async fn a_node_that_stops_in_order_says_goodbye_for_its_users() {
 }
 
 #[tokio::test]
+async fn who_comes_when_a_node_has_stopped_is_told_so() {
+    let service = Service::new(1);
+    let node = service.start(0).await;
+    let handle = node.handle.clone();
+    // The server has not looked at this one when it stops.
+    let mut early = node.connect();
+    node.stop().await;
+    early.until("ERROR :Closing link: The server process stops").await;
+    let mut late = Client::of(handle);
+    late.until("ERROR :Closing link: The server process stops").await;
+    assert_eq!((early.line().await, late.line().await), (None, None));
+}
+
+#[tokio::test]
 async fn a_name_taken_over_a_moment_before_its_holder_lapses_here_looks_like_a_lapse() {
     let service = Service::new(3);
     let (a, mut b, c) = (service.start(0).await, service.start(1).await, service.start(2).await);
@@ -193,4 +209,125 @@ async fn a_name_taken_over_a_moment_before_its_holder_lapses_here_looks_like_a_l
     bob.ask("NICK carl", ":bob!~u@onion NICK :carl").await;
     assert!(ann.until(":carl!~u@onion ").await.contains(" QUIT "));
     ann.until(":bob!~u@onion NICK :carl").await;
+}
+
+#[tokio::test]
+async fn channels_and_messages_survive_a_restart_of_all_nodes() {
+    let service = Service::new(2);
+    let (a, b) = pair(&service).await;
+    let mut ann = a.modern("ann").await;
+    ann.ask("JOIN #c", " 366 ").await;
+    ann.ask("TOPIC #c :what lasts", "TOPIC #c").await;
+    ann.ask("MODE #c +mk sesame", "MODE #c").await;
+    ann.ask("PRIVMSG #c :before the night", "PRIVMSG").await;
+    b.linked(1).await;
+    // All at once, as when the power fails.
+    a.kill().await;
+    b.kill().await;
+    let (_a, b) = pair(&service).await;
+    let mut bob = b.modern("bob").await;
+    bob.ask("JOIN #c", " 475 ").await;
+    bob.send("JOIN #c sesame").await;
+    bob.until(" 332 bob #c :what lasts").await;
+    bob.until("before the night").await;
+    let modes = bob.ask("MODE #c", " 324 ").await;
+    assert!(modes.contains('m') && modes.contains('k'), "{modes}");
+}
+
+/// What entries made takes their place: after a restart there are few of them, and everything is there.
+#[tokio::test]
+async fn entries_that_are_not_needed_any_more_go_and_what_they_made_stays() {
+    let service = Service::new(2);
+    let (a, b) = pair(&service).await;
+    let mut ann = a.modern("ann").await;
+    ann.ask("JOIN #c", " 366 ").await;
+    ann.ask("TOPIC #c :what lasts", "TOPIC #c").await;
+    for i in 0..300 {
+        ann.send(&format!("PRIVMSG #c :line {i}")).await;
+    }
+    ann.until("line 299").await;
+    let count = async |node: &Running| {
+        let mut all = node.replica.subscribe(Frontier::start());
+        let (mut entries, mut states) = (0, 0);
+        loop {
+            match super::harness::within("the log", all.next()).await.expect("is read").expect("goes on") {
+                Event::Entry(_) => entries += 1,
+                Event::State(_) => states += 1,
+                Event::CaughtUp => return (entries, states),
+                _ => {}
+            }
+        }
+    };
+    assert!(count(&a).await.0 > 300);
+    a.replica.retain().await.expect("is asked for");
+    for node in [&a, &b] {
+        let mut status = node.replica.status();
+        super::harness::within("the checkpoint", status.wait_for(|s| s.checkpoint)).await.expect("the replica runs");
+    }
+    let (entries, states) = count(&b).await;
+    assert!(entries < 20 && states == 1, "{entries} entries, {states} states");
+    a.kill().await;
+    b.kill().await;
+    let (a, b) = pair(&service).await;
+    for (node, nick) in [(a, "carl"), (b, "dora")] {
+        let mut guest = node.modern(nick).await;
+        guest.send("JOIN #c").await;
+        guest.until(&format!(" 332 {nick} #c :what lasts")).await;
+        guest.until("line 299").await;
+    }
+}
+
+/// A node that was cut off while the others went on without it: its clients connect again, and what they said is there.
+#[tokio::test]
+async fn a_node_that_was_left_behind_goes_on_from_a_checkpoint() {
+    let service = Service::new(3);
+    let (mut a, b, c) = (service.start(0).await, service.start(1).await, service.start(2).await);
+    for node in [&a, &b, &c] {
+        node.linked(2).await;
+    }
+    let (mut ann, mut bob) = (a.modern("ann").await, b.modern("bob").await);
+    ann.ask("JOIN #c", " 366 ").await;
+    sees(&mut bob, "ann", true).await;
+    bob.ask("JOIN #c", " 366 ").await;
+    ann.until("bob").await;
+    a.cut();
+    a.linked(0).await;
+    b.linked(1).await;
+    ann.ask("PRIVMSG #c :said alone", "said alone").await;
+    for i in 0..50 {
+        bob.send(&format!("PRIVMSG #c :line {i}")).await;
+    }
+    bob.until("line 49").await;
+    b.replica.retain().await.expect("is asked for");
+    for node in [&b, &c] {
+        let mut status = node.replica.status();
+        super::harness::within("the checkpoint", status.wait_for(|s| s.checkpoint)).await.expect("the replica runs");
+    }
+    a.heal();
+    ann.until("ERROR :Closing link: This node was left behind").await;
+    bob.until("said alone").await;
+    let mut ready = a.handle.ready();
+    super::harness::within("the node to serve again", ready.wait_for(|ready| *ready)).await.expect("the server runs");
+    let mut again = a.modern("ann2").await;
+    again.send("JOIN #c").await;
+    again.until("said alone").await;
+    again.send("PRIVMSG #c :back").await;
+    bob.until("back").await;
+}
+
+#[tokio::test]
+async fn one_signed_manifest_changes_the_message_of_the_day_on_all_nodes() {
+    let service = Service::new(2);
+    let (a, b) = pair(&service).await;
+    a.replica.adopt(service.manifest(2, "New rules.")).await.expect("is newer");
+    for (node, nick) in [(&a, "ann"), (&b, "bob")] {
+        let mut user = node.user(nick).await;
+        super::harness::within("the new message of the day", async {
+            while !user.ask("MOTD", " 372 ").await.contains("New rules.") {
+                user.until(" 376 ").await;
+            }
+        })
+        .await;
+        user.ask("QUIT", "ERROR").await;
+    }
 }

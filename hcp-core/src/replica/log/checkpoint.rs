@@ -1,7 +1,7 @@
 //! Checkpoints: what members sign of a state that stands for everything before a place, and when that is enough.
 //!
-//! A statement names the segment that asked for it, whose past is what it covers; so all honest members who sign make the
-//! same one.
+//! A statement names the segment that asked for it, which names the checkpoint to begin from; its past is what is covered. So
+//! all honest members who sign make the same one.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,8 @@ use bytes::Bytes;
 
 use super::keys::Keys;
 use super::ledger::is_member;
+#[cfg(test)]
+use super::machine::planted::{Defect, planted};
 use super::storage::Hash;
 use super::wire::{SIGNATURE, Tip};
 use crate::identity::fields::Fields;
@@ -107,18 +109,34 @@ impl Certificate {
         Some(Self { statement, signatures })
     }
 
-    /// Whether more than half of the members of this manifest signed.
-    pub(crate) fn is_good(&self, keys: &Keys, manifest: &Manifest) -> bool {
+    /// Whose signatures hold, of those that are looked at.
+    pub(crate) fn signers(&self, keys: &Keys, counts: impl Fn(&NodeId) -> bool) -> Vec<NodeId> {
         let message = signed(keys.service_key(), &self.statement.hash());
-        let counts = |(node, signature): &(&NodeId, &[u8; SIGNATURE])| {
-            is_member(manifest, node) && (keys.verify)(node, &message, signature)
-        };
-        is_majority(self.signatures.iter().filter(counts).count(), manifest)
+        let holds = |(node, signature): &(&NodeId, &[u8; SIGNATURE])| (keys.verify)(node, &message, signature);
+        self.signatures.iter().filter(|(node, _)| counts(node)).filter(holds).map(|(node, _)| *node).collect()
     }
 }
 
-pub(crate) fn is_majority(count: usize, manifest: &Manifest) -> bool {
-    count * 2 > manifest.contents().members().len()
+/// Whether a checkpoint that these have signed stands: enough of the members of the manifest that is the newest in it, so
+/// that any two sets of them have more members in common than may lie.
+pub(crate) fn is_enough<'a>(signers: impl IntoIterator<Item = &'a NodeId>, covered: &Manifest) -> bool {
+    let count = signers.into_iter().filter(|node| is_member(covered, node)).count();
+    let members = covered.contents().members().len();
+    #[cfg(test)]
+    if planted(Defect::HalfSuffices) {
+        return count * 2 > members;
+    }
+    count > (members + may_lie(covered)) / 2
+}
+
+/// Whether one of these at the least does not lie, by the newest manifest: so the state is what is said.
+pub(crate) fn is_true<'a>(signers: impl IntoIterator<Item = &'a NodeId>, newest: &Manifest) -> bool {
+    signers.into_iter().filter(|node| is_member(newest, node)).count() > may_lie(newest)
+}
+
+/// How many of the members of a manifest may lie: fewer than a third.
+fn may_lie(manifest: &Manifest) -> usize {
+    manifest.contents().members().len().saturating_sub(1) / 3
 }
 
 /// The root of a state, from the hashes of its pieces.

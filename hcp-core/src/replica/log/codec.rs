@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::checkpoint::{Certificate, MAX_PIECES, MAX_SUMMARY};
-use super::message::{Frontier, Hello, Message, Need, Offer, Receipt};
+use super::message::{Frontier, Hello, MAX_TIPS, Message, Need, Offer, Receipt};
 use super::storage::{PIECE, Piece};
 use super::wire::{MAX_HEADER, MAX_PAYLOAD, SIGNATURE, Segment, SegmentError, Tip, take_log};
 use crate::identity::fields::Fields;
@@ -46,6 +46,7 @@ impl Message {
             OFFER => return offer(bytes).map(Some),
             FETCH => fetch(fields),
             PIECE_OF => piece(bytes),
+            HOLDS => holds(fields),
             _ => None,
         };
         message.map(Some).ok_or(MessageError::Malformed)
@@ -116,6 +117,10 @@ impl Message {
                 out.extend_from_slice(&piece.root);
                 out.extend_from_slice(&piece.index.to_be_bytes());
                 out.extend_from_slice(&piece.bytes);
+            }
+            Self::Holds(statement) => {
+                out.push(HOLDS);
+                out.extend_from_slice(statement);
             }
         }
         out.into()
@@ -207,6 +212,12 @@ fn offer(bytes: &Bytes) -> Result<Message, MessageError> {
     Ok(Message::Offer(Box::new(offer)))
 }
 
+fn holds(mut fields: Fields<'_>) -> Option<Message> {
+    let statement = fields.take()?;
+    fields.end()?;
+    Some(Message::Holds(statement))
+}
+
 fn fetch(mut fields: Fields<'_>) -> Option<Message> {
     let (root, index) = (fields.take()?, fields.u32()?);
     fields.end()?;
@@ -222,8 +233,6 @@ fn piece(bytes: &Bytes) -> Option<Message> {
 
 /// The longest message: a segment with the longest header and payload, or an offer; below a stream's 512 KiB.
 pub(crate) const MAX_MESSAGE: usize = 1 + 4 + MAX_HEADER + SIGNATURE + MAX_PAYLOAD;
-/// Tips in one frontier.
-const MAX_TIPS: usize = 4_096;
 /// Kinds from here on are skipped by who does not know them.
 const OPTIONAL: u8 = 128;
 const HELLO: u8 = 1;
@@ -235,3 +244,4 @@ const NEED: u8 = 6;
 const OFFER: u8 = 7;
 const FETCH: u8 = 8;
 const PIECE_OF: u8 = 9;
+const HOLDS: u8 = 10;

@@ -21,7 +21,10 @@ pub(crate) enum Entry {
     /// Two segments stand at one place.
     Fork(Fork),
     /// What its author had seen may be replaced by a state: a checkpoint is asked for.
-    Retain,
+    Retain {
+        /// The statement of the checkpoint that its author holds, from which the next one is made; zero if it holds none.
+        base: Hash,
+    },
     /// A member's signature under a checkpoint.
     Vote(Vote),
     /// A kind that this version does not know.
@@ -56,7 +59,7 @@ impl Fork {
 
 impl Entry {
     pub(crate) fn is_system(&self) -> bool {
-        matches!(self, Self::Manifest(_) | Self::Fork(_) | Self::Retain | Self::Vote(_) | Self::Again { .. })
+        matches!(self, Self::Manifest(_) | Self::Fork(_) | Self::Retain { .. } | Self::Vote(_) | Self::Again { .. })
     }
 
     /// Bytes in a payload.
@@ -66,7 +69,7 @@ impl Entry {
                 Self::Plain(body) | Self::Manifest(body) | Self::Unknown { body, .. } => body.len(),
                 Self::Again { body, .. } => AGAIN_HEAD + body.len(),
                 Self::Fork(_) => FORK_LEN,
-                Self::Retain => 0,
+                Self::Retain { .. } => RETAIN_LEN,
                 Self::Vote(_) => VOTE_LEN,
             }
     }
@@ -102,7 +105,10 @@ impl Entry {
                 out.extend_from_slice(&fork.other);
                 out.extend_from_slice(&fork.other_signature);
             }
-            Self::Retain => head(out, RETAIN),
+            Self::Retain { base } => {
+                head(out, RETAIN);
+                out.extend_from_slice(base);
+            }
             Self::Vote(vote) => {
                 head(out, VOTE);
                 vote.asked.put(out);
@@ -141,8 +147,9 @@ impl Entry {
                 Self::Fork(fork)
             }
             RETAIN => {
+                let base = fields.take()?;
                 fields.end()?;
-                Self::Retain
+                Self::Retain { base }
             }
             VOTE => {
                 let vote =
@@ -152,7 +159,11 @@ impl Entry {
             }
             kind => Self::Unknown { kind, body },
         };
-        let most = if matches!(entry, Self::Manifest(_)) { MAX_MANIFEST } else { MAX_ENTRY + AGAIN_HEAD };
+        let most = match entry {
+            Self::Plain(_) => MAX_ENTRY,
+            Self::Manifest(_) => MAX_MANIFEST,
+            _ => MAX_ENTRY + AGAIN_HEAD,
+        };
         (entry.len() - ENTRY_HEAD <= most).then_some(entry)
     }
 }
@@ -202,6 +213,7 @@ const ENTRY_HEAD: usize = 6;
 /// First place and stamp.
 const AGAIN_HEAD: usize = 48 + 8 + 4 + 8 + 4;
 const FORK_LEN: usize = 88 + 64 + 32 + 64;
+const RETAIN_LEN: usize = 32;
 const VOTE_LEN: usize = 88 + 32 + 64;
 
 const PLAIN: u16 = 0;

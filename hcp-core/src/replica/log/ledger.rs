@@ -6,11 +6,16 @@
 mod closing;
 mod forgetting;
 mod log;
+mod manifests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub(crate) use self::log::{Chain, Log};
+pub(crate) use self::closing::Places;
+pub(crate) use self::log::{Chain, INNER, Log};
+#[cfg(test)]
+pub(crate) use self::manifests::manifest_hash;
+pub(crate) use self::manifests::{ManifestId, Manifests};
 use super::entry::Entry;
 use super::keys::Keys;
 use super::storage::{Branch, Hash};
@@ -28,8 +33,7 @@ pub(crate) struct Ledger {
     pub(crate) forgotten: Arc<BTreeMap<LogId, u64>>,
     /// First places of entries that were appended again, of logs in which they do not stand.
     pub(crate) again: BTreeMap<LogId, BTreeSet<(u64, u32)>>,
-    /// Manifests that were applied, the newest last.
-    pub(crate) manifests: Vec<Manifest>,
+    pub(crate) manifests: Manifests,
 }
 
 /// Where a segment goes.
@@ -94,9 +98,11 @@ impl Ledger {
         let branch = self.place(head, hash, slot, &mut changes);
         self.advance(head, branch, resolved);
         let writer = self.logs[&head.log].writer_of(head.log, branch, head.seq);
+        let mut here = None;
         if head.seq == 1 {
-            self.close_ended(head, writer, &mut changes);
-            self.close_removed_log(head.log, &mut changes);
+            let here = here.get_or_insert_with(|| self.here(head, branch, writer));
+            self.close_ended(head, here, &mut changes);
+            self.close_removed(&mut changes);
         }
         let mut items = Vec::new();
         for (index, entry) in (0..).zip(entries) {
@@ -112,9 +118,15 @@ impl Ledger {
                     let turn = self.note_again(first);
                     items.push(Item { spot, first: Some((*first, *stamp)), turn, body: body.clone() });
                 }
-                Entry::Manifest(bytes) => self.take_manifest(keys, bytes, writer, head.seq, &mut changes),
-                Entry::Fork(fork) => self.close_forked(keys, fork, writer, head.seq, &mut changes),
-                Entry::Again { .. } | Entry::Retain | Entry::Vote(_) | Entry::Unknown { .. } => {}
+                Entry::Manifest(bytes) => {
+                    let here = here.get_or_insert_with(|| self.here(head, branch, writer));
+                    self.take_manifest(keys, bytes, here, &mut changes);
+                }
+                Entry::Fork(fork) => {
+                    let here = here.get_or_insert_with(|| self.here(head, branch, writer));
+                    self.close_forked(keys, fork, here, &mut changes);
+                }
+                Entry::Again { .. } | Entry::Retain { .. } | Entry::Vote(_) | Entry::Unknown { .. } => {}
             }
         }
         let past = Past::new(Arc::clone(&self.logs[&head.log].chain(branch).seen), Arc::clone(&self.forgotten));
@@ -123,14 +135,16 @@ impl Ledger {
 
     /// Puts the segment in its place; a fork gives what stands there a name of its own.
     fn place(&mut self, head: &Head, hash: Hash, slot: Slot, changes: &mut Vec<Change>) -> Branch {
+        let log = self.logs.entry(head.log).or_insert_with(Log::unknown);
+        if head.seq == 1 {
+            log.began = log.began.min(head.manifest);
+        }
         match slot {
             Slot::Extends(branch) => {
-                let log = self.logs.entry(head.log).or_insert_with(|| Log::begun(head.manifest));
                 log.extend(branch, head.seq, hash);
                 branch
             }
             Slot::Forks { beside, standing, seen } => {
-                let log = self.logs.entry(head.log).or_insert_with(|| Log::begun(head.manifest));
                 let (branch, split) = log.fork(head.log, beside, standing, head.seq, hash, seen);
                 if let Some(split) = split {
                     self.split(&split);
@@ -145,6 +159,7 @@ impl Ledger {
         for log in self.logs.values_mut() {
             log.split(split);
         }
+        self.manifests.split(split);
     }
 
     /// Adds to what the log's author has seen.
@@ -159,17 +174,22 @@ impl Ledger {
         }
         let vector = Arc::make_mut(&mut seen);
         for (tip, on) in resolved {
-            if let Some(log) = self.logs.get(&tip.log)
-                && !(log.is_final() && log.ends_in(tip.seq, &tip.hash).is_none())
-            {
-                log.raise(vector, tip.log, *on, tip.seq);
-            }
+            self.raise(vector, tip, *on);
         }
         if let Some(log) = self.logs.get_mut(&head.log) {
             if head.seq > 1 {
                 log.raise(vector, head.log, branch, head.seq - 1);
             }
             log.set_seen(branch.0, seen);
+        }
+    }
+
+    /// Raises a vector to what somebody says to have seen; of a log of which nothing more counts, only its ends say anything.
+    pub(crate) fn raise(&self, vector: &mut Vector, tip: &Tip, on: Branch) {
+        if let Some(log) = self.logs.get(&tip.log)
+            && !(log.is_final() && log.ends_in(tip.seq, &tip.hash).is_none())
+        {
+            log.raise(vector, tip.log, on, tip.seq);
         }
     }
 
@@ -182,12 +202,12 @@ impl Ledger {
 
     /// The newest manifest.
     pub(crate) fn manifest(&self) -> Option<&Manifest> {
-        self.manifests.last()
+        self.manifests.newest.as_ref()
     }
 
     /// Whether somebody was a member by any manifest that was applied.
     pub(crate) fn was_member(&self, node: &NodeId) -> bool {
-        self.manifests.iter().any(|manifest| is_member(manifest, node))
+        self.manifests.members.contains_key(node)
     }
 
     /// Whether a log's author may still write to it. Of a log that is not known: whether it may begin.

@@ -22,8 +22,8 @@ pub(crate) const HELD: Duration = Duration::from_secs(15);
 pub(crate) const MAX_NEEDS: usize = 8;
 /// How many segments before the one that is needed are asked for at the most; it doubles from one on.
 pub(crate) const MAX_BACK: u32 = 256;
-/// Bytes that one link may have under way and held back here, with what segments cost beside their bytes: two of the
-/// longest at least, and of what all members together may take, its share.
+/// Bytes that one link may have under way, held back here and on their way to the disk, with what segments cost beside their
+/// bytes: two of the longest at least, and of what all members together may take, its share.
 pub(crate) const WINDOW: u64 = 1024 * 1024;
 /// Bytes of segments that were written last and are kept in memory, so that pushing them reads nothing.
 pub(crate) const RECENT: usize = 2 * 1024 * 1024;
@@ -37,19 +37,51 @@ pub(crate) const PAGE: usize = 512 * 1024;
 /// link.
 pub(crate) const FREE_RATE: f64 = 200.0;
 pub(crate) const FREE_BURST: f64 = 2_000.0;
+/// And so many more for each message that was sent to it and took its credit.
+pub(crate) const ANSWERS: f64 = 2.0;
+/// What a peer without a link has said is remembered for so long: by then it might say as much as anybody again.
+pub(crate) const TALK: Duration = Duration::from_secs(10);
 /// Open logs that one node may have without others' having seen them: a run each; more are a fault or an attack.
 pub(crate) const MAX_RUNS: usize = 16;
 /// Delivered segments that the application may be behind before what it has seen is rounded down.
 pub(crate) const MAX_UNHANDED: usize = 4_096;
+/// Logs for which it is remembered how far back was asked: those that wait always are.
+pub(crate) const MAX_BACKS: usize = 1_024;
+/// Ends of logs that a peer says to hold, that are not known here and are remembered: more than honest ones ever have when
+/// they meet. What is forgotten is sent to it once in vain.
+pub(crate) const MAX_SAID: usize = 4_096;
+/// Branches on branches that are gone through to see how far a peer has one: more is a faulty author's doing, and is sent
+/// once in vain.
+pub(crate) const MAX_DEPTH: usize = 64;
 /// Segments that do not count, and are remembered for whoever names them: a faulty member's, between two checkpoints.
-pub(crate) const MAX_BESIDE: usize = 1_024;
+pub(crate) const MAX_BESIDE: usize = 16_384;
 /// Branches in which such a segment is looked for.
 pub(crate) const MAX_BESIDE_BRANCHES: u32 = 8;
-/// Requests for checkpoints whose votes are kept.
-pub(crate) const MAX_ASKED: usize = 8;
-/// Pieces of a state that are asked for at once: enough to keep a link busy, and below its credit.
+/// Requests of one member for checkpoints whose votes are kept: the last ones, as the newest may be of no use to whoever is
+/// slow to sign.
+pub(crate) const MAX_ASKED: usize = 4;
+/// A member's request is made into a state once so many times as long has passed as its last one took, for each member: all
+/// requests together take half of the time at the most, whatever one member asks.
+pub(crate) const FOLD_REST: u32 = 2;
+/// But after so long in any case.
+pub(crate) const MAX_FOLD_REST: Duration = Duration::from_secs(3_600);
+/// Pieces of a state that one peer is asked for at once: enough to keep a link busy, and below its credit.
 pub(crate) const FETCHES: usize = 4;
-/// A piece that does not come for so long is asked of somebody else.
+/// Pieces of a state that are asked for and not on disk yet: some megabytes, however slow the disk is.
+pub(crate) const MAX_FETCHED: usize = 32;
+/// A piece that does not come for so long is asked for again; who sends none at all meanwhile does not count as offering any.
+/// Less than offers of one peer are apart, so that nobody has others' fetching given up again and again by offering this and
+/// that.
 pub(crate) const FETCH: Duration = Duration::from_secs(5);
+/// What was fetched of a state that nobody offers any more is kept for so long: by then a link that broke is there again.
+pub(crate) const FETCH_KEPT: Duration = Duration::from_secs(60);
+/// A peer that offered a state and sent no piece has no other one's fetching given up for so long: what is lost by that is
+/// little beside what is fetched in that time.
+pub(crate) const SILENT: Duration = Duration::from_secs(600);
+/// A peer that holds another checkpoint for so long, and is older, is offered the newer one: it could not make it itself. It
+/// takes what it lacks nothing of after half of that.
+pub(crate) const APART: Duration = Duration::from_secs(5);
+/// A checkpoint is offered again after so long; of one peer an offer is looked at after half of that.
+pub(crate) const OFFER: Duration = Duration::from_secs(12);
 /// A full disk is tried again after so long.
 pub(crate) const FULL: Duration = Duration::from_secs(1);

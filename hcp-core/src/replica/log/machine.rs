@@ -7,17 +7,21 @@ mod checkpoints;
 mod checks;
 mod closing;
 mod fetching;
+mod folding;
 mod frontier;
 mod holding;
 mod links;
 #[cfg(test)]
 pub(super) mod planted;
 mod pushing;
+mod reading;
 mod receiving;
 mod recovery;
 mod replay;
 mod staging;
-mod status;
+pub(crate) mod status;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -29,12 +33,12 @@ use rand::rngs::StdRng;
 
 use self::appending::Appending;
 use self::checkpoints::Checkpoints;
-use self::checks::Hashes;
+use self::checks::{Beside, Hashes};
 use self::closing::{Proof, Survey};
 use self::fetching::Fetch;
 use self::holding::HeldBack;
-use self::links::Link;
-#[cfg_attr(not(test), allow(unused_imports, reason = "for the driver"))]
+use self::links::{Link, Talk, Via};
+pub(crate) use self::reading::{Covered, ReadError, Reader};
 pub(crate) use self::recovery::{OpenError, Recovery};
 use self::staging::{Flight, Recent, Staged};
 use super::keys::Keys;
@@ -107,7 +111,7 @@ pub(crate) enum Output {
     /// Hand these entries to the application.
     Deliver(Box<Delivery>),
     /// Tell the application that what it was handed of a writer has another name now.
-    Split(Split),
+    Split(#[cfg_attr(not(test), expect(dead_code, reason = "subscriptions find it out as they read"))] Split),
     /// The entry is durable here.
     Appended {
         id: AppendId,
@@ -130,7 +134,7 @@ pub(crate) enum Output {
     Unfold(Unfold),
     /// Store that copy's state in pieces under its root. Answered by [`Input::Sealed`].
     Seal(Tip),
-    /// More than half of the members have signed the state that was sealed for this place.
+    /// Enough members have signed the state that was sealed for this place.
     Stable(Tip),
     /// This manifest counts now.
     Manifest(Manifest),
@@ -223,6 +227,8 @@ pub(crate) struct Machine {
     durable: BTreeMap<(LogId, Branch), (u64, Hash)>,
     position: Position,
     staged: Vec<Staged>,
+    /// Of each peer, what it sent over whichever link, and is not durable yet, in bytes as segments cost.
+    unstored: BTreeMap<NodeId, u64>,
     flight: Option<Flight>,
     batches: u64,
     reads: u64,
@@ -230,12 +236,14 @@ pub(crate) struct Machine {
     recent: Recent,
     hashes: Hashes,
     held: HeldBack,
-    /// Segments that stand on what no checkpoint has, the newest last: whoever names them names nothing.
-    beside: VecDeque<Tip>,
+    beside: Beside,
     appending: Appending,
     links: BTreeMap<NodeId, Link>,
-    /// Logs of which something may have to be covered.
-    to_cover: BTreeSet<LogId>,
+    talks: BTreeMap<NodeId, Talk>,
+    /// How many there were in this run.
+    linked: u64,
+    /// Ends of closed logs that may have to be covered.
+    to_cover: BTreeSet<(LogId, Branch)>,
     /// This node's own log was closed.
     reborn: bool,
     proofs: BTreeMap<LogId, Proof>,
@@ -244,6 +252,8 @@ pub(crate) struct Machine {
     receipts: BTreeMap<(LogId, NodeId), u64>,
     checkpoints: Checkpoints,
     fetch: Option<Fetch>,
+    /// Who offered a state and owed pieces of it in the end, and since when.
+    silent: BTreeMap<NodeId, Duration>,
     /// What goes with the next batch beside segments.
     chores: Batch,
     /// The store is to be opened again once the chores are done.
@@ -259,12 +269,12 @@ pub(crate) struct Machine {
 #[derive(Debug)]
 enum Reading {
     Hashes(Vec<(LogId, u64)>),
-    Push(NodeId),
-    Need(NodeId),
+    Push(Via),
+    Need(Via),
     Proof(LogId),
     Survey,
-    Fold,
-    Piece { node: NodeId, root: Hash, index: u32 },
+    Fold(u64),
+    Piece { via: Via, root: Hash, index: u32 },
 }
 
 impl Machine {
@@ -319,6 +329,7 @@ impl Machine {
             self.beacons();
             self.ask_needs();
             self.offer();
+            self.take_early_offers();
             self.ask_pieces();
         }
         self.pump_all();
@@ -329,23 +340,25 @@ impl Machine {
         match (reading, found) {
             (Reading::Hashes(places), Found::Hashes(found)) => self.found_hashes(&places, found),
             (Reading::Hashes(places), _) => self.hashes_failed(&places),
-            (Reading::Push(node), found) => self.found_push(node, found),
-            (Reading::Need(node), found) => self.found_need(node, found),
+            (Reading::Push(via), found) => self.found_push(via, found),
+            (Reading::Need(via), found) => self.found_need(via, found),
             (Reading::Proof(log), found) => self.found_proof(log, found),
-            (Reading::Survey, found) => self.found_survey(found),
-            (Reading::Fold, found) => self.found_fold(found),
-            (Reading::Piece { node, root, index }, found) => self.found_piece(node, root, index, found),
+            (Reading::Survey, found) => self.found_survey(read, found),
+            (Reading::Fold(number), found) => self.found_fold(number, found),
+            (Reading::Piece { via, root, index }, found) => self.found_piece(via, root, index, found),
         }
     }
 
-    fn read(&mut self, what: Read, reading: Reading) {
+    fn read(&mut self, what: Read, reading: Reading) -> ReadId {
         self.reads += 1;
         let id = ReadId(self.reads);
         self.reading.insert(id, reading);
         self.outputs.push_back(Output::Read(id, what));
+        id
     }
 
     /// What the segments say that this node has taken in.
+    #[cfg(test)]
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -375,6 +388,7 @@ impl Machine {
             durable: BTreeMap::new(),
             position: Position(0),
             staged: Vec::new(),
+            unstored: BTreeMap::new(),
             flight: None,
             batches: 0,
             reads: 0,
@@ -382,9 +396,11 @@ impl Machine {
             recent: Recent::default(),
             hashes: Hashes::default(),
             held: HeldBack::default(),
-            beside: VecDeque::new(),
+            beside: Beside::default(),
             appending: Appending::default(),
             links: BTreeMap::new(),
+            talks: BTreeMap::new(),
+            linked: 0,
             to_cover: BTreeSet::new(),
             reborn: false,
             proofs: BTreeMap::new(),
@@ -392,6 +408,7 @@ impl Machine {
             receipts: BTreeMap::new(),
             checkpoints: Checkpoints::default(),
             fetch: None,
+            silent: BTreeMap::new(),
             chores: Batch::default(),
             reloading: false,
             ahead: BTreeSet::new(),

@@ -25,6 +25,8 @@ pub(crate) enum Message {
         index: u32,
     },
     Piece(Piece),
+    /// The statement of the checkpoint that the sender holds durably; zero if it holds none.
+    Holds(Hash),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +40,10 @@ pub(crate) struct Hello {
     pub(crate) manifest: u64,
 }
 
-/// What a node holds durably, as far as it has changed since it last said so on this link.
+/// What a node holds durably, as far as it did not say so on this link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frontier {
-    /// All tips of each log that is named.
+    /// Each stands for all before it; those of one log may come in several messages.
     pub(crate) tips: Vec<Tip>,
     /// With whom else the node is linked, when that has changed: what those wrote they push themselves.
     pub(crate) direct: Option<Vec<NodeId>>,
@@ -69,3 +71,6 @@ pub(crate) struct Offer {
     /// The hashes of the state's pieces.
     pub(crate) pieces: bytes::Bytes,
 }
+
+/// Tips in one frontier: 45 KB, below a frame. What one has more goes into the next.
+pub(crate) const MAX_TIPS: usize = 512;

@@ -6,6 +6,7 @@
 //! - An entry that an honest node holds durably, or has confirmed to hold, is there while one honest holder is.
 //! - Nothing is applied twice, nothing before what its author had seen, nothing that its author did not write.
 //! - Every honest node can write, and everybody gets it, whatever was forked, removed or lost.
+//! - In the end all honest nodes hold the same checkpoint.
 //! - What a machine keeps is bounded.
 //!
 //! `HCP_SEEDS=n` runs more seeds, `HCP_SEED=n` that one.
@@ -17,6 +18,7 @@ mod faults;
 mod hostile;
 mod network;
 mod plan;
+mod scenarios;
 mod tests;
 mod verdict;
 
@@ -116,6 +118,11 @@ enum Event {
     Start {
         node: usize,
     },
+    /// A process dies soon after it has opened its store.
+    Crash {
+        node: usize,
+        life: u64,
+    },
     Fault(usize),
     Heal(usize),
     Lie,
@@ -140,6 +147,8 @@ struct Node {
     manifest: usize,
     appends: BTreeMap<AppendId, EntryId>,
     stopped: Option<Stop>,
+    /// A checkpoint that it made is on its way to the disk.
+    made: bool,
     /// It never comes back.
     gone: bool,
 }
@@ -162,10 +171,18 @@ struct World {
     /// The furthest that a clock of an honest node was ever ahead, in milliseconds.
     latest_skew: u64,
     counts: Counts,
+    /// The most bytes that waited for a link with a rate.
+    most_queued: usize,
+    /// When whose application was handed what, where that is looked at.
+    handed: Option<Vec<(usize, EntryId, Duration)>>,
     healed: bool,
+    /// Who asked for the last checkpoint, in which segment.
+    asked_last: Option<(LogId, u64)>,
     failed: Option<String>,
 }
 
+/// Until two last checkpoints are everywhere: who could not make one is offered it after some seconds, and again after others.
+const LAST: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(1_000);
 const WALL: u64 = 1_790_000_000_000;
 
@@ -197,6 +214,7 @@ impl World {
                 manifest: 0,
                 appends: BTreeMap::new(),
                 stopped: None,
+                made: false,
                 gone: false,
             })
             .collect();
@@ -215,7 +233,10 @@ impl World {
             written: 0,
             latest_skew: 40_000,
             counts: Counts::default(),
+            most_queued: 0,
+            handed: None,
             healed: false,
+            asked_last: None,
             failed: None,
             rng,
             plan,
@@ -241,6 +262,16 @@ impl World {
 
     fn after(&mut self, delay: Duration, event: Event) {
         self.at(self.now + delay, event);
+    }
+
+    /// What was to happen then happens.
+    fn pass(&mut self, when: Duration, slot: usize) -> Checked {
+        self.now = when;
+        if let Some(event) = self.events[slot].take() {
+            self.free.push(slot);
+            self.happen(event)?;
+        }
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     /// Runs to the end; what happened is counted either way.
@@ -271,20 +302,13 @@ impl World {
         }
         let end = START + Duration::from_secs(3) + self.plan.spacing * self.plan.faults.len() as u32;
         let (mut healed_at, mut last) = (None, false);
-        let mut steps = 0;
+        let (mut steps, mut again_at) = (0, None);
         while let Some(Reverse((when, _, slot))) = self.calendar.pop() {
             steps += 1;
             if steps > 400_000 {
                 return Err("nodes are busy with nothing".to_owned());
             }
-            self.now = when;
-            if let Some(event) = self.events[slot].take() {
-                self.free.push(slot);
-                self.happen(event)?;
-            }
-            if let Some(reason) = self.failed.take() {
-                return Err(reason);
-            }
+            self.pass(when, slot)?;
             if healed_at.is_none() && when >= end && self.written >= self.plan.entries {
                 healed_at = Some(when);
                 self.heal_all();
@@ -293,8 +317,14 @@ impl World {
                 if !last && when >= healed + self.plan.quiet {
                     last = true;
                     self.last_words();
+                    self.ask_last();
+                    again_at = Some(when + LAST / 2);
                 }
-                if when >= healed + self.plan.quiet + Duration::from_secs(12) {
+                if again_at.is_some_and(|at| when >= at) {
+                    again_at = None;
+                    self.ask_last();
+                }
+                if when >= healed + self.plan.quiet + LAST {
                     return self.verdict();
                 }
             }
@@ -338,6 +368,11 @@ impl World {
             }
             Event::Append => self.write_something()?,
             Event::Start { node } => self.start(node)?,
+            Event::Crash { node, life } => {
+                if self.nodes[node].life == life {
+                    self.crash(node, faults::Torn::Lost);
+                }
+            }
             Event::Fault(index) => self.break_something(index)?,
             Event::Heal(index) => self.mend(index)?,
             Event::Lie => self.lie()?,
@@ -378,13 +413,17 @@ impl World {
         if self.nodes[node].machine.is_none() {
             return Ok(());
         }
+        let length = if self.rng.random_bool(0.02) { self.rng.random_range(1_000..60_000) } else { 16 };
+        self.append_bytes(node, length).map(|_| ())
+    }
+
+    fn append_bytes(&mut self, node: usize, length: usize) -> Result<EntryId, String> {
         let id = self.oracle.write(node, &self.nodes[node].application);
         let append = AppendId(id.0);
         self.nodes[node].appends.insert(append, id);
         self.written += 1;
-        let length = if self.rng.random_bool(0.02) { self.rng.random_range(1_000..60_000) } else { 16 };
         let entry = application::encode(id, self.rng.random_range(0..6), length);
-        self.tell(node, Input::Append { id: append, entry })
+        self.tell(node, Input::Append { id: append, entry }).map(|()| id)
     }
 
     fn wall(&self, node: usize) -> u64 {
@@ -425,6 +464,10 @@ impl World {
             Output::Send(to, message) => self.send(node, to, message)?,
             Output::Unlink(to, why) => self.unlink(node, to, why)?,
             Output::Deliver(delivery) => {
+                if let Some(handed) = &mut self.handed {
+                    let ids = delivery.items.iter().filter_map(|item| application::decode(&item.body));
+                    handed.extend(ids.map(|(id, _)| (node, id, self.now)));
+                }
                 let most = self.honest_and_latest();
                 let run = |node: &Node| node.machine.as_ref().map(Machine::log);
                 // Who goes on in another log has seen all that it holds, whatever its application was handed.
@@ -477,7 +520,7 @@ impl World {
                 self.counts.note("folds given up");
                 let this = &mut self.nodes[node];
                 if unfold == Unfold::Checkpoint {
-                    let state = this.disk.state();
+                    let state = this.disk.state()?;
                     this.sealed = state.and_then(|state| Application::from_bytes(&state)).unwrap_or_default();
                 }
                 this.shadow = this.sealed.clone();
@@ -494,9 +537,13 @@ impl World {
                 let (length, pieces) = (state.len() as u64, this.disk.seal(&state));
                 self.after(Duration::from_millis(5), Event::Sealed { node, life, asked, length, pieces });
             }
-            Output::Stable(_) => self.counts.note("checkpoints stable"),
+            Output::Stable(_) => {
+                self.counts.note("checkpoints stable");
+                self.nodes[node].made = true;
+            }
             Output::Stopped(why) => {
-                self.counts.note(faults::stop(why));
+                let made = std::mem::take(&mut self.nodes[node].made) && why == Stop::Reload;
+                self.counts.note(if made { "branches dropped for a checkpoint" } else { faults::stop(why) });
                 if why == Stop::Reload {
                     self.crash(node, faults::Torn::Lost);
                     self.at(self.now, Event::Start { node });
@@ -543,7 +590,7 @@ impl World {
                 self.oracle.moved.insert(id);
             }
         }
-        let state = self.nodes[node].disk.state();
+        let state = self.nodes[node].disk.state()?;
         let state = state.map(|state| Application::from_bytes(&state).ok_or("a state that cannot be read"));
         let restored = state.transpose()?.unwrap_or_default();
         let mut application = restored.clone();
@@ -561,6 +608,7 @@ impl World {
         }
         let this = &mut self.nodes[node];
         this.life += 1;
+        this.made = false;
         this.ticks = Duration::MAX;
         this.machine = Some(machine);
         this.stopped = None;
@@ -569,6 +617,7 @@ impl World {
         this.application = application;
         (this.shadow, this.sealed) = (restored.clone(), restored);
         self.drain(node)?;
+        self.crash_soon(node, !again.is_empty());
         for other in 0..self.nodes.len() {
             if other != node {
                 let delay = between(&mut self.rng, 20, 800);
@@ -596,6 +645,10 @@ impl World {
             this.disk.write(&writing.what);
             Outcome::Done
         };
-        self.tell(node, Input::Stored(batch, outcome))
+        self.tell(node, Input::Stored(batch, outcome))?;
+        if writing.what.checkpoint.is_some() && outcome == Outcome::Done {
+            self.nodes[node].made = false;
+        }
+        Ok(())
     }
 }

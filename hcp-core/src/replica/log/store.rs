@@ -6,9 +6,10 @@
 
 #[cfg(test)]
 mod contract;
+pub(crate) mod memory;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
-mod recovery;
+pub(crate) mod recovery;
 pub(crate) mod sqlite;
 #[cfg(test)]
 mod workload;

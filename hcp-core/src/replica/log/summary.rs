@@ -9,23 +9,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::keys::Keys;
-use super::ledger::{Chain, Ledger, Log};
+use super::ledger::{Chain, INNER, Ledger, Log, ManifestId, Manifests, Places};
 use super::storage::Hash;
 use super::vector::{Vector, Writer};
 use super::wire::{put_log, take_log};
 use crate::identity::fields::Fields;
 use crate::identity::manifest::Manifest;
-use crate::replica::place::LogId;
+use crate::replica::place::{LogId, NodeId};
 
 /// The bytes of a ledger at the end of what a checkpoint covers.
 pub(crate) fn encode(ledger: &Ledger) -> Bytes {
     let mut out = vec![LAYOUT];
-    put_count(&mut out, ledger.manifests.len());
-    for manifest in &ledger.manifests {
-        let bytes = manifest.to_bytes();
-        out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-        out.extend_from_slice(&bytes);
-    }
+    put_manifests(&mut out, &ledger.manifests);
     put_count(&mut out, ledger.forgotten.len());
     for (log, seq) in &*ledger.forgotten {
         put_log(&mut out, log);
@@ -48,16 +43,14 @@ pub(crate) fn encode(ledger: &Ledger) -> Bytes {
         put_log(&mut out, id);
         out.extend_from_slice(&log.began.to_be_bytes());
         out.push(u8::from(log.forked) | u8::from(log.ended) << 1 | u8::from(log.removed) << 2);
-        put_count(&mut out, log.closers.len());
-        for (writer, seq) in &log.closers {
-            put_log(&mut out, &writer.log);
-            out.extend_from_slice(&writer.branch);
-            out.extend_from_slice(&seq.to_be_bytes());
-        }
+        put_places(&mut out, &log.closers);
         let own: Vec<_> = ends.range(Writer::trunk(*id)..=Writer { log: *id, branch: [0xff; 32] }).collect();
         put_count(&mut out, own.len());
+        let first = own.first().map_or(0, |(writer, _)| index[*writer]);
         for (writer, end) in own {
             out.extend_from_slice(&writer.branch);
+            let on = end.on.and_then(|on| index.get(&on)).map_or(NOTHING, |on| on - first);
+            out.extend_from_slice(&on.to_be_bytes());
             out.extend_from_slice(&end.from.to_be_bytes());
             out.extend_from_slice(&end.seq.to_be_bytes());
             out.extend_from_slice(&end.hash);
@@ -75,6 +68,8 @@ pub(crate) fn encode(ledger: &Ledger) -> Bytes {
 
 /// The end of a writer; of one that forked further on, without a hash and a vector.
 struct End<'a> {
+    /// The writer of what stands before its first segment.
+    on: Option<Writer>,
     from: u64,
     seq: u64,
     hash: Hash,
@@ -83,12 +78,13 @@ struct End<'a> {
 
 fn ends<'a>(id: LogId, log: &'a Log) -> impl Iterator<Item = (Writer, End<'a>)> + 'a {
     let mut all: BTreeMap<Writer, End<'a>> = BTreeMap::new();
-    for chain in log.chains() {
+    for (branch, chain) in log.branches() {
         let parts = chain.parts(id);
         for (writer, from, to) in parts {
             let end = to == chain.seq;
-            let (hash, seen) = if end { (chain.hash, Some(&*chain.seen)) } else { ([0; 32], None) };
-            all.insert(writer, End { from, seq: to, hash, seen });
+            let (hash, seen) = if end { (chain.hash, Some(&*chain.seen)) } else { (INNER, None) };
+            let on = (from > 1).then(|| log.writer_of(id, branch, from - 1));
+            all.insert(writer, End { on, from, seq: to, hash, seen });
         }
     }
     all.into_iter()
@@ -101,16 +97,11 @@ pub(crate) fn decode(bytes: &[u8], keys: &Keys) -> Option<Ledger> {
     if fields_mut.u8()? != LAYOUT {
         return None;
     }
-    let mut ledger = Ledger::default();
-    for _ in 0..count(fields_mut)? {
-        let len = usize::try_from(fields_mut.u32()?).ok()?;
-        let manifest = fields_mut.bytes(len)?;
-        ledger.manifests.push(Manifest::signed_by(keys.service, keys.owner, manifest).ok()?);
-    }
+    let mut ledger = Ledger { manifests: take_manifests(fields_mut, keys)?, ..Ledger::default() };
     let mut forgotten = BTreeMap::new();
     for _ in 0..count(fields_mut)? {
         let log = take_log(fields_mut)?;
-        forgotten.insert(log, fields_mut.u64()?);
+        forgotten.insert(log, fields_mut.u64().filter(|last| *last <= MAX_SEQ)?);
     }
     ledger.forgotten = Arc::new(forgotten);
     for _ in 0..count(fields_mut)? {
@@ -129,20 +120,24 @@ pub(crate) fn decode(bytes: &[u8], keys: &Keys) -> Option<Ledger> {
         let mut log = Log::begun(fields_mut.u64()?);
         let flags = fields_mut.u8()?;
         (log.forked, log.ended, log.removed) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
-        for _ in 0..count(fields_mut)? {
-            let writer = Writer { log: take_log(fields_mut)?, branch: fields_mut.take()? };
-            log.closers.insert(writer, fields_mut.u64()?);
-        }
+        log.closers = take_places(fields_mut)?;
+        let mut last = None;
         for chain in 0..count(fields_mut)? {
-            let branch: Hash = fields_mut.take()?;
+            let (branch, on): (Hash, u32) = (fields_mut.take()?, fields_mut.u32()?);
             let (from, seq, hash) = (fields_mut.u64()?, fields_mut.u64()?, fields_mut.take()?);
-            if from == 0 || seq < from - 1 {
+            // What begins a log stands on nothing.
+            let stands = branch == [0; 32] && on != NOTHING;
+            if stands || last >= Some(branch) || from == 0 || seq < from || seq > MAX_SEQ {
                 return None;
             }
+            last = Some(branch);
             writers.push(Writer { log: id, branch });
-            log.push_settled(branch, from, seq, hash);
+            log.push_settled(branch, (on != NOTHING).then_some(on), (from, seq), hash);
             let seen = (0..count(fields_mut)?).map(|_| Some((fields_mut.u32()?, fields_mut.u64()?)));
             vectors.push((id, chain as u32, seen.collect::<Option<_>>()?));
+        }
+        if !log.is_rooted() {
+            return None;
         }
         log.settle();
         ledger.logs.insert(id, log);
@@ -173,6 +168,67 @@ impl Chain {
     }
 }
 
+fn put_manifests(out: &mut Vec<u8>, manifests: &Manifests) {
+    let newest = manifests.newest.as_ref().map(Manifest::to_bytes).unwrap_or_default();
+    put_count(out, newest.len());
+    out.extend_from_slice(&newest);
+    put_count(out, manifests.told.len());
+    for (id, places) in &manifests.told {
+        put_manifest(out, id);
+        put_places(out, places);
+    }
+    put_count(out, manifests.members.len());
+    for (node, lacking) in &manifests.members {
+        out.extend_from_slice(&node.0);
+        put_manifest(out, &lacking.unwrap_or_default());
+    }
+}
+
+fn take_manifests(fields: &mut Fields<'_>, keys: &Keys) -> Option<Manifests> {
+    let mut manifests = Manifests::default();
+    let newest = usize::try_from(fields.u32()?).ok()?;
+    let newest = fields.bytes(newest)?;
+    for _ in 0..count(fields)? {
+        let id = (fields.u64()?, fields.take()?);
+        manifests.told.insert(id, take_places(fields)?);
+    }
+    for _ in 0..count(fields)? {
+        let (node, lacking) = (NodeId(fields.take()?), (fields.u64()?, fields.take()?));
+        let lacking = (lacking != ManifestId::default()).then_some(lacking);
+        if lacking.is_some_and(|lacking| !manifests.told.contains_key(&lacking)) {
+            return None;
+        }
+        manifests.members.insert(node, lacking);
+    }
+    if !newest.is_empty() {
+        manifests.newest = Some(Manifest::signed_by(keys.service, keys.owner, newest).ok()?);
+    }
+    Some(manifests)
+}
+
+/// Zeros stand for none.
+fn put_manifest(out: &mut Vec<u8>, (version, hash): &ManifestId) {
+    out.extend_from_slice(&version.to_be_bytes());
+    out.extend_from_slice(hash);
+}
+
+fn put_places(out: &mut Vec<u8>, places: &Places) {
+    put_count(out, places.len());
+    for (writer, seq) in places {
+        put_log(out, &writer.log);
+        out.extend_from_slice(&writer.branch);
+        out.extend_from_slice(&seq.to_be_bytes());
+    }
+}
+
+fn take_places(fields: &mut Fields<'_>) -> Option<Places> {
+    let place = |fields: &mut Fields<'_>| {
+        let writer = Writer { log: take_log(fields)?, branch: fields.take()? };
+        Some((writer, fields.u64()?))
+    };
+    (0..count(fields)?).map(|_| place(fields)).collect()
+}
+
 fn put_count(out: &mut Vec<u8>, count: usize) {
     // Everything that is counted fits into a summary, which is bounded.
     out.extend_from_slice(&(count as u32).to_be_bytes());
@@ -184,4 +240,8 @@ fn count(fields: &mut Fields<'_>) -> Option<usize> {
     (count <= super::checkpoint::MAX_SUMMARY).then_some(count)
 }
 
-const LAYOUT: u8 = 1;
+/// No log is so long: what is behind a number is a number too.
+const MAX_SEQ: u64 = u64::MAX / 2;
+/// In the place of a writer.
+const NOTHING: u32 = u32::MAX;
+const LAYOUT: u8 = 2;

@@ -1,21 +1,25 @@
 //! `tests/vectors/log.json`: segments, messages and checkpoints that another implementation must take and refuse.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::{env, fs};
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
-use super::checkpoint::{Certificate, Statement, piece_hash, signed, state_root, summary_hash};
+use super::checkpoint::{Certificate, Statement, is_enough, is_true, piece_hash, signed, state_root, summary_hash};
 use super::entry::{self, Entry, Fork, Vote};
 use super::fuzz;
-use super::ledger::Ledger;
+use super::keys::Keys;
+use super::ledger::{INNER, Ledger, Log, manifest_hash};
 use super::message::{Frontier, Hello, Message, Need, Offer, Receipt};
 use super::storage::Piece;
 use super::summary;
+use super::vector::{Vector, Writer};
 use super::wire::{Head, Segment, Tip};
-use crate::identity::manifest::SoftwareVersion;
+use crate::identity::delegation::OwnerKey;
+use crate::identity::manifest::{Contents, Manifest, Member, Role, SoftwareVersion};
 use crate::identity::{Identity, LogKey};
 use crate::replica::place::{Incarnation, LogId, NodeId, Place, Stamp};
 
@@ -62,7 +66,7 @@ fn system() -> Vec<Entry> {
         Entry::Again { first, stamp, body: Bytes::from_static(b"again") },
         Entry::Manifest(Bytes::from_static(b"manifest")),
         Entry::Fork(fork),
-        Entry::Retain,
+        Entry::Retain { base: [7; 32] },
         Entry::Vote(Vote { asked: tip(5, 3), statement: [8; 32], signature: [3; 64] }),
         Entry::Unknown { kind: 999, body: Bytes::from_static(b"of tomorrow") },
     ]
@@ -142,8 +146,90 @@ fn segments() -> Vec<Value> {
     cases
 }
 
+fn members(count: u8) -> Vec<LogKey> {
+    (0..count).map(|n| LogKey::from_seed(&[n + 40; 32])).collect()
+}
+
+fn manifest(keys: &[LogKey]) -> Manifest {
+    let member = |(n, key): (u8, &LogKey)| {
+        let address = Identity::from_seed(&[n + 80; 32]).address();
+        Member::new(address, key.public_key(), Role::Publisher).expect("two keys")
+    };
+    let contents = Contents::new(7, (0..).zip(keys).map(member).collect()).expect("good members");
+    Manifest::sign(&owner(), Identity::from_seed(&[1; 32]).address(), contents).expect("the service is no member")
+}
+
+fn owner() -> OwnerKey {
+    OwnerKey::from_seed(&[2; 32])
+}
+
+/// Logs that are over, open, closed and forked.
+fn ledger() -> Ledger {
+    let (open, forked) = (tip(5, 1).log, tip(6, 1).log);
+    let at = [(Writer::trunk(open), 2), (Writer { log: forked, branch: [3; 32] }, 6)].into();
+    let mut ledger = Ledger::default();
+    let newest = manifest(&members(3));
+    let id = (newest.contents().version(), manifest_hash(&newest.to_bytes()));
+    ledger.manifests.told.insert(id, at);
+    let nodes = |count| members(count).into_iter().map(|key| NodeId(key.public_key()));
+    ledger.manifests.members = nodes(4).map(|node| (node, Some(id))).collect();
+    ledger.manifests.members.extend(nodes(3).map(|node| (node, None)));
+    ledger.manifests.newest = Some(newest);
+    ledger.forgotten = Arc::new([(tip(4, 1).log, 9)].into());
+    ledger.again.insert(tip(3, 1).log, [(2, 0), (2, 5)].into());
+    let mut log = Log::begun(3);
+    log.push_settled([0; 32], None, (1, 12), [1; 32]);
+    let branch = Writer { log: forked, branch: [2; 32] };
+    let seen = Vector([(Writer::trunk(forked), 4), (branch, 9)].into());
+    log.set_seen(0, Arc::new(seen));
+    ledger.logs.insert(open, log);
+    let mut log = Log::begun(1);
+    log.forked = true;
+    log.closers.insert(Writer::trunk(open), 11);
+    log.push_settled([0; 32], None, (1, 4), INNER);
+    log.push_settled([2; 32], Some(0), (5, 9), [7; 32]);
+    log.push_settled([3; 32], Some(0), (5, 6), [8; 32]);
+    ledger.logs.insert(forked, log);
+    ledger
+}
+
+/// Certificates, and whether they are enough for a manifest's members.
+fn certificates() -> Vec<Value> {
+    let statement = checkpoint().0.statement;
+    let case = |name: &str, covered: &[LogKey], newest: &[LogKey], signers: &[LogKey], service: &[u8; 32]| {
+        let sign = |key: &LogKey| (NodeId(key.public_key()), key.sign(&signed(service, &statement.hash())));
+        let certificate = Certificate { statement, signatures: signers.iter().map(sign).collect() };
+        let keys = Keys::new(Identity::from_seed(&[1; 32]).address(), owner().public_key(), author());
+        let signers = certificate.signers(&keys, |_| true);
+        let good = is_enough(&signers, &manifest(covered)) && is_true(&signers, &manifest(newest));
+        assert_eq!(good, name.starts_with("good"), "{name}");
+        let names = |keys: &[LogKey]| keys.iter().map(|key| hex(&key.public_key())).collect::<Vec<_>>();
+        json!({
+            "name": name,
+            "covered": names(covered),
+            "newest": names(newest),
+            "certificate": hex(&certificate.to_bytes()),
+            "good": good,
+        })
+    };
+    let mut cases = Vec::new();
+    for (count, enough) in [(1, 1), (2, 2), (3, 2), (4, 3), (5, 4), (6, 4), (7, 5), (9, 6), (10, 7)] {
+        let (all, signers) = (members(count), members(enough));
+        cases.push(case(&format!("good: {enough} of {count}"), &all, &all, &signers, &service()));
+        cases.push(case(&format!("{} of {count}", enough - 1), &all, &all, &signers[1..], &service()));
+    }
+    let (all, few) = (members(10), members(5));
+    let stranger = [&few[..3], &all[7..8]].concat();
+    cases.push(case("3 of 5, and a stranger", &few, &few, &stranger, &service()));
+    cases.push(case("for another service", &few, &few, &few, &[9; 32]));
+    cases.push(case("good: a later manifest has more members", &few, &all, &few[1..], &service()));
+    cases.push(case("good: a later manifest has two of those who signed", &few, &all[3..8], &few, &service()));
+    cases.push(case("a later manifest has one of those who signed", &few, &all[4..9], &few, &service()));
+    cases
+}
+
 fn checkpoint() -> (Certificate, Bytes, Bytes) {
-    let summary = summary::encode(&Ledger::default());
+    let summary = summary::encode(&ledger());
     let hashes = [piece_hash(b"one piece"), piece_hash(b"another")];
     let statement = Statement {
         asked: tip(5, 3),
@@ -180,6 +266,7 @@ fn messages() -> Vec<Value> {
         ("credit", Message::Credit(65_536)),
         ("need", Message::Need(Need { tip: tip(1, 4), back: 8 })),
         ("offer", Message::Offer(Box::new(offer))),
+        ("holds", Message::Holds([7; 32])),
         ("fetch", Message::Fetch { root: [5; 32], index: 2 }),
         ("piece", Message::Piece(Piece { root: [5; 32], index: 2, bytes: Bytes::from_static(b"one piece") })),
     ];
@@ -195,7 +282,7 @@ fn messages() -> Vec<Value> {
         }
     }
     cases.push(("skipped: a kind of tomorrow".to_owned(), Bytes::from_static(&[200, 1, 2])));
-    cases.push(("an unknown kind that is not to be skipped".to_owned(), Bytes::from_static(&[10, 1, 2])));
+    cases.push(("an unknown kind that is not to be skipped".to_owned(), Bytes::from_static(&[11, 1, 2])));
     cases.push(("nothing".to_owned(), Bytes::new()));
     let case = |(name, bytes): &(String, Bytes)| {
         let read = Message::decode(bytes);
@@ -222,6 +309,7 @@ fn vectors() -> Value {
             "service": hex(&service()),
             "author_seed": hex(&[12; 32]),
             "author": hex(&author().public_key()),
+            "owner": hex(owner().public_key().as_bytes()),
         },
         "signed_bytes": {
             "segment": hex(&tip.signed(&service())),
@@ -239,6 +327,7 @@ fn vectors() -> Value {
             "pieces": hex(&pieces),
             "root": hex(&statement.root),
         },
+        "certificates": certificates(),
     })
 }
 
@@ -259,6 +348,14 @@ fn nothing_is_good_but_what_is_called_so() {
         let name = case["name"].as_str().expect("named").to_owned();
         assert_eq!(case["good"].as_bool(), Some(name.starts_with("good")), "{name}: {}", case["verdict"]);
     }
+}
+
+#[test]
+fn a_summary_survives_its_bytes() {
+    let keys = Keys::new(Identity::from_seed(&[1; 32]).address(), owner().public_key(), author());
+    let bytes = summary::encode(&ledger());
+    let read = summary::decode(&bytes, &keys).expect("what was written");
+    assert_eq!(summary::encode(&read), bytes);
 }
 
 #[test]

@@ -206,7 +206,7 @@ pub(crate) fn payload_root(payload: &[u8]) -> Hash {
 }
 
 /// The longest entry, in bytes.
-pub(crate) const MAX_ENTRY: usize = 64 * 1024;
+pub const MAX_ENTRY: usize = 64 * 1024;
 /// The longest payload: four of the longest entries, so that the fixed cost of a segment disappears, and no more, since a
 /// link holds whole segments.
 pub(crate) const MAX_PAYLOAD: usize = 256 * 1024;

@@ -8,6 +8,7 @@ or the document is wrong. It is for tests: it is slow, it keeps no secret out of
   the messages, and a client and a server without I/O.
 - `protobuf`, `frames`: frames, control messages and padding.
 - `delegation`: speaking for a service.
+- `owner`: what owner and nodes of a service give each other. `log`: segments, links and checkpoints of its log.
 - `opening`, `stream`, `session`: how a connection begins, one stream, and a session with its lanes; no I/O.
 - `drive`: what moves their bytes: through memory, or over TCP on loopback.
 """

@@ -135,10 +135,11 @@ class Manifest:
 
 def check_manifest(service: bytes, certificate: bytes, data: bytes, now: int) -> Manifest:
     """A manifest with the owner certificate beside it."""
-    return _check_manifest(service, _owner_key(service, certificate, now), data)
+    return check_signed_manifest(service, _owner_key(service, certificate, now), data)
 
 
-def _check_manifest(service: bytes, owner: bytes, data: bytes) -> Manifest:
+def check_signed_manifest(service: bytes, owner: bytes, data: bytes) -> Manifest:
+    """A manifest that this owner key signed."""
     fields = _signed(b"HCP/1 manifest\0", owner, service, data)
     version = fields.number(8)
     fields.take(6)
@@ -211,7 +212,7 @@ def check_grant(service: bytes, node: bytes, seed: bytes, data: bytes, now: int)
     owner = _owner_key(service, data[65 : 65 + CERTIFICATE], now)
     fields = _signed(b"HCP/1 grant\0", owner, service, data)
     fields.take(64 + CERTIFICATE)
-    manifest = _check_manifest(service, owner, fields.take(fields.number(4)))
+    manifest = check_signed_manifest(service, owner, fields.take(fields.number(4)))
     serials, ends = list[int](), list[int]()
     for _ in range(fields.number(2, lambda count: 1 <= count <= 1_200)):
         number, delegation = fields.number(8), fields.take(DELEGATION)

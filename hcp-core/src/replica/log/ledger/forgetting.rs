@@ -10,8 +10,20 @@ impl Ledger {
     /// Settles everything that is in, and forgets what is over and done with.
     pub(crate) fn settle(&mut self) {
         let done: BTreeMap<LogId, u64> = self.logs.iter().filter(|(id, log)| self.is_over(id, log)).map(over).collect();
+        self.forget_again();
         self.forget(&done);
+        self.forget_said();
         self.logs.values_mut().for_each(Log::settle);
+    }
+
+    /// Of what stands where it was first, nothing is to be remembered, whichever copy came first.
+    fn forget_again(&mut self) {
+        for (log, places) in &mut self.again {
+            if let Some(log) = self.logs.get(log) {
+                places.retain(|(seq, _)| !log.reaches(*seq));
+            }
+        }
+        self.again.retain(|_, places| !places.is_empty());
     }
 
     /// Takes over what a checkpoint settles, here where more than it covers is in.
@@ -37,21 +49,23 @@ impl Ledger {
         self.again.retain(|log, _| !done.contains_key(log));
         for log in self.logs.values_mut() {
             log.forget(|log| done.contains_key(log));
-            log.closers.retain(|writer, _| !done.contains_key(&writer.log));
         }
     }
 
     /// Whether every member has an open log that has seen all of this one and that it is closed.
     fn is_over(&self, id: &LogId, log: &Log) -> bool {
-        if log.is_open() || log.closers.is_empty() {
+        let closings = self.closings(id, log);
+        if log.is_open() || closings.is_empty() {
             return false;
         }
+        // What a log says that is over and done with, everybody has seen.
+        let all_know = closings.iter().any(|(writer, _)| self.is_forgotten(&writer.log));
         let Some(manifest) = self.manifest() else { return false };
         let ends: Vec<_> = log.tips(*id).map(|(tip, branch)| (log.writer_of(*id, branch, tip.seq), tip.seq)).collect();
         let has_seen = |other: &Log| {
             other.chains().any(|chain| {
                 ends.iter().all(|(writer, seq)| chain.seen.reaches(writer, *seq))
-                    && log.closers.iter().any(|(writer, seq)| chain.seen.reaches(writer, *seq))
+                    && (all_know || closings.iter().any(|(writer, seq)| chain.seen.reaches(writer, *seq)))
             })
         };
         let of = |node: &NodeId| {

@@ -8,19 +8,24 @@ use super::super::machine::planted::{Defect, planted};
 use super::super::storage::{Branch, Hash};
 use super::super::vector::{Split, Vector, Writer};
 use super::super::wire::Tip;
+use super::closing::Places;
 use crate::replica::place::LogId;
 
 /// A log and what is known of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
     chains: BTreeMap<Branch, Chain>,
-    /// The manifest that its author knew when it began.
+    /// Which chain ends in a segment, by its hash: a faulty author can make as many chains as it likes.
+    ends: BTreeMap<Hash, Branch>,
+    /// The highest number of all chains.
+    most: u64,
+    /// The manifest that its author knew when it began; the oldest, where several segments say so.
     pub(crate) began: u64,
     pub(crate) forked: bool,
     pub(crate) ended: bool,
     pub(crate) removed: bool,
-    /// Where it was closed: of each author's the first place.
-    pub(crate) closers: BTreeMap<Writer, u64>,
+    /// Where it is said that it forked or ended, of each chain of segments the first place.
+    pub(crate) closers: Places,
     /// A checkpoint stands for everything up to here: there is no other branch below.
     pub(crate) settled: u64,
     /// The hash there, of a log that did not fork below.
@@ -42,21 +47,33 @@ pub(crate) struct Chain {
 }
 
 impl Log {
+    /// A log of which nothing is here.
+    pub(crate) fn unknown() -> Self {
+        Self::begun(u64::MAX)
+    }
+
     pub(crate) fn begun(manifest: u64) -> Self {
         Self {
             chains: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            most: 0,
             settled_hash: [0; 32],
             began: manifest,
             forked: false,
             ended: false,
             removed: false,
-            closers: BTreeMap::new(),
+            closers: Places::new(),
             settled: 0,
         }
     }
 
     pub(crate) fn is_open(&self) -> bool {
         !self.forked && !self.ended && !self.removed
+    }
+
+    /// How many chains there are.
+    pub(crate) fn count(&self) -> usize {
+        self.chains.len()
     }
 
     pub(crate) fn chains(&self) -> impl Iterator<Item = &Chain> {
@@ -77,9 +94,23 @@ impl Log {
 
     pub(super) fn extend(&mut self, branch: Branch, seq: u64, hash: Hash) {
         if let Some(chain) = self.chains.get_mut(&branch) {
+            self.ends.remove(&chain.hash);
             (chain.seq, chain.hash) = (seq, hash);
+            self.note_end(branch, seq, hash);
         } else {
-            self.chains.insert(branch, Chain::new(None, seq, hash, BTreeMap::new(), Vector::default()));
+            self.insert(branch, Chain::new(None, seq, hash, BTreeMap::new(), Vector::default()));
+        }
+    }
+
+    fn insert(&mut self, branch: Branch, chain: Chain) {
+        self.note_end(branch, chain.seq, chain.hash);
+        self.chains.insert(branch, chain);
+    }
+
+    fn note_end(&mut self, branch: Branch, seq: u64, hash: Hash) {
+        self.most = seq.max(self.most);
+        if hash != INNER {
+            self.ends.insert(hash, branch);
         }
     }
 
@@ -120,7 +151,7 @@ impl Log {
             None => seen,
         };
         let branch = self.next_branch();
-        self.chains.insert(branch, Chain::new(parent, seq, hash, BTreeMap::from([(seq, hash)]), seen));
+        self.insert(branch, Chain::new(parent, seq, hash, BTreeMap::from([(seq, hash)]), seen));
         (branch, split)
     }
 
@@ -130,11 +161,7 @@ impl Log {
                 Arc::make_mut(&mut chain.seen).split(split);
             }
         }
-        if self.closers.get(&split.from).is_some_and(|seq| *seq >= split.at)
-            && let Some(seq) = self.closers.remove(&split.from)
-        {
-            self.closers.insert(split.into(), seq);
-        }
+        split.rename_place(&mut self.closers);
     }
 
     /// The writer of what stands at a number on a chain.
@@ -201,7 +228,12 @@ impl Log {
 
     /// Whether anything is held at this number or behind it.
     pub(crate) fn reaches(&self, seq: u64) -> bool {
-        self.chains.values().any(|chain| chain.seq >= seq)
+        !self.chains.is_empty() && self.most >= seq
+    }
+
+    /// The highest number that is held.
+    pub(crate) fn last(&self) -> u64 {
+        self.most
     }
 
     /// How many chains have a segment of their own at this number.
@@ -224,17 +256,23 @@ impl Log {
         if self.chains.len() == 1
             && let Some((_, chain)) = self.chains.pop_first()
         {
-            self.chains.insert(to, chain);
+            self.insert(to, chain);
         }
     }
 
-    /// Of a checkpoint: a writer with its end.
-    pub(crate) fn push_settled(&mut self, name: Hash, from: u64, seq: u64, hash: Hash) {
+    /// Of a checkpoint: a writer with its end, and the place of the one that it stands on.
+    pub(crate) fn push_settled(&mut self, name: Hash, on: Option<u32>, (from, seq): (u64, u64), hash: Hash) {
         let cuts = if name == [0; 32] { BTreeMap::new() } else { BTreeMap::from([(from, name)]) };
-        let mut chain = Chain::new(None, seq, hash, cuts, Vector::default());
-        chain.from = from;
         let branch = self.next_branch();
-        self.chains.insert(branch, chain);
+        self.insert(branch, Chain { parent: on.map(Branch), from, seq, hash, cuts, seen: Arc::default() });
+    }
+
+    /// Whether every chain stands on one that ends right before it.
+    pub(crate) fn is_rooted(&self) -> bool {
+        self.chains.values().all(|chain| match chain.parent {
+            Some(parent) => self.chains.get(&parent).is_some_and(|parent| parent.seq == chain.from - 1),
+            None => chain.from == 1,
+        })
     }
 
     /// Takes the vector out, to be put back changed.
@@ -276,14 +314,19 @@ impl Log {
         self.chains.values().any(|chain| chain.cuts.keys().any(|cut| *cut <= seq))
     }
 
-    /// The ends of all chains.
+    /// The ends of all chains, but for those on whose end others stand.
     pub(crate) fn tips(&self, id: LogId) -> impl Iterator<Item = (Tip, Branch)> + '_ {
-        self.branches().map(move |(branch, chain)| (Tip { log: id, seq: chain.seq, hash: chain.hash }, branch))
+        let is_end = |chain: &Chain| chain.hash != INNER;
+        #[cfg(test)]
+        let is_end = move |chain: &Chain| is_end(chain) || planted(Defect::InnerNamed);
+        self.branches()
+            .filter(move |(_, chain)| is_end(chain))
+            .map(move |(branch, chain)| (Tip { log: id, seq: chain.seq, hash: chain.hash }, branch))
     }
 
     /// The chain that ends in this segment.
     pub(crate) fn ends_in(&self, seq: u64, hash: &Hash) -> Option<Branch> {
-        self.branches().find(|(_, chain)| chain.seq == seq && chain.hash == *hash).map(|(branch, _)| branch)
+        self.ends.get(hash).filter(|branch| self.chains.get(branch).is_some_and(|chain| chain.seq == seq)).copied()
     }
 }
 
@@ -306,5 +349,7 @@ impl Chain {
     }
 }
 
+/// In the place of a hash: of a writer of a checkpoint that forked further on, the last segment is not known.
+pub(crate) const INNER: Hash = [0; 32];
 /// Behind every number.
 const FINAL: u64 = u64::MAX - 1;

@@ -18,6 +18,7 @@ use crate::replica::log::entry::{self, Entry};
 use crate::replica::log::ledger::{Slot, is_member};
 use crate::replica::log::limits::{CUT, MAX_PENDING, MAX_UNHANDED};
 use crate::replica::log::storage::{Branch, Position};
+use crate::replica::log::vector::Writer;
 use crate::replica::log::wire::{Head, MAX_DEPENDENCIES, MAX_ENTRY, MAX_PAYLOAD, Segment, Tip};
 use crate::replica::place::{Incarnation, LogId};
 
@@ -54,6 +55,14 @@ impl Machine {
             Some(why) => self.outputs.push_back(Output::Refused { id, why }),
             None => self.add(Some(id), Entry::Plain(entry)),
         }
+    }
+
+    /// Appends an entry of a kind that this version does not know, as a later one would.
+    #[cfg(test)]
+    pub(in crate::replica::log) fn append_of_tomorrow(&mut self, kind: u16, body: Bytes) {
+        self.add_system(Entry::Unknown { kind, body });
+        self.cut();
+        self.act();
     }
 
     /// Adds an entry of the log's own kinds.
@@ -97,6 +106,17 @@ impl Machine {
 
     pub(super) fn has_handed_everything(&self) -> bool {
         self.appending.unhanded.is_empty()
+    }
+
+    /// Whether this node's next segment comes behind another one.
+    pub(super) fn has_seen(&self, tip: &Tip, writer: &Writer) -> bool {
+        let Some(log) = self.ledger.logs.get(&tip.log) else { return false };
+        let fresh = self.appending.fresh.range((tip.log, Branch(0))..=(tip.log, Branch(u32::MAX)));
+        let mut fresh = fresh.filter(|(_, last)| last.seq >= tip.seq);
+        let own = self.ledger.logs.get(&self.own).map(|log| log.chain(Branch(0)));
+        tip.log == self.own
+            || own.is_some_and(|chain| chain.seen.reaches(writer, tip.seq))
+            || fresh.any(|((_, on), _)| log.writer_of(tip.log, *on, tip.seq) == *writer)
     }
 
     /// Cuts what is pending, so that what comes next stands by itself.
@@ -152,7 +172,7 @@ impl Machine {
         }
     }
 
-    /// Makes a segment of what is pending.
+    /// Makes a segment of what is pending, behind others without entries where one cannot name all that was newly seen.
     pub(super) fn cut(&mut self) {
         if self.stopped.is_some() {
             return;
@@ -165,11 +185,21 @@ impl Machine {
             fresh.into_iter().map(|((_, branch), tip)| (tip, branch)).collect()
         };
         resolved.retain(|(tip, _)| tip.log != self.own && tip.seq > 0);
-        resolved.sort_unstable();
+        // A run's first segment ends the node's earlier ones.
+        resolved.sort_unstable_by_key(|(tip, branch)| (tip.log.node != self.own.node, *tip, *branch));
         resolved.dedup_by_key(|(tip, _)| *tip);
-        resolved.truncate(MAX_DEPENDENCIES);
         let pending = std::mem::take(&mut self.appending.pending);
         (self.appending.bytes, self.appending.since, self.appending.force) = (0, None, false);
+        let mut rest = resolved;
+        while rest.len() > MAX_DEPENDENCIES {
+            let next = rest.split_off(MAX_DEPENDENCIES);
+            self.write_segment(std::mem::replace(&mut rest, next), Vec::new());
+        }
+        self.write_segment(rest, pending);
+    }
+
+    fn write_segment(&mut self, mut resolved: Vec<(Tip, Branch)>, pending: Vec<(Option<AppendId>, Entry)>) {
+        resolved.sort_unstable();
         let (ids, entries): (Vec<_>, Vec<Entry>) = pending.into_iter().unzip();
         let ids = (0..).zip(ids).filter_map(|(index, id)| id.map(|id| (id, index))).collect();
         let chain = self.ledger.logs.get(&self.own).map(|log| log.chain(Branch(0)));
@@ -187,7 +217,7 @@ impl Machine {
         let payload = entry::payload(self.rng.random(), &entries);
         let keys = self.keys.clone();
         let segment = Segment::make(head, payload, |tip| (keys.sign)(&tip.signed(keys.service_key())));
-        self.stage(Arc::new(segment), &entries, Slot::Extends(Branch(0)), &resolved, ids);
+        self.stage(Arc::new(segment), &entries, Slot::Extends(Branch(0)), &resolved, ids, None);
     }
 
     /// Begins a run of the node's log: its first segment names all that is held.

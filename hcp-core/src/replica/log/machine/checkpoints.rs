@@ -1,80 +1,139 @@
-//! Making checkpoints: a member asks by an entry, everybody folds what its author had seen into a state of its own, and signs.
+//! Checkpoints: who asks for them, who signs what, and what a node lets go of.
 //!
-//! The fold runs beside everything else, page by page, over a ledger of its own. When more than half of the members have
-//! signed what this node made itself, what the checkpoint covers is pruned.
+//! A member asks by an entry, which names the checkpoint that it holds: from there on everybody folds what its author had
+//! seen into a state of its own ([`folding`](super::folding)), and signs. Whoever has that many signatures under what it made
+//! itself holds the checkpoint, and prunes what it covers.
+//!
+//! Invariants: a member signs only what has its own earlier votes in its past. Any two sets of signers that are enough have an
+//! honest member in common, so of any two checkpoints one has the other's signature in what it covers, and with it everything
+//! that honest members wrote before. What a checkpoint says of a log up to the last segment that it covers is final: another
+//! branch that begins there or before counts no more, wherever it turns up.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::folding::{Fold, Progress};
 #[cfg(test)]
 use super::planted::{Defect, planted};
-use super::replay::{Branches, Replay, Replayed};
-use super::{Machine, Output, Reading, Unfold};
-use crate::replica::log::checkpoint::{
-    Certificate, MAX_PIECES, MAX_SUMMARY, Statement, is_majority, signed, state_root, summary_hash,
-};
+use super::status::TooLarge;
+use super::{Machine, Output};
+use crate::replica::log::checkpoint::{Certificate, Statement, is_enough, is_true, signed};
 use crate::replica::log::entry::{Entry, Vote};
 use crate::replica::log::keys::Keys;
-use crate::replica::log::ledger::{Ledger, is_member};
-use crate::replica::log::limits::{MAX_ASKED, PAGE};
-use crate::replica::log::storage::{Branch, Checkpoint, Found, Hash, Payloads, Range, Read, UpTo};
+use crate::replica::log::ledger::{Ledger, Log};
+use crate::replica::log::limits::MAX_ASKED;
+use crate::replica::log::storage::{Checkpoint, Hash, UpTo};
 use crate::replica::log::summary;
-use crate::replica::log::vector::Vector;
+use crate::replica::log::vector::{Split, Vector, Writer};
 use crate::replica::log::wire::{SIGNATURE, Tip};
 use crate::replica::place::{LogId, NodeId};
 
 /// What this node knows of checkpoints.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints {
-    /// Where the next fold begins.
-    base: Ledger,
-    fold: Option<Fold>,
-    /// The newest that asked and was not begun yet.
-    next: Option<Tip>,
-    /// Who asked last, with what its author had seen.
-    asked: VecDeque<(Tip, Vector)>,
+    pub(super) fold: Option<Fold>,
+    pub(super) folds: u64,
+    /// How far the last fold came that was sealed.
+    pub(super) progress: Option<Progress>,
+    /// For which segment the application's copy stands as it was sealed last; none if it holds nothing.
+    pub(super) copy: Option<Tip>,
+    /// What was asked last, of each member's some, and was not answered by a checkpoint.
+    pub(super) asked: VecDeque<Asked>,
     votes: BTreeMap<(Tip, Hash), BTreeMap<NodeId, [u8; SIGNATURE]>>,
-    /// For what this node signed last, in this run or an earlier one: what it signs next has that in its past, so that of
-    /// two checkpoints one contains the other unless somebody lies.
-    voted: Option<Tip>,
-    built: Option<Built>,
+    /// Of each log of this node's the last segment with a vote, as far as no checkpoint covers it.
+    voted: BTreeMap<LogId, u64>,
+    pub(super) built: Option<Built>,
     pub(super) stable: Option<Stable>,
+    /// Since when it is held.
+    pub(super) since: Duration,
+    /// What kept the last one that was made here from being signed.
+    pub(super) too_large: Option<TooLarge>,
+    /// Until when no more of what a member asks is made for this node's own sake.
+    pub(super) rests: BTreeMap<NodeId, Duration>,
     /// The application asks for one, once it was handed everything.
     retain: bool,
 }
 
-#[derive(Debug)]
-struct Fold {
-    asked: Tip,
-    ranges: Vec<Range>,
-    replay: Replay,
-    /// The application is asked for its state.
-    sealing: bool,
-    /// It contains what this node signed before.
-    signs: bool,
+/// Somebody asks for a checkpoint.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) tip: Tip,
+    pub(super) writer: Writer,
+    /// The statement of the checkpoint to begin from; zero if there is none.
+    pub(super) base: Hash,
+    /// What its author had seen, this segment included.
+    pub(super) past: Vector,
+    /// This node has begun to make it, for its own sake; and since others have signed it.
+    pub(super) tried: bool,
+    pub(super) followed: bool,
 }
 
-/// What this node made and signed.
+/// An entry of the log's own kinds that was taken in, with where it stands and what its author had seen.
 #[derive(Debug)]
-struct Built {
-    statement: Statement,
-    summary: Bytes,
-    pieces: Bytes,
-    covered: Ledger,
+pub(super) struct Noted {
+    pub(super) tip: Tip,
+    pub(super) writer: Writer,
+    pub(super) past: Vector,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// What this node made.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) asked: Asked,
+    pub(super) statement: Statement,
+    pub(super) summary: Bytes,
+    pub(super) pieces: Bytes,
+    pub(super) covered: Ledger,
+    pub(super) signed: bool,
 }
 
 /// The checkpoint that stands for what was pruned.
 #[derive(Debug)]
 pub(super) struct Stable {
+    pub(super) statement: Statement,
     pub(super) checkpoint: Checkpoint,
     pub(super) covered: Ledger,
+}
+
+/// How a checkpoint came to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was made here, of what is here.
+    Made,
+    Fetched,
+}
+
+impl Checkpoints {
+    /// Who has signed what for a request.
+    fn votes_for(&self, asked: &Tip) -> impl Iterator<Item = &BTreeMap<NodeId, [u8; SIGNATURE]>> {
+        self.votes.range((*asked, [0; 32])..=(*asked, [0xff; 32])).map(|(_, votes)| votes)
+    }
 }
 
 impl Stable {
     pub(super) fn of(keys: &Keys, checkpoint: Checkpoint) -> Option<Self> {
         let covered = summary::decode(&checkpoint.summary, keys)?;
-        Some(Self { checkpoint, covered })
+        let statement = Certificate::parse(&checkpoint.certificate)?.statement;
+        let manifest = covered.manifest().map_or(0, |manifest| manifest.contents().version());
+        (manifest == statement.manifest).then_some(Self { statement, checkpoint, covered })
+    }
+
+    /// Whether this one covers what another one does, and more. Of a log that one of them knows to have forked, one branch
+    /// may stand for less than the other did.
+    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
+        let (new, old) = (&self.covered, &other.covered);
+        let kept = old.forgotten.keys().all(|log| new.is_forgotten(log))
+            && old.logs.iter().all(|(id, log)| {
+                log.forked
+                    || new.is_forgotten(id)
+                    || new.logs.get(id).is_some_and(|other| other.forked || other.reaches(log.last()))
+            });
+        let more = new.forgotten.keys().any(|log| !old.is_forgotten(log))
+            || new.logs.iter().any(|(id, log)| old.logs.get(id).is_none_or(|other| !other.reaches(log.last())));
+        kept && more
     }
 }
 
@@ -89,235 +148,150 @@ impl Machine {
         if self.checkpoints.retain && self.has_handed_everything() && self.stopped.is_none() {
             self.checkpoints.retain = false;
             self.cut_pending();
-            self.add_system(Entry::Retain);
+            let base = self.holds();
+            self.add_system(Entry::Retain { base });
             self.cut();
         }
+    }
+
+    /// The statement of the checkpoint that is held; zero if none is.
+    pub(crate) fn holds(&self) -> Hash {
+        self.checkpoints.stable.as_ref().map_or([0; 32], |stable| stable.statement.hash())
     }
 
     /// A segment with entries of the log's own kinds was taken in.
-    pub(super) fn note_system(&mut self, tip: Tip, past: &Vector, entries: &[Entry]) {
-        for entry in entries {
-            match entry {
-                Entry::Retain => self.note_asked(tip, past.clone()),
-                Entry::Vote(vote) => self.note_vote(tip.log.node, vote),
-                _ => {}
-            }
+    pub(super) fn note_system(&mut self, noted: &Noted) {
+        // One request in a segment: all entries of one have seen the same.
+        let retain =
+            noted.entries.iter().find_map(|entry| if let Entry::Retain { base } = entry { Some(base) } else { None });
+        if let Some(base) = retain {
+            self.note_asked(noted, *base);
         }
-    }
-
-    fn note_asked(&mut self, tip: Tip, past: Vector) {
-        if let Some(log) = self.ledger.logs.get(&tip.log)
-            && let Some(branch) = log.ends_in(tip.seq, &tip.hash)
-        {
-            let mut past = past;
-            log.raise(&mut past, tip.log, branch, tip.seq);
-            self.checkpoints.asked.push_back((tip, past));
-            self.checkpoints.next = Some(tip);
-        }
-        if self.checkpoints.asked.len() > MAX_ASKED
-            && let Some((old, _)) = self.checkpoints.asked.pop_front()
-        {
-            self.checkpoints.votes.retain(|(asked, _), _| *asked != old);
-        }
-    }
-
-    fn note_vote(&mut self, from: NodeId, vote: &Vote) {
-        let message = signed(self.keys.service_key(), &vote.statement);
-        let known = self.checkpoints.asked.iter().any(|(asked, _)| *asked == vote.asked);
-        if from == self.own.node {
-            self.checkpoints.voted = Some(vote.asked);
-        }
-        if !known || !(self.keys.verify)(&from, &message, &vote.signature) {
-            return;
-        }
-        // One for each member and place, so that what is kept is bounded: the first counts.
-        let voted =
-            self.checkpoints.votes.iter().any(|((asked, _), votes)| *asked == vote.asked && votes.contains_key(&from));
-        if !voted {
-            self.checkpoints.votes.entry((vote.asked, vote.statement)).or_default().insert(from, vote.signature);
-        }
-    }
-
-    /// Begins a fold, goes on with it, and sees whether what was made is signed by enough.
-    pub(super) fn tend_checkpoints(&mut self) {
-        self.retain_if_due();
-        if self.checkpoints.fold.is_none()
-            && let Some(asked) = self.wanted_by_most().or(self.checkpoints.next)
-            && self.is_durable(&asked)
-        {
-            let most = self.checkpoints.next != Some(asked);
-            if !most {
-                self.checkpoints.next = None;
-            }
-            let past = self.checkpoints.asked.iter().find(|(tip, _)| *tip == asked).map(|(_, past)| past.clone());
-            if let Some(past) = past
-                && !self.begin_fold(asked, &past)
-                && self.is_signed_by_most(&asked)
+        for entry in &noted.entries {
+            // Who signs one wrongly is not believed the next ones: they cost a check each.
+            if let Entry::Vote(vote) = entry
+                && !self.note_vote(&noted.tip, vote)
             {
-                // This node has made another one since, which nobody needs: back to where everybody was.
-                let stable = self.checkpoints.stable.as_ref().map(|stable| stable.covered.clone());
-                self.checkpoints.base = stable.unwrap_or_default();
-                self.checkpoints.built = None;
-                self.outputs.push_back(Output::Unfold(Unfold::Checkpoint));
-                if !self.begin_fold(asked, &past) {
-                    self.checkpoints.asked.retain(|(tip, _)| *tip != asked);
-                }
+                break;
             }
         }
-        self.see_whether_stable();
     }
 
-    /// Only what is durable can be read.
-    fn is_durable(&self, tip: &Tip) -> bool {
-        let ends = self.durable.range((tip.log, Branch(0))..=(tip.log, Branch(u32::MAX)));
-        ends.map(|(_, (seq, _))| *seq).max().is_some_and(|seq| seq >= tip.seq)
-    }
-
-    fn is_signed_by_most(&self, tip: &Tip) -> bool {
-        self.checkpoints.votes.iter().any(|((asked, _), votes)| {
-            asked == tip
-                && is_majority(votes.keys().filter(|node| is_member(&self.manifest, node)).count(), &self.manifest)
-        })
-    }
-
-    /// A checkpoint that more than half have signed and this node has not made.
-    fn wanted_by_most(&self) -> Option<Tip> {
-        let built = self.checkpoints.built.as_ref().map(|built| built.statement.asked);
-        let stable = self.checkpoints.stable.as_ref().map(|stable| &stable.covered);
-        let covers = |tip: &Tip| {
-            stable.is_some_and(|ledger| {
-                ledger.is_forgotten(&tip.log) || ledger.logs.get(&tip.log).is_some_and(|log| log.reaches(tip.seq))
-            })
-        };
-        let asked = self.checkpoints.asked.iter().rev().map(|(tip, _)| *tip);
-        asked.into_iter().find(|tip| Some(*tip) != built && self.is_signed_by_most(tip) && !covers(tip))
-    }
-
-    /// `false` when it does not have everything that the last one has.
-    fn begin_fold(&mut self, asked: Tip, past: &Vector) -> bool {
-        let base = &self.checkpoints.base;
-        for (id, log) in &base.logs {
-            let behind = |(tip, branch): (Tip, _)| !past.reaches(&log.writer_of(*id, branch, tip.seq), tip.seq);
-            if !self.ledger.is_forgotten(id) && log.tips(*id).any(behind) {
-                return false;
-            }
+    fn note_asked(&mut self, noted: &Noted, base: Hash) {
+        let (tip, writer, mut past) = (noted.tip, noted.writer, noted.past.clone());
+        past.raise(writer, tip.seq);
+        let asked = &mut self.checkpoints.asked;
+        asked.push_back(Asked { tip, writer, base, past, tried: false, followed: false });
+        // Nobody's requests push out anybody else's.
+        let same = |asked: &Asked| asked.tip.log.node == tip.log.node;
+        if asked.iter().filter(|asked| same(asked)).count() > MAX_ASKED
+            && let Some(old) = asked.iter().position(same).and_then(|at| asked.remove(at))
+        {
+            self.checkpoints.votes.retain(|(asked, _), _| *asked != old.tip);
         }
-        let (mut ranges, mut several) = (Vec::new(), BTreeSet::new());
-        for (id, log) in self.ledger.logs.iter().filter(|(id, _)| !base.is_forgotten(id)) {
-            let settled = base.logs.get(id).map_or(0, |log| log.settled);
-            if log.chains().count() > 1 {
-                several.insert(*id);
-            }
-            for (branch, chain) in log.branches() {
-                let reached = chain.parts(*id).into_iter().filter(|(writer, from, _)| past.reaches(writer, *from));
-                let to = reached.map(|(writer, _, to)| past.0.get(&writer).map_or(0, |seq| to.min(*seq))).max();
-                let from = chain.from.max(settled.saturating_add(1));
-                if let Some(to) = to.filter(|to| *to >= from) {
-                    ranges.push(Range { log: *id, branch, from, to });
-                }
-            }
+    }
+
+    /// `false` when it is for something that was asked, and its signature does not hold.
+    fn note_vote(&mut self, at: &Tip, vote: &Vote) -> bool {
+        let from = at.log.node;
+        let message = signed(self.keys.service_key(), &vote.statement);
+        if from == self.own.node {
+            let last = self.checkpoints.voted.entry(at.log).or_default();
+            *last = at.seq.max(*last);
         }
-        let replay = Replay::new(base.clone(), Some(several));
-        let signs = self.checkpoints.voted.is_none_or(|voted| {
-            self.ledger.logs.get(&voted.log).is_none_or(|log| {
-                let tips = log.branches().filter(|(_, chain)| chain.seq >= voted.seq && chain.from <= voted.seq);
-                tips.into_iter().any(|(on, _)| past.reaches(&log.writer_of(voted.log, on, voted.seq), voted.seq))
-            })
-        });
-        if !signs && !self.is_signed_by_most(&asked) {
+        let known = self.checkpoints.asked.iter().any(|asked| asked.tip == vote.asked);
+        // One for each member and place, so that what is kept is bounded: the first counts.
+        let voted = self.checkpoints.votes_for(&vote.asked).any(|votes| votes.contains_key(&from));
+        if !known || voted {
             return true;
         }
-        self.checkpoints.fold = Some(Fold { asked, ranges, replay, sealing: false, signs });
-        self.read_fold();
-        true
+        let holds = (self.keys.verify)(&from, &message, &vote.signature);
+        if holds {
+            self.checkpoints.votes.entry((vote.asked, vote.statement)).or_default().insert(from, vote.signature);
+        }
+        holds
     }
 
-    fn read_fold(&mut self) {
-        let Some(fold) = &mut self.checkpoints.fold else { return };
-        fold.ranges.retain(|range| range.from <= range.to);
-        if fold.ranges.is_empty() {
-            fold.sealing = true;
-            fold.replay.ledger.settle();
-            self.outputs.push_back(Output::Seal(fold.asked));
-            return;
+    /// What a writer wrote has another name now.
+    pub(super) fn split_asked(&mut self, split: &Split) {
+        for asked in &mut self.checkpoints.asked {
+            asked.split(split);
         }
-        let what = Read::Rows { ranges: fold.ranges.clone(), bytes: PAGE, payloads: Payloads::Wanted };
-        self.read(what, Reading::Fold);
+        if let Some(built) = &mut self.checkpoints.built {
+            built.asked.split(split);
+        }
     }
 
-    pub(super) fn found_fold(&mut self, found: Found) {
-        let Some(fold) = &mut self.checkpoints.fold else { return };
-        let Found::Rows(rows) = found else { return self.give_up_fold() };
-        if rows.is_empty() {
-            return self.give_up_fold();
+    /// Makes what was asked for, signs it, and sees whether it is signed by enough.
+    pub(super) fn tend_checkpoints(&mut self) {
+        self.retain_if_due();
+        self.seal();
+        if self.checkpoints.fold.is_none() && !self.is_checkpoint_pending() {
+            self.fold_next();
+            self.vote();
+            self.see_whether_stable();
         }
-        let mut outputs = Vec::new();
-        for row in rows {
-            for range in &mut fold.ranges {
-                if range.log == row.log && range.branch == row.branch {
-                    range.from = row.seq + 1;
-                }
-            }
-            match fold.replay.row(&self.keys, &row, Branches::Anew) {
-                Ok(Replayed::Applied(taken)) => outputs.push((Box::new(taken.delivery), taken.splits)),
-                // What its author says that it had seen is not whole: everybody sees that.
-                _ => return self.give_up_fold(),
-            }
-        }
-        for (delivery, splits) in outputs {
-            self.outputs.push_back(Output::Fold(delivery, splits));
-        }
-        self.read_fold();
     }
 
-    /// The application's copy for folding is to go back to the last state that it made.
-    fn give_up_fold(&mut self) {
-        if let Some(fold) = self.checkpoints.fold.take() {
-            self.checkpoints.asked.retain(|(tip, _)| *tip != fold.asked);
+    /// Takes out of the chores the states that are to be forgotten later: while the application stores one, none is.
+    /// Several requests can come to one state, so what is needed is not forgotten at all.
+    pub(super) fn keep_states(&mut self) -> Vec<Hash> {
+        if self.is_sealing() {
+            return std::mem::take(&mut self.chores.forget_states);
         }
-        self.outputs.push_back(Output::Unfold(Unfold::Sealed));
-    }
-
-    /// The application has made and stored its state.
-    pub(super) fn sealed(&mut self, asked: Tip, length: u64, pieces: &[Hash]) {
-        let Some(fold) = self.checkpoints.fold.take_if(|fold| fold.asked == asked && fold.sealing) else { return };
-        let (covered, signs) = (fold.replay.ledger, fold.signs);
-        let summary = summary::encode(&covered);
-        if summary.len() > MAX_SUMMARY || pieces.len() > MAX_PIECES || self.stopped.is_some() {
-            return;
-        }
-        let manifest = covered.manifest().map_or(0, |manifest| manifest.contents().version());
-        let root = state_root(pieces);
-        let statement = Statement { asked, manifest, summary: summary_hash(&summary), root, length };
-        let hash = statement.hash();
-        let signature = (self.keys.sign)(&signed(self.keys.service_key(), &hash));
-        self.checkpoints.base = covered.clone();
-        let pieces = Bytes::copy_from_slice(pieces.as_flattened());
-        let before = self.checkpoints.built.take().map(|built| built.statement.root);
         let stable = self.checkpoints.stable.as_ref().map(|stable| stable.checkpoint.root);
-        self.chores.forget_states.extend(before.filter(|before| *before != root && Some(*before) != stable));
-        self.checkpoints.built = Some(Built { statement, summary, pieces, covered });
-        // Not one that would stand for one branch of a log that this node knows to have another.
-        let parted = self.ledger.logs.iter().any(|(id, log)| {
-            log.forked && covered_open(&self.checkpoints.base, id).is_some_and(|seq| log.parts_by(seq))
-        });
-        if signs && !parted {
-            self.add_system(Entry::Vote(Vote { asked, statement: hash, signature }));
-            self.cut();
+        let built = self.checkpoints.built.as_ref().map(|built| built.statement.root);
+        let coming = self.chores.checkpoint.as_ref().map(|checkpoint| checkpoint.root);
+        // Where the store is opened again, that forgets what is not needed.
+        let stable = stable.filter(|_| coming.is_none() || self.reloading);
+        let needed = [stable, built, coming, self.fetched_state()];
+        self.chores.forget_states.retain(|root| !needed.contains(&Some(*root)));
+        Vec::new()
+    }
+
+    /// Only what is durable can be read, and gone back to.
+    pub(super) fn is_checkpoint_pending(&self) -> bool {
+        self.chores.checkpoint.is_some() || self.is_checkpoint_under_way()
+    }
+
+    /// Whether somebody has signed what stands for this segment who does not lie.
+    pub(super) fn is_signed(&self, tip: &Tip) -> bool {
+        self.checkpoints.votes_for(tip).any(|votes| is_true(votes.keys(), &self.manifest))
+    }
+
+    /// Whether this node may sign what stands for this past: its own earlier votes are in it.
+    pub(super) fn may_sign(&self, past: &Vector) -> bool {
+        #[cfg(test)]
+        if planted(Defect::VotesForgotten) {
+            return true;
         }
+        self.checkpoints.voted.iter().all(|(log, seq)| past.reaches(&Writer::trunk(*log), *seq))
+    }
+
+    /// Signs what was made, once this node's next segment comes behind the one that asked.
+    fn vote(&mut self) {
+        let Some(built) = &self.checkpoints.built else { return };
+        if built.signed || !self.may_sign(&built.asked.past) || !self.has_seen(&built.asked.tip, &built.asked.writer) {
+            return;
+        }
+        let (asked, statement) = (built.asked.tip, built.statement.hash());
+        let signature = (self.keys.sign)(&signed(self.keys.service_key(), &statement));
+        if let Some(built) = &mut self.checkpoints.built {
+            built.signed = true;
+        }
+        self.add_system(Entry::Vote(Vote { asked, statement, signature }));
+        self.cut();
     }
 
     fn see_whether_stable(&mut self) {
         let Some(built) = &self.checkpoints.built else { return };
         let key = (built.statement.asked, built.statement.hash());
         let Some(votes) = self.checkpoints.votes.get(&key) else { return };
-        let manifest = &self.manifest;
-        let signatures: BTreeMap<_, _> =
-            votes.iter().filter(|(node, _)| is_member(manifest, node)).map(|(node, vote)| (*node, *vote)).collect();
-        if !is_majority(signatures.len(), manifest) {
+        let enough = built.covered.manifest().is_some_and(|covered| is_enough(votes.keys(), covered));
+        if !enough || !is_true(votes.keys(), &self.manifest) {
             return;
         }
-        let certificate = Certificate { statement: built.statement, signatures };
+        let certificate = Certificate { statement: built.statement, signatures: votes.clone() };
         if let Some(built) = self.checkpoints.built.take() {
             let checkpoint = Checkpoint {
                 root: built.statement.root,
@@ -327,63 +301,54 @@ impl Machine {
                 certificate: certificate.to_bytes(),
             };
             self.outputs.push_back(Output::Stable(built.statement.asked));
-            self.install(Stable { checkpoint, covered: built.covered });
+            self.install(Stable { statement: built.statement, checkpoint, covered: built.covered }, Origin::Made);
         }
     }
 
-    /// A checkpoint stands for what it covers: that goes, or the store is opened again where this node holds what it does
-    /// not have and nothing else.
-    pub(super) fn install(&mut self, stable: Stable) {
-        let conflicts = self.conflicts(&stable.covered);
+    /// A checkpoint stands for what it covers: that goes, and where this node holds what does not count any more, the store
+    /// is opened again.
+    pub(super) fn install(&mut self, stable: Stable, origin: Origin) {
+        let reload = origin == Origin::Fetched || self.holds_what_does_not_count(&stable.covered);
         let forget = self.to_forget(&stable.covered);
         if let Some(before) = &self.checkpoints.stable {
             self.chores.forget_states.push(before.checkpoint.root);
         }
-        self.chores.forget_states.retain(|root| *root != stable.checkpoint.root);
         self.chores.checkpoint = Some(stable.checkpoint.clone());
         #[cfg(test)]
         let forget = if planted(Defect::PrunedAgain) { Vec::new() } else { forget };
+        #[cfg(test)]
+        let reload = reload && !(origin == Origin::Made && planted(Defect::BranchKept));
         self.chores.forget_rows.extend(forget);
-        if conflicts.is_empty() && self.lacks(&stable.covered).next().is_none() {
-            self.ledger.adopt(&stable.covered);
-            self.durable.retain(|(log, _), _| self.ledger.logs.contains_key(log));
-            self.checkpoints.stable = Some(stable);
-        } else {
+        if reload {
             self.reloading = true;
+            return;
         }
+        self.ledger.adopt(&stable.covered);
+        self.durable.retain(|(log, _), _| self.ledger.logs.contains_key(log));
+        self.let_go(&stable.covered);
+        self.checkpoints.progress = None;
+        self.checkpoints.since = self.now;
+        self.checkpoints.stable = Some(stable);
     }
 
-    /// Logs of which this node holds what counts no more.
-    fn conflicts(&self, covered: &Ledger) -> BTreeSet<LogId> {
-        let mut conflicts = BTreeSet::new();
-        for (id, log) in &self.ledger.logs {
-            let conflicting = if let Some(last) = covered.forgotten.get(id) {
-                log.reaches(last + 1)
-            } else if let Some(settled) = covered.logs.get(id) {
-                let beyond = |(writer, _, to): (_, _, u64)| {
-                    !settled
-                        .chains()
-                        .flat_map(|chain| chain.parts(*id))
-                        .any(|(other, _, end)| other == writer && end >= to)
-                };
-                let parted =
-                    |chain: &crate::replica::log::ledger::Chain| chain.cuts().any(|(cut, _)| cut <= settled.settled);
-                if settled.is_final() {
-                    log.chains().flat_map(|chain| chain.parts(*id)).any(beyond)
-                } else {
-                    let wrong_end = log
-                        .chains()
-                        .any(|chain| chain.seq == settled.settled && settled.ends_in(chain.seq, &chain.hash).is_none());
-                    wrong_end || log.chains().any(parted)
-                }
-            } else {
-                false
-            };
-            if conflicting {
-                conflicts.insert(*id);
-            }
-        }
-        conflicts
+    /// Forgets of who asked and voted what a checkpoint covers.
+    fn let_go(&mut self, covered: &Ledger) {
+        self.checkpoints.voted.retain(|log, seq| !covers(covered, log, *seq));
+        self.checkpoints.asked.retain(|asked| !covers(covered, &asked.tip.log, asked.tip.seq));
+        let asked = &self.checkpoints.asked;
+        self.checkpoints.votes.retain(|(tip, _), _| asked.iter().any(|asked| asked.tip == *tip));
+    }
+
+    /// Whether this node has taken in what does not count behind a checkpoint that was made of what is here: a branch that
+    /// begins where the checkpoint has another one, or anything more of a log that it knows to have forked.
+    fn holds_what_does_not_count(&self, covered: &Ledger) -> bool {
+        self.ledger.logs.iter().any(|(id, log)| match (covered.forgotten.get(id), covered.logs.get(id)) {
+            (Some(last), _) => log.forked || log.reaches(last + 1),
+            // Once for each such log: what named it is understood anew, as everybody does who loads the checkpoint.
+            (None, Some(settled)) if settled.forked => !log.is_final(),
+            (None, Some(settled)) => log.parts_by(settled.settled),
+            (None, None) => false,
+        })
     }
 
     fn to_forget(&self, covered: &Ledger) -> Vec<UpTo> {
@@ -395,17 +360,15 @@ impl Machine {
             .iter()
             .map(|(log, last)| if log.node == own { UpTo { log: *log, seq: *last } } else { all(*log) });
         let settled = covered.logs.iter().map(|(id, log)| {
-            let last = log.chains().map(|chain| chain.seq).max().unwrap_or_default();
-            if log.is_final() && id.node != own { all(*id) } else { UpTo { log: *id, seq: last } }
+            if log.is_final() && id.node != own { all(*id) } else { UpTo { log: *id, seq: log.last() } }
         });
         over.chain(settled).collect()
     }
 
     /// Logs of which this node lacks what a checkpoint covers.
     pub(super) fn lacks<'a>(&'a self, covered: &'a Ledger) -> impl Iterator<Item = LogId> + 'a {
-        let lacking = |(id, log): &(&LogId, &crate::replica::log::ledger::Log)| {
-            let last = log.chains().map(|chain| chain.seq).max().unwrap_or_default();
-            !self.ledger.is_forgotten(id) && !self.ledger.logs.get(*id).is_some_and(|log| log.reaches(last))
+        let lacking = |(id, log): &(&LogId, &Log)| {
+            !self.ledger.is_forgotten(id) && !self.ledger.logs.get(*id).is_some_and(|held| held.reaches(log.last()))
         };
         covered.logs.iter().filter(lacking).map(|(id, _)| *id)
     }
@@ -418,18 +381,31 @@ impl Machine {
     }
 
     /// Takes up what was known before the store was opened.
-    pub(super) fn recover_checkpoints(&mut self, stable: Option<Stable>, system: &[(Tip, Vector, Vec<Entry>)]) {
-        if let Some(stable) = &stable {
-            self.checkpoints.base = stable.covered.clone();
-        }
+    pub(super) fn recover_checkpoints(&mut self, stable: Option<Stable>, system: &[Noted]) {
+        self.checkpoints.copy = stable.as_ref().map(|stable| stable.statement.asked);
+        self.checkpoints.since = self.now;
         self.checkpoints.stable = stable;
-        for (tip, past, entries) in system {
-            self.note_system(*tip, past, entries);
+        for noted in system {
+            self.note_system(noted);
         }
     }
 }
 
-/// How far a ledger has a log that it does not know to have forked.
-fn covered_open(ledger: &Ledger, log: &LogId) -> Option<u64> {
-    ledger.logs.get(log).filter(|log| !log.forked).map(|log| log.settled)
+impl Asked {
+    fn split(&mut self, split: &Split) {
+        self.past.split(split);
+        split.rename_writer(&mut self.writer, self.tip.seq);
+    }
+}
+
+impl Noted {
+    pub(super) fn split(&mut self, split: &Split) {
+        self.past.split(split);
+        split.rename_writer(&mut self.writer, self.tip.seq);
+    }
+}
+
+/// Whether a checkpoint stands for a place.
+fn covers(covered: &Ledger, log: &LogId, seq: u64) -> bool {
+    covered.is_forgotten(log) || covered.logs.get(log).is_some_and(|log| log.reaches(seq))
 }

@@ -1,9 +1,10 @@
 //! Whether a segment is held: from the tips, from the hashes in memory, or by asking the store.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::{Machine, Reading};
-use crate::replica::log::limits::{MAX_HASHES, READ_HASHES};
+use crate::replica::log::ledger::Log;
+use crate::replica::log::limits::{MAX_BESIDE, MAX_HASHES, READ_HASHES};
 use crate::replica::log::storage::{Branch, Hash, Read};
 use crate::replica::log::wire::Tip;
 use crate::replica::place::LogId;
@@ -11,11 +12,26 @@ use crate::replica::place::LogId;
 /// Hashes of what stands at places that were written or looked up last.
 #[derive(Debug, Default)]
 pub(super) struct Hashes {
-    known: HashMap<(LogId, u64), Vec<(Hash, Branch)>>,
+    known: HashMap<(LogId, u64), Standing>,
     order: VecDeque<(LogId, u64)>,
     /// To be asked for, and asked for.
     wanted: BTreeSet<(LogId, u64)>,
     asked: BTreeSet<(LogId, u64)>,
+}
+
+/// Segments that stand on what no checkpoint has: whoever names them names nothing.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    known: HashSet<Tip>,
+    order: VecDeque<Tip>,
+}
+
+/// What stands at one place.
+#[derive(Debug, Default)]
+struct Standing {
+    list: Vec<(Hash, Branch)>,
+    /// Where that is much: a faulty author can have as many branches begin at one place as it likes.
+    index: HashMap<Hash, Branch>,
 }
 
 /// Whether a segment is held.
@@ -33,12 +49,17 @@ pub(super) enum Held {
 
 impl Hashes {
     pub(super) fn insert(&mut self, log: LogId, seq: u64, hash: Hash, branch: Branch) {
-        let list = self.known.entry((log, seq)).or_default();
-        if list.is_empty() {
+        let standing = self.known.entry((log, seq)).or_default();
+        if standing.list.is_empty() {
             self.order.push_back((log, seq));
         }
-        if !list.iter().any(|(known, _)| *known == hash) {
-            list.push((hash, branch));
+        if standing.on(&hash).is_none() {
+            standing.list.push((hash, branch));
+            if standing.list.len() == FEW {
+                standing.index = standing.list.iter().copied().collect();
+            } else if standing.list.len() > FEW {
+                standing.index.insert(hash, branch);
+            }
         }
         while self.known.len() > MAX_HASHES
             && let Some(old) = self.order.pop_front()
@@ -48,7 +69,22 @@ impl Hashes {
     }
 
     pub(super) fn at(&self, log: &LogId, seq: u64) -> &[(Hash, Branch)] {
-        self.known.get(&(*log, seq)).map_or(&[], Vec::as_slice)
+        self.known.get(&(*log, seq)).map_or(&[], |standing| &standing.list)
+    }
+
+    /// On which branch a segment stands, as far as that is in memory.
+    fn on(&self, tip: &Tip) -> Option<Branch> {
+        self.known.get(&(tip.log, tip.seq))?.on(&tip.hash)
+    }
+
+    /// On which branch of its log a segment stands.
+    pub(super) fn stands_on(&self, log: &Log, tip: &Tip) -> Option<Branch> {
+        log.ends_in(tip.seq, &tip.hash).or_else(|| self.on(tip))
+    }
+
+    /// Whether the store is asked what stands at a place, and has not answered.
+    pub(super) fn is_asked(&self, place: &(LogId, u64)) -> bool {
+        self.wanted.contains(place) || self.asked.contains(place)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -56,8 +92,48 @@ impl Hashes {
     }
 }
 
+impl Beside {
+    pub(super) fn contains(&self, tip: &Tip) -> bool {
+        self.known.contains(tip)
+    }
+
+    pub(super) fn insert(&mut self, tip: Tip) {
+        if self.known.insert(tip) {
+            self.order.push_back(tip);
+        }
+        if self.order.len() > MAX_BESIDE
+            && let Some(old) = self.order.pop_front()
+        {
+            self.known.remove(&old);
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Tip> {
+        self.order.iter()
+    }
+}
+
+impl FromIterator<Tip> for Beside {
+    fn from_iter<I: IntoIterator<Item = Tip>>(tips: I) -> Self {
+        let mut all = Self::default();
+        tips.into_iter().for_each(|tip| all.insert(tip));
+        all
+    }
+}
+
+impl Standing {
+    fn on(&self, hash: &Hash) -> Option<Branch> {
+        if self.list.len() >= FEW {
+            return self.index.get(hash).copied();
+        }
+        self.list.iter().find(|(known, _)| known == hash).map(|(_, branch)| *branch)
+    }
+}
+
 impl Machine {
     pub(super) fn held(&self, tip: &Tip) -> Held {
+        #[cfg(test)]
+        LOOKED.set(LOOKED.get() + 1);
         if self.beside.contains(tip) {
             return Held::Nothing;
         }
@@ -73,16 +149,23 @@ impl Machine {
         if !log.reaches(tip.seq) {
             return Held::No;
         }
-        let known = self.hashes.at(&tip.log, tip.seq);
-        if let Some((_, branch)) = known.iter().find(|(hash, _)| *hash == tip.hash) {
-            return Held::Yes(*branch);
+        if let Some(branch) = self.hashes.on(tip) {
+            return Held::Yes(branch);
         }
-        let standing = log.standing_at(tip.seq);
+        let known = self.hashes.at(&tip.log, tip.seq);
+        let all = |standing: usize| known.len() >= standing;
         match known.first() {
-            Some((hash, branch)) if known.len() >= standing => Held::Other(*hash, *branch),
-            _ if standing == 0 => Held::No,
+            Some((hash, branch)) if all(log.count()) || all(log.standing_at(tip.seq)) => Held::Other(*hash, *branch),
+            None if log.standing_at(tip.seq) == 0 => Held::No,
             _ => Held::Ask,
         }
+    }
+
+    /// What stands at a place is not in memory any more, nor at all.
+    #[cfg(test)]
+    pub(super) fn forget_place(&mut self, log: &LogId, seq: u64) {
+        self.hashes.known.remove(&(*log, seq));
+        self.ledger.logs.remove(log);
     }
 
     /// Asks the store what stands at a place, with the next read of hashes.
@@ -117,5 +200,20 @@ impl Machine {
         for place in places {
             self.hashes.asked.remove(place);
         }
+        self.survey_failed(places);
     }
+}
+
+/// Hashes at one place that are looked through one by one.
+const FEW: usize = 16;
+
+#[cfg(test)]
+thread_local! {
+    static LOOKED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// How often machines of this thread looked whether a segment is held.
+#[cfg(test)]
+pub(super) fn looked() -> u64 {
+    LOOKED.get()
 }

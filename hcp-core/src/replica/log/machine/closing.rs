@@ -3,15 +3,17 @@
 //! A node that learns of a closure and has applied segments of that log which no open log covers yet appends at once a
 //! segment that depends on them; so everybody may take them.
 
+use std::collections::BTreeSet;
+
 use super::checks::Held;
 use super::holding::{Waiting, Why};
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{Machine, Reading, Stop};
 use crate::replica::log::entry::{Entry, Fork};
-use crate::replica::log::ledger::Slot;
+use crate::replica::log::ledger::{Log, Slot};
 use crate::replica::log::limits::PAGE;
-use crate::replica::log::storage::{Branch, Found, Hash, Payloads, Range, Read, Row};
+use crate::replica::log::storage::{Branch, Found, Hash, Payloads, Range, Read, ReadId, Row};
 use crate::replica::log::vector::Vector;
 use crate::replica::log::wire::{Head, SIGNATURE, Tip};
 use crate::replica::place::LogId;
@@ -34,7 +36,10 @@ pub(super) struct Survey {
     seen: Vector,
     /// What the segments that were read name, and could not be placed yet.
     named: Vec<Tip>,
-    reading: bool,
+    /// Where the store was asked what stands there.
+    asked: BTreeSet<(LogId, u64)>,
+    /// What is being read.
+    reading: Option<ReadId>,
 }
 
 impl Machine {
@@ -87,7 +92,8 @@ impl Machine {
 
     /// A log was closed.
     pub(super) fn closed(&mut self, log: LogId) {
-        self.to_cover.insert(log);
+        let branches = self.ledger.logs.get(&log).into_iter().flat_map(Log::branches);
+        self.to_cover.extend(branches.map(|(branch, _)| (log, branch)));
         if log == self.own {
             self.reborn = true;
         }
@@ -110,13 +116,12 @@ impl Machine {
         if self.to_cover.is_empty() || self.stopped.is_some() {
             return;
         }
-        for log in std::mem::take(&mut self.to_cover) {
+        for (log, branch) in std::mem::take(&mut self.to_cover) {
             let Some(known) = self.ledger.logs.get(&log) else { continue };
-            let tips: Vec<_> = known.tips(log).filter(|(tip, _)| tip.seq > known.settled).collect();
-            for (tip, branch) in tips {
-                if !self.ledger.is_open(&log) && !self.ledger.is_covered(&tip, branch) {
-                    self.claim(tip, branch);
-                }
+            let Some(chain) = known.get(branch).filter(|chain| chain.seq > known.settled) else { continue };
+            let tip = Tip { log, seq: chain.seq, hash: chain.hash };
+            if !self.ledger.is_open(&log) && !self.ledger.is_covered(&tip, branch) {
+                self.claim(tip, branch);
             }
         }
         self.reconsider_unwanted();
@@ -129,13 +134,15 @@ impl Machine {
         let Some(log) = self.ledger.logs.get(&tip.log) else { return };
         let base = self.base_vector(&tip.log);
         let next = log.settled + 1;
-        self.surveys.push_back(Survey { tip, standing, on, next, seen: base, named: Vec::new(), reading: false });
+        let (named, asked) = (Vec::new(), BTreeSet::new());
+        self.surveys.push_back(Survey { tip, standing, on, next, seen: base, named, asked, reading: None });
         self.resume_surveys();
     }
 
-    pub(super) fn found_survey(&mut self, found: Found) {
-        let Some(survey) = self.surveys.front_mut() else { return };
-        survey.reading = false;
+    pub(super) fn found_survey(&mut self, read: ReadId, found: Found) {
+        // That it was read for may be gone.
+        let Some(survey) = self.surveys.front_mut().filter(|survey| survey.reading == Some(read)) else { return };
+        survey.reading = None;
         match found {
             Found::Rows(rows) if !rows.is_empty() => {
                 for row in rows {
@@ -151,6 +158,14 @@ impl Machine {
         self.resume_surveys();
     }
 
+    /// The store has not said what stands at some places; it is tried again when the segment comes again.
+    pub(super) fn survey_failed(&mut self, places: &[(LogId, u64)]) {
+        if self.surveys.front().is_some_and(|survey| places.iter().any(|place| survey.asked.contains(place))) {
+            self.drop_survey();
+            self.resume_surveys();
+        }
+    }
+
     fn drop_survey(&mut self) {
         if let Some(survey) = self.surveys.pop_front()
             && let Some(waiting) = self.held.remove(&survey.tip)
@@ -162,33 +177,41 @@ impl Machine {
     /// Goes on with the first survey.
     pub(super) fn resume_surveys(&mut self) {
         while let Some(mut survey) = self.surveys.pop_front() {
-            if survey.reading {
+            // Its segment went with the link over which it came.
+            if !self.held.contains(&survey.tip) {
+                continue;
+            }
+            if survey.reading.is_some() {
                 return self.surveys.push_front(survey);
             }
             let Some(log) = self.ledger.logs.get(&survey.tip.log) else { continue };
             let named = std::mem::take(&mut survey.named);
             for tip in named {
                 match self.held(&tip) {
-                    Held::Yes(branch) => {
-                        if let Some(other) = self.ledger.logs.get(&tip.log) {
-                            other.raise(&mut survey.seen, tip.log, branch, tip.seq);
+                    Held::Yes(branch) => self.ledger.raise(&mut survey.seen, &tip, branch),
+                    // It was named by what is applied: it was nothing then, and is not remembered as that any more.
+                    Held::Nothing | Held::No | Held::Other(..) => {}
+                    Held::Ask => {
+                        let place = (tip.log, tip.seq);
+                        if !survey.asked.contains(&place) || self.hashes.is_asked(&place) {
+                            survey.named.push(tip);
                         }
                     }
-                    Held::Nothing => {}
-                    _ => survey.named.push(tip),
                 }
             }
             if survey.next < survey.tip.seq {
                 let branch = log.owner(survey.on, survey.next);
                 let last = log.last_on_the_way(branch, survey.on, survey.tip.seq - 1);
                 let range = Range { log: survey.tip.log, branch, from: survey.next, to: last };
-                survey.reading = true;
-                self.surveys.push_front(survey);
                 let what = Read::Rows { ranges: vec![range], bytes: PAGE, payloads: Payloads::OfSystem };
-                return self.read(what, Reading::Survey);
+                survey.reading = Some(self.read(what, Reading::Survey));
+                return self.surveys.push_front(survey);
             }
             if !survey.named.is_empty() {
-                survey.named.iter().for_each(|tip| self.want_hash(tip.log, tip.seq));
+                for tip in &survey.named {
+                    self.want_hash(tip.log, tip.seq);
+                    survey.asked.insert((tip.log, tip.seq));
+                }
                 return self.surveys.push_front(survey);
             }
             self.branch_off(survey);
@@ -212,8 +235,8 @@ impl Machine {
         }
         let entries = Self::entries_of(&waiting.segment);
         let slot = Slot::Forks { beside: on, standing, seen };
-        self.stage(std::sync::Arc::clone(&waiting.segment), &entries, slot, &resolved, Vec::new());
-        self.done_with(&waiting);
+        let paid = self.paid_for(&waiting);
+        self.stage(waiting.segment, &entries, slot, &resolved, Vec::new(), paid);
         for waiting in self.released_by(&tip) {
             self.consider(waiting);
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::replica::log::limits::MAX_BACK;
+use crate::replica::log::limits::{MAX_BACK, MAX_BACKS};
 use crate::replica::log::wire::{Segment, Tip};
 use crate::replica::place::{LogId, NodeId};
 
@@ -27,7 +27,7 @@ pub(super) struct Waiting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Why {
     /// These have not come.
-    Missing(Vec<Tip>),
+    Missing(BTreeSet<Tip>),
     /// The store is asked what stands at these places.
     Asking(Vec<(LogId, u64)>),
     /// Its log is closed, and nobody wants it.
@@ -91,9 +91,19 @@ impl HeldBack {
         Some(waiting)
     }
 
-    /// What waits for a segment.
-    pub(super) fn waiters(&self, tip: &Tip) -> Vec<Tip> {
-        self.by_missing.get(tip).map(|waiters| waiters.iter().copied().collect()).unwrap_or_default()
+    /// A segment has come: takes out what waited for that alone.
+    pub(super) fn release(&mut self, tip: &Tip) -> Vec<Waiting> {
+        let mut ready = Vec::new();
+        for waiter in self.by_missing.remove(tip).into_iter().flatten() {
+            if let Some(waiting) = self.waiting.get_mut(&waiter)
+                && let Why::Missing(missing) = &mut waiting.why
+                && missing.remove(tip)
+                && missing.is_empty()
+            {
+                ready.extend(self.waiting.remove(&waiter));
+            }
+        }
+        ready
     }
 
     pub(super) fn askers(&self, place: &(LogId, u64)) -> Vec<Tip> {
@@ -132,6 +142,10 @@ impl HeldBack {
     /// Forgets who wants what; whoever still waits says so again.
     pub(super) fn reset_demand(&mut self) {
         self.demand.clear();
+        if self.backs.len() > MAX_BACKS {
+            let waits: BTreeSet<LogId> = self.by_missing.keys().map(|tip| tip.log).collect();
+            self.backs.retain(|log, _| waits.contains(log));
+        }
     }
 
     /// How many segments wait, and how many bytes those have that came from one node, at the most.

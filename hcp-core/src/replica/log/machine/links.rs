@@ -4,27 +4,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::checks::Held;
+use super::frontier::Said;
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{Machine, Output, Unlink};
 use crate::replica::log::ledger::is_member;
-use crate::replica::log::limits::{FREE_BURST, FREE_RATE, WINDOW};
-use crate::replica::log::message::{Hello, Message, Receipt};
+use crate::replica::log::limits::{ANSWERS, FREE_BURST, FREE_RATE, OFFER, TALK, WINDOW};
+use crate::replica::log::message::{Hello, Message, Offer, Receipt};
 use crate::replica::log::storage::{Branch, Hash};
 use crate::replica::log::wire::Tip;
 use crate::replica::place::{LogId, NodeId};
 
+/// A link: one that comes later with the same node is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Via {
+    pub(super) node: NodeId,
+    number: u64,
+}
+
 /// What is known of a peer for as long as a link lasts.
 #[derive(Debug)]
 pub(super) struct Link {
+    pub(super) via: Via,
     /// The log that the peer writes, once it has said so.
     pub(super) log: Option<LogId>,
     /// The peer has said what it holds.
     pub(super) heard: bool,
-    /// What it said.
-    pub(super) known: BTreeMap<LogId, Vec<(u64, Hash)>>,
-    /// What it was told.
-    pub(super) told: BTreeMap<LogId, Vec<(u64, Hash)>>,
+    /// What it said of each log, and how many ends of that are not known here.
+    pub(super) said: BTreeMap<LogId, Said>,
+    pub(super) strange: usize,
+    /// What it was told, and what it is to be told although the end that it was told is further.
+    pub(super) told: BTreeMap<(LogId, Branch), (u64, Hash)>,
+    pub(super) again: BTreeSet<Tip>,
     /// With whom it says that it is linked.
     pub(super) direct: BTreeSet<NodeId>,
     pub(super) told_direct: BTreeSet<NodeId>,
@@ -33,6 +44,8 @@ pub(super) struct Link {
     /// What it lacks that its authors or others should push, since when.
     pub(super) lag: BTreeMap<LogId, (u64, Duration)>,
     pub(super) late: BTreeSet<LogId>,
+    /// What may have to be pushed to it: only this is looked at between two rounds of frontiers.
+    pub(super) due: BTreeSet<(LogId, Branch)>,
     /// Bytes that may be sent to it.
     pub(super) allowed: u64,
     /// Bytes that it may send, and those that it may be given back.
@@ -44,28 +57,46 @@ pub(super) struct Link {
     /// Nothing is read for it before.
     pub(super) pause: Duration,
     pub(super) needing: bool,
-    /// The certificate of the checkpoint that it was offered.
-    pub(super) offered: Option<bytes::Bytes>,
+    /// The statement of the checkpoint that it was offered, and when.
+    pub(super) offered: Option<(Hash, Duration)>,
+    /// That of the one that it holds, and since when it says so.
+    pub(super) holds: Option<(Hash, Duration)>,
+    pub(super) told_holds: Option<Hash>,
     /// Pieces that are being read for it.
     pub(super) fetching: usize,
+    /// An offer that came too early behind the one before.
+    early: Option<Box<Offer>>,
     receipts_due: BTreeMap<LogId, Tip>,
-    /// Messages that cost no credit: how many more may come, and when that was counted.
+}
+
+/// How much a peer says that costs no credit, over all its links: a new one costs it little.
+#[derive(Debug)]
+pub(super) struct Talk {
+    /// How many more messages may come, and when that was counted.
     free: f64,
+    /// How many receipts, messages of credit and requests for further pieces may come beside those, for what was sent to it.
+    answers: f64,
     counted: Duration,
+    /// When an offer was looked at.
+    offered: Option<Duration>,
 }
 
 impl Link {
-    fn new(now: Duration) -> Self {
+    fn new(via: Via) -> Self {
         Self {
+            via,
             log: None,
             heard: false,
-            known: BTreeMap::new(),
+            said: BTreeMap::new(),
+            strange: 0,
             told: BTreeMap::new(),
+            again: BTreeSet::new(),
             direct: BTreeSet::new(),
             told_direct: BTreeSet::new(),
             sent: BTreeMap::new(),
             lag: BTreeMap::new(),
             late: BTreeSet::new(),
+            due: BTreeSet::new(),
             allowed: WINDOW,
             window: WINDOW,
             owed: 0,
@@ -74,19 +105,40 @@ impl Link {
             pause: Duration::ZERO,
             needing: false,
             offered: None,
+            holds: None,
+            told_holds: None,
             fetching: 0,
+            early: None,
             receipts_due: BTreeMap::new(),
-            free: FREE_BURST,
-            counted: now,
         }
     }
+}
 
-    fn count(&mut self, now: Duration) -> bool {
+impl Talk {
+    fn new(now: Duration) -> Self {
+        Self { free: FREE_BURST, answers: 0.0, counted: now, offered: None }
+    }
+
+    fn count(&mut self, now: Duration, message: &Message) -> bool {
+        if matches!(message, Message::Receipt(_) | Message::Credit(_) | Message::Fetch { .. }) && self.answers >= 1.0 {
+            self.answers -= 1.0;
+            return true;
+        }
         let passed = now.saturating_sub(self.counted).as_secs_f64();
         self.counted = now;
         self.free = (self.free + passed * FREE_RATE).min(FREE_BURST) - 1.0;
         self.free >= 0.0
     }
+
+    /// Something was sent to the peer that it may answer, with a receipt and with credit.
+    fn earn(&mut self) {
+        self.answers = (self.answers + ANSWERS).min(FREE_BURST);
+    }
+}
+
+/// Whether a message is paid for with the receiver's credit.
+fn costs(message: &Message) -> bool {
+    matches!(message, Message::Segment(_) | Message::Piece(_))
 }
 
 impl Machine {
@@ -96,9 +148,15 @@ impl Machine {
             return;
         }
         self.drop_held_from(node);
-        self.links.insert(node, Link::new(self.now));
+        self.linked += 1;
+        self.links.insert(node, Link::new(Via { node, number: self.linked }));
         self.greet(node);
         self.tell_frontier(node);
+    }
+
+    /// The link for whose sake something was begun, unless it is gone: nothing of that is a later one's.
+    pub(super) fn link_of(&mut self, via: Via) -> Option<&mut Link> {
+        self.links.get_mut(&via.node).filter(|link| link.via == via)
     }
 
     pub(super) fn link_down(&mut self, node: NodeId) {
@@ -114,6 +172,11 @@ impl Machine {
     }
 
     pub(super) fn send(&mut self, node: NodeId, message: Message) {
+        if costs(&message)
+            && let Some(talk) = self.talks.get_mut(&node)
+        {
+            talk.earn();
+        }
         self.outputs.push_back(Output::Send(node, message));
     }
 
@@ -133,9 +196,8 @@ impl Machine {
 
     pub(super) fn receive(&mut self, node: NodeId, message: Message) {
         let now = self.now;
-        let Some(link) = self.links.get_mut(&node) else { return };
-        let costs = matches!(message, Message::Segment(_) | Message::Piece(_));
-        if !costs && !link.count(now) {
+        let Some(link) = self.links.get(&node) else { return };
+        if !costs(&message) && !self.talks.entry(node).or_insert_with(|| Talk::new(now)).count(now, &message) {
             return self.unlink(node, Unlink::Flood);
         }
         if link.log.is_none() && !matches!(message, Message::Hello(_)) {
@@ -157,7 +219,12 @@ impl Machine {
                 }
             }
             Message::Need(need) => self.take_need(node, need),
-            Message::Offer(offer) => self.take_offer(node, &offer),
+            Message::Offer(offer) => self.take_offer_in_turn(node, offer),
+            Message::Holds(statement) => {
+                if let Some(link) = self.links.get_mut(&node) {
+                    link.holds = Some((statement, now));
+                }
+            }
             Message::Fetch { root, index } => self.take_fetch(node, root, index),
             Message::Piece(piece) => {
                 if self.charge(node, super::fetching::piece_cost(&piece)) {
@@ -165,6 +232,30 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Looks at an offer, which is dear, unless one came just before.
+    fn take_offer_in_turn(&mut self, node: NodeId, offer: Box<Offer>) {
+        let now = self.now;
+        let Some(talk) = self.talks.get_mut(&node) else { return };
+        if talk.offered.is_some_and(|at| now.saturating_sub(at) < OFFER / 2) {
+            if let Some(link) = self.links.get_mut(&node) {
+                link.early = Some(offer);
+            }
+            return;
+        }
+        talk.offered = Some(now);
+        self.take_offer(node, &offer);
+    }
+
+    /// Looks at offers that came too early, and forgets how much those said who say nothing.
+    pub(super) fn take_early_offers(&mut self) {
+        let early = self.links.iter_mut().filter_map(|(node, link)| Some((*node, link.early.take()?)));
+        for (node, offer) in early.collect::<Vec<_>>() {
+            self.take_offer_in_turn(node, offer);
+        }
+        let (now, links) = (self.now, &self.links);
+        self.talks.retain(|node, talk| links.contains_key(node) || now.saturating_sub(talk.counted) < TALK);
     }
 
     fn take_hello(&mut self, node: NodeId, hello: &Hello) {
@@ -245,11 +336,15 @@ impl Machine {
 
     fn take_receipt(&mut self, node: NodeId, receipt: &Receipt) {
         let tip = receipt.tip;
+        let known = self.receipts.get(&(tip.log, node)).is_some_and(|seq| *seq >= tip.seq);
+        if tip.log.node != self.own.node || known {
+            return;
+        }
         if !(self.keys.verify)(&node, &tip.receipted(self.keys.service_key()), &receipt.signature) {
             return self.unlink(node, Unlink::Forged);
         }
         // It counts for what this node wrote there, not for what the peer says stands there.
-        if tip.log.node != self.own.node || !matches!(self.held(&tip), Held::Yes(_)) {
+        if !matches!(self.held(&tip), Held::Yes(_)) {
             return;
         }
         let seq = self.receipts.entry((tip.log, node)).or_default();

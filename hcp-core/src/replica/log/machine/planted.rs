@@ -33,12 +33,22 @@ pub(in crate::replica::log) enum Defect {
     CreditIgnored,
     /// What is lacking is never asked for.
     NeedForgotten,
+    /// More than half of the members suffice for a checkpoint, though one of them may lie.
+    HalfSuffices,
+    /// A member signs what does not contain what it signed before.
+    VotesForgotten,
+    /// A branch stays that begins where a checkpoint has another one.
+    BranchKept,
+    /// What a fork in a checkpoint stands on counts as an end.
+    InnerNamed,
     /// A checkpoint is loaded whoever signed it.
     MajorityIgnored,
     /// What a checkpoint covers is taken again when it comes again.
     PrunedAgain,
     /// Entries go into one segment though something was handed to the application between them.
     CutForgotten,
+    /// What is appended again goes behind the batch that deletes where it stood.
+    CopiesLate,
 }
 
 thread_local! {

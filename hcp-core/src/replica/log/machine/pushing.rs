@@ -10,6 +10,7 @@ use rand::RngExt;
 
 use super::checks::Held;
 use super::holding::Why;
+use super::links::Via;
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{Machine, Reading};
@@ -41,10 +42,11 @@ impl Machine {
         for range in &ranges {
             if self.recent.get(range.log, range.branch, range.from).is_none() {
                 let what = Read::Rows { ranges, bytes: PAGE, payloads: Payloads::Wanted };
-                if let Some(link) = self.links.get_mut(&node) {
-                    link.reading = true;
-                }
-                return self.read(what, Reading::Push(node));
+                let Some(link) = self.links.get_mut(&node) else { return };
+                link.reading = true;
+                let via = link.via;
+                self.read(what, Reading::Push(via));
+                return;
             }
             let found = (range.from..=range.to).map_while(|seq| self.recent.get(range.log, range.branch, seq).cloned());
             rows.extend(found);
@@ -58,37 +60,41 @@ impl Machine {
     }
 
     /// What a peer lacks and this node should push now.
-    fn lacking(&self, node: NodeId) -> Vec<Range> {
-        let Some(link) = self.links.get(&node) else { return Vec::new() };
+    fn lacking(&mut self, node: NodeId) -> Vec<Range> {
+        let Some(link) = self.links.get_mut(&node) else { return Vec::new() };
+        let mut due = std::mem::take(&mut link.due);
         let mut ranges = Vec::new();
-        for ((log, branch), (seq, _)) in &self.durable {
-            if link.log == Some(*log) {
-                continue;
-            }
-            let sent = link.sent.get(&(*log, *branch)).map_or(0, |(seq, _)| *seq);
-            #[cfg(test)]
-            if planted(Defect::RelayForgotten) && log.node != self.own.node {
-                continue;
-            }
-            if sent >= *seq || !(log.node == self.own.node || self.is_mine_to_push(link, log)) {
-                continue;
-            }
-            let Some((settled, first)) =
-                self.ledger.logs.get(log).and_then(|known| known.get(*branch).map(|chain| (known.settled, chain.from)))
-            else {
-                continue;
-            };
-            let reached = sent.max(self.reached(link, log, *branch));
-            // What is not held any more is in the checkpoint, which the peer is offered.
-            if reached < settled {
-                continue;
-            }
-            let from = reached.max(first - 1) + 1;
-            if from <= *seq {
-                ranges.push(Range { log: *log, branch: *branch, from, to: *seq });
-            }
+        due.retain(|(log, branch)| {
+            let range = self.lacking_of(node, log, *branch);
+            ranges.extend(range);
+            range.is_some()
+        });
+        if let Some(link) = self.links.get_mut(&node) {
+            link.due = due;
         }
         ranges
+    }
+
+    fn lacking_of(&self, node: NodeId, log: &LogId, branch: Branch) -> Option<Range> {
+        let link = self.links.get(&node)?;
+        let (seq, _) = *self.durable.get(&(*log, branch))?;
+        if link.log == Some(*log) {
+            return None;
+        }
+        let sent = link.sent.get(&(*log, branch)).map_or(0, |(seq, _)| *seq);
+        #[cfg(test)]
+        if planted(Defect::RelayForgotten) && log.node != self.own.node {
+            return None;
+        }
+        if sent >= seq || !(log.node == self.own.node || self.is_mine_to_push(link, log)) {
+            return None;
+        }
+        let known = self.ledger.logs.get(log)?;
+        let (settled, first) = (known.settled, known.get(branch)?.from);
+        let reached = sent.max(self.reached(link, log, branch));
+        // What is not held any more is in the checkpoint, which the peer is offered.
+        let from = reached.max(first - 1) + 1;
+        (reached >= settled && from <= seq).then_some(Range { log: *log, branch, from, to: seq })
     }
 
     /// Of what others wrote, each peer gets a log from its author; or from one of those that it is linked with, or else
@@ -119,17 +125,15 @@ impl Machine {
         true
     }
 
-    pub(super) fn found_push(&mut self, node: NodeId, found: Found) {
-        if let Some(link) = self.links.get_mut(&node) {
-            link.reading = false;
-        }
+    pub(super) fn found_push(&mut self, via: Via, found: Found) {
+        let (node, again) = (via.node, self.now + BEACON);
+        let Some(link) = self.link_of(via) else { return };
+        link.reading = false;
         let rows = match found {
             Found::Rows(rows) if !rows.is_empty() => rows,
             // Nothing comes of asking again at once.
             _ => {
-                if let Some(link) = self.links.get_mut(&node) {
-                    link.pause = self.now + BEACON;
-                }
+                link.pause = again;
                 return;
             }
         };
@@ -189,11 +193,11 @@ impl Machine {
     }
 
     pub(super) fn take_need(&mut self, node: NodeId, need: Need) {
-        let Some(link) = self.links.get_mut(&node) else { return };
+        let Some(link) = self.links.get(&node) else { return };
         if link.needing {
             return;
         }
-        let tip = need.tip;
+        let (via, tip) = (link.via, need.tip);
         match self.held(&tip) {
             Held::Ask => self.want_hash(tip.log, tip.seq),
             Held::Yes(branch) => {
@@ -210,61 +214,38 @@ impl Machine {
                     link.needing = true;
                 }
                 let what = Read::Rows { ranges: vec![range], bytes: PAGE, payloads: Payloads::Wanted };
-                self.read(what, Reading::Need(node));
+                self.read(what, Reading::Need(via));
             }
             // It counts no more here, and may elsewhere; under which number it is held nobody knows any more.
             Held::Nothing => {
                 let Some(log) = self.ledger.logs.get(&tip.log) else { return };
                 let branches = (0..=log.next_branch().0.min(MAX_BESIDE_BRANCHES)).map(Branch);
-                let range = |branch| Range { log: tip.log, branch, from: tip.seq, to: tip.seq };
+                let from = tip.seq.saturating_sub(u64::from(need.back.min(MAX_BACK))).max(1);
+                let range = |branch| Range { log: tip.log, branch, from, to: tip.seq };
                 let ranges = branches.map(range).collect();
                 if let Some(link) = self.links.get_mut(&node) {
                     link.needing = true;
                 }
-                self.read(Read::Rows { ranges, bytes: PAGE, payloads: Payloads::Wanted }, Reading::Need(node));
+                self.read(Read::Rows { ranges, bytes: PAGE, payloads: Payloads::Wanted }, Reading::Need(via));
             }
             Held::No | Held::Other(..) => {}
         }
     }
 
-    pub(super) fn found_need(&mut self, node: NodeId, found: Found) {
-        if let Some(link) = self.links.get_mut(&node) {
-            link.needing = false;
-        }
+    pub(super) fn found_need(&mut self, via: Via, found: Found) {
+        let Some(link) = self.link_of(via) else { return };
+        link.needing = false;
         let Found::Rows(rows) = found else { return };
         for row in rows {
-            let Some(link) = self.links.get_mut(&node) else { return };
+            let Some(link) = self.link_of(via) else { return };
             let Some(segment) = segment_of(&row) else { continue };
             let Some(left) = link.allowed.checked_sub(segment.cost() as u64) else { return };
             link.allowed = left;
-            self.send(node, Message::Segment(Arc::new(segment)));
+            self.send(via.node, Message::Segment(Arc::new(segment)));
         }
     }
 }
 
 fn segment_of(row: &Row) -> Option<Segment> {
     Segment::parse(row.header.clone(), &row.signature, row.payload.clone()?).ok()
-}
-
-/// The part of a log that two of its chains have in common.
-impl crate::replica::log::ledger::Log {
-    /// How far `branch` goes along with what stands at `seq` on `on`.
-    pub(super) fn common(&self, on: Branch, branch: Branch, seq: u64) -> u64 {
-        let mut ours: Vec<(Branch, u64)> = vec![(branch, self.get(branch).map_or(0, |chain| chain.seq))];
-        while let Some((at, _)) = ours.last()
-            && let Some(chain) = self.get(*at)
-            && let Some(parent) = chain.parent()
-        {
-            ours.push((parent, chain.from - 1));
-        }
-        let (mut at, mut seq) = (on, seq);
-        loop {
-            if let Some((_, most)) = ours.iter().find(|(branch, _)| *branch == at) {
-                return seq.min(*most);
-            }
-            let Some(chain) = self.get(at) else { return 0 };
-            let Some(parent) = chain.parent() else { return 0 };
-            (at, seq) = (parent, seq.min(chain.from - 1));
-        }
-    }
 }

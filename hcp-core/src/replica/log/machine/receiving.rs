@@ -1,14 +1,16 @@
 //! Segments of others: checked, held back until what they need has come, applied.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::checks::Held;
 use super::holding::{Waiting, Why};
 #[cfg(test)]
 use super::planted::{Defect, planted};
+use super::staging::Paid;
 use super::{Machine, Unlink};
 use crate::replica::log::ledger::Slot;
-use crate::replica::log::limits::{HELD, MAX_BESIDE, MAX_RUNS};
+use crate::replica::log::limits::{HELD, MAX_RUNS, WINDOW};
 use crate::replica::log::storage::{Branch, Hash};
 use crate::replica::log::wire::{Segment, Tip};
 use crate::replica::place::{LogId, NodeId};
@@ -35,7 +37,16 @@ impl Machine {
     /// Takes a segment from a link, for which it was charged.
     pub(super) fn receive_segment(&mut self, from: NodeId, segment: Arc<Segment>) {
         let (tip, cost) = (segment.tip(), segment.cost() as u64);
-        if self.held.contains(&tip) || matches!(self.held(&tip), Held::Yes(_) | Held::Nothing) {
+        let held = self.held(&tip);
+        if let Held::Yes(branch) = held {
+            self.note_sent_in_vain(from, &tip, branch);
+        }
+        if self.held.contains(&tip) || matches!(held, Held::Yes(_) | Held::Nothing) {
+            self.give_back(from, cost);
+            return;
+        }
+        // What came over earlier links and waits for the disk is in no credit of this one; it comes again.
+        if self.unstored.get(&from).is_some_and(|unstored| unstored + cost > WINDOW) {
             self.give_back(from, cost);
             return;
         }
@@ -57,10 +68,7 @@ impl Machine {
             match self.judge(&waiting.segment) {
                 Verdict::Drop => self.done_with(&waiting),
                 Verdict::Beside => {
-                    self.beside.push_back(tip);
-                    if self.beside.len() > MAX_BESIDE {
-                        self.beside.pop_front();
-                    }
+                    self.beside.insert(tip);
                     self.done_with(&waiting);
                     next.extend(self.released_by(&tip));
                 }
@@ -71,7 +79,7 @@ impl Machine {
                     }
                     let missing = match &why {
                         Why::Missing(missing) if live => missing.clone(),
-                        _ => Vec::new(),
+                        _ => BTreeSet::new(),
                     };
                     waiting.why = why;
                     self.held.insert(tip, waiting);
@@ -82,8 +90,8 @@ impl Machine {
                 Verdict::Conflict { standing, on } => self.conflict(waiting, standing, on),
                 Verdict::Apply { slot, resolved } => {
                     let entries = Self::entries_of(&waiting.segment);
-                    self.stage(Arc::clone(&waiting.segment), &entries, Slot::Extends(slot), &resolved, Vec::new());
-                    self.done_with(&waiting);
+                    let paid = self.paid_for(&waiting);
+                    self.stage(waiting.segment, &entries, Slot::Extends(slot), &resolved, Vec::new(), paid);
                     next.extend(self.released_by(&tip));
                 }
             }
@@ -93,11 +101,16 @@ impl Machine {
     /// What waited for a segment that was applied.
     pub(super) fn released_by(&mut self, tip: &Tip) -> Vec<Waiting> {
         self.held.satisfied(tip);
-        let waiters = self.held.waiters(tip);
-        waiters.iter().filter_map(|waiter| self.held.remove(waiter)).collect()
+        self.held.release(tip)
     }
 
-    /// A segment is applied or dropped: its room is the sender's again.
+    /// What a segment takes of its sender's credit until it is durable.
+    pub(super) fn paid_for(&self, waiting: &Waiting) -> Option<Paid> {
+        let via = self.links.get(&waiting.from)?.via;
+        Some(Paid { via, cost: waiting.segment.cost() as u64 })
+    }
+
+    /// A segment is dropped: its room is the sender's again.
     pub(super) fn done_with(&mut self, waiting: &Waiting) {
         self.give_back(waiting.from, waiting.segment.cost() as u64);
     }
@@ -109,7 +122,7 @@ impl Machine {
             Held::Ask => return Verdict::Wait(Why::Asking(vec![(tip.log, tip.seq)])),
             Held::No | Held::Other(..) => {}
         }
-        let (mut missing, mut asking, mut resolved) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut missing, mut asking, mut resolved) = (BTreeSet::new(), Vec::new(), Vec::new());
         let mut before = None;
         for needed in head.before().iter().chain(&head.dependencies) {
             match self.held(needed) {
@@ -118,7 +131,9 @@ impl Machine {
                 Held::Nothing => {}
                 Held::Yes(branch) if needed.log == head.log => before = Some(branch),
                 Held::Yes(branch) => resolved.push((*needed, branch)),
-                Held::No | Held::Other(..) => missing.push(*needed),
+                Held::No | Held::Other(..) => {
+                    missing.insert(*needed);
+                }
                 Held::Ask => asking.push((needed.log, needed.seq)),
             }
         }
@@ -241,13 +256,14 @@ impl Machine {
         }
         if !gone.is_empty() {
             self.renew_demand();
+            self.resume_surveys();
         }
     }
 
     /// What was wanted only by what is gone is not wanted any more.
     fn renew_demand(&mut self) {
         self.held.reset_demand();
-        let live: Vec<Vec<Tip>> = self
+        let live: Vec<BTreeSet<Tip>> = self
             .held
             .waiting
             .iter()

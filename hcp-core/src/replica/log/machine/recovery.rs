@@ -2,9 +2,12 @@
 //!
 //! What this node wrote, and no checkpoint has, and cannot count where it stands any more, is appended again in the new run.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::checkpoints::Stable;
+use super::checkpoints::{Noted, Stable};
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::replay::{Branches, Replay, Replayed, Taken};
@@ -12,7 +15,7 @@ use super::{Config, Delivery, Machine};
 use crate::replica::log::entry::{self, Entry};
 use crate::replica::log::ledger::Ledger;
 use crate::replica::log::storage::{Opened, Position, Row};
-use crate::replica::log::vector::{Split, Vector};
+use crate::replica::log::vector::Split;
 use crate::replica::log::wire::{Head, SegmentError, Tip};
 use crate::replica::place::{LogId, Place, Stamp};
 
@@ -40,7 +43,7 @@ pub(crate) struct Recovery {
     again: Vec<Entry>,
     void: Vec<Position>,
     /// Entries of the log's own kinds, with where they stand.
-    system: Vec<(Tip, Vector, Vec<Entry>)>,
+    system: Vec<Noted>,
 }
 
 impl Recovery {
@@ -78,9 +81,13 @@ impl Recovery {
             Replayed::Applied(taken) => {
                 let Taken { head, entries, delivery, splits } = *taken;
                 self.latest = self.latest.max(head.stamp);
+                for split in &splits {
+                    self.system.iter_mut().for_each(|noted| noted.split(split));
+                }
                 if row.system {
                     let tip = Tip { log: row.log, seq: row.seq, hash: row.hash };
-                    self.system.push((tip, delivery.past.vector().clone(), entries));
+                    let (writer, past) = (delivery.writer, delivery.past.vector().clone());
+                    self.system.push(Noted { tip, writer, past, entries });
                 }
                 Ok(Some((delivery, splits)))
             }
@@ -152,9 +159,16 @@ impl Recovery {
         })
     }
 
-    /// The root of the application's state at the checkpoint, where its pieces begin, if there is a checkpoint.
-    pub(crate) fn state(&self) -> Option<super::super::storage::Hash> {
-        self.stable.as_ref().map(|stable| stable.checkpoint.root)
+    /// Has what is stored from now on stand behind this position, too. Whoever has read this log under an opening before, which
+    /// held more, says up to which position: what comes later must not count as read.
+    pub(crate) fn behind(mut self, position: Position) -> Self {
+        self.position = self.position.max(position);
+        self
+    }
+
+    /// The last row that was taken, or the position behind which the next ones are to stand.
+    pub(crate) fn position(&self) -> Position {
+        self.position
     }
 
     /// Begins a run. The seed must be unpredictable outside of tests: the run's name and salts come from it.
@@ -175,8 +189,9 @@ impl Recovery {
         {
             machine.manifest = known.clone();
         }
-        let closed: Vec<_> = machine.ledger.logs.keys().filter(|log| !machine.ledger.is_open(log)).copied().collect();
-        machine.to_cover.extend(closed);
+        let ledger = &machine.ledger;
+        let closed = ledger.tips().filter(|(tip, _)| !ledger.is_open(&tip.log));
+        machine.to_cover = closed.map(|(tip, branch)| (tip.log, branch)).collect();
         #[cfg(test)]
         if planted(Defect::IncarnationKept)
             && let Some(log) = machine.ledger.open_logs_of(machine.own.node).next()
@@ -184,8 +199,18 @@ impl Recovery {
             machine.own = log;
         }
         machine.begin();
-        machine.chores.forget_positions = self.void;
-        self.again.into_iter().for_each(|entry| machine.add_system(entry));
+        // A node that writes no more keeps what it would have to append again.
+        if machine.stopped.is_none() {
+            machine.chores.forget_positions = self.void;
+            self.again.into_iter().for_each(|entry| machine.add_system(entry));
+            // What takes its place goes with the batch that deletes it, or a crash between two would lose both.
+            let together = true;
+            #[cfg(test)]
+            let together = together && !planted(Defect::CopiesLate);
+            if together {
+                machine.cut_pending();
+            }
+        }
         machine.recover_checkpoints(self.stable, &self.system);
         machine.act();
         machine

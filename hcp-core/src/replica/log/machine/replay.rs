@@ -16,7 +16,7 @@ use crate::replica::log::wire::{Head, Tip};
 use crate::replica::place::LogId;
 
 /// A ledger that takes rows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Replay {
     pub(super) ledger: Ledger,
     /// Of which logs places are remembered; of all if it is none.
@@ -30,7 +30,7 @@ pub(super) struct Replay {
 }
 
 /// What one segment named, and where it stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Named {
     seq: u64,
     branch: Branch,
@@ -150,6 +150,10 @@ impl Replay {
         self.only.as_ref().is_none_or(|only| only.contains(log))
     }
 
+    pub(super) fn remembers_all(&self, logs: &BTreeSet<LogId>) -> bool {
+        logs.iter().all(|log| self.remembers(log))
+    }
+
     fn has(&self, tip: &Tip) -> bool {
         if self.is_void(&tip.log, tip.seq) || self.beside.contains(tip) {
             return true;
@@ -171,6 +175,9 @@ impl Replay {
 
     fn branch_of(&self, tip: &Tip) -> Option<Branch> {
         let log = self.ledger.logs.get(&tip.log)?;
+        if log.is_final() {
+            return log.ends_in(tip.seq, &tip.hash);
+        }
         if tip.seq == log.settled && tip.hash == log.settled_hash {
             return log
                 .branches()
@@ -204,9 +211,7 @@ impl Replay {
         for named in self.named.get(&head.log).into_iter().flatten() {
             if named.seq < head.seq && on.is_some_and(|on| log.owner(on, named.seq) == named.branch) {
                 for (tip, on) in &named.resolved {
-                    if let Some(other) = self.ledger.logs.get(&tip.log) {
-                        other.raise(&mut seen, tip.log, *on, tip.seq);
-                    }
+                    self.ledger.raise(&mut seen, tip, *on);
                 }
             }
         }

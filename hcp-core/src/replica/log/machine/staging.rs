@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::checkpoints::Noted;
+use super::links::Via;
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{AppendId, Delivery, Machine, Output, Stop};
@@ -24,6 +26,15 @@ pub(super) struct Staged {
     pub(super) applied: Applied,
     /// Of an own segment: what the application calls its entries, by index.
     pub(super) ids: Vec<(AppendId, u32)>,
+    /// What a peer paid for it.
+    paid: Option<Paid>,
+}
+
+/// Credit of a link that a segment takes until it is durable, wherever it waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Paid {
+    pub(super) via: Via,
+    pub(super) cost: u64,
 }
 
 /// The batch under way.
@@ -84,6 +95,7 @@ impl Machine {
         slot: Slot,
         resolved: &[(Tip, Branch)],
         ids: Vec<(AppendId, u32)>,
+        paid: Option<Paid>,
     ) {
         let whole = Arc::clone(&segment);
         let head = &whole.head;
@@ -101,27 +113,31 @@ impl Machine {
             system: head.system,
         });
         self.hashes.insert(head.log, head.seq, segment.hash, applied.branch);
+        self.note_taken(&segment.tip(), applied.branch);
         let wall = UNIX_EPOCH + Duration::from_millis(self.wall);
         #[cfg(test)]
         let wall = if planted(Defect::ClockDragged) { wall + Duration::from_secs(100_000) } else { wall };
         if head.log != self.own && !self.clock.see(head.stamp, wall) {
             self.ahead.insert(head.log.node);
         }
-        if head.system {
-            let past = applied.past.vector().clone();
-            self.note_system(segment.tip(), &past, entries);
-        }
         for change in &applied.changes {
             match change {
                 Change::Closed(log) => self.closed(*log),
                 Change::Manifest(manifest) => self.manifest_applied(manifest.clone()),
-                Change::Split(_) => {}
+                Change::Split(split) => self.split_asked(split),
             }
         }
-        if !self.ledger.is_open(&head.log) {
-            self.to_cover.insert(head.log);
+        if head.system {
+            let (past, entries) = (applied.past.vector().clone(), entries.to_vec());
+            self.note_system(&Noted { tip: segment.tip(), writer: applied.writer, past, entries });
         }
-        self.staged.push(Staged { row, segment, applied, ids });
+        if !self.ledger.is_open(&head.log) {
+            self.to_cover.insert((head.log, applied.branch));
+        }
+        if let Some(paid) = &paid {
+            *self.unstored.entry(paid.via.node).or_default() += paid.cost;
+        }
+        self.staged.push(Staged { row, segment, applied, ids, paid });
     }
 
     /// Has what is staged written, unless something is under way.
@@ -135,7 +151,8 @@ impl Machine {
                 self.outputs.push_back(Output::Write(flight.id, Box::new(flight.batch.clone())));
             }
         }
-        let chores = self.chores.checkpoint.is_some() || !self.chores.pieces.is_empty();
+        let chores = &self.chores;
+        let chores = chores.checkpoint.is_some() || !chores.pieces.is_empty() || !chores.forget_states.is_empty();
         let nothing = self.staged.is_empty() && !chores;
         let over = matches!(self.stopped, Some(Stop::Broken | Stop::Reload));
         if self.flight.is_some() || nothing || over {
@@ -144,7 +161,9 @@ impl Machine {
         let staged = std::mem::take(&mut self.staged);
         self.batches += 1;
         let rows = staged.iter().map(|staged| Arc::clone(&staged.row)).collect();
+        let kept = self.keep_states();
         let batch = Batch { rows, ..std::mem::take(&mut self.chores) };
+        self.chores.forget_states = kept;
         let reload = self.reloading && batch.checkpoint.is_some();
         let id = BatchId(self.batches);
         self.outputs.push_back(Output::Write(id, Box::new(batch.clone())));
@@ -166,11 +185,13 @@ impl Machine {
             Outcome::Done => {
                 self.full_until = None;
                 if let Some(flight) = self.flight.take() {
-                    let reload = flight.reload;
+                    let (reload, pieces) = (flight.reload, !flight.batch.pieces.is_empty());
                     flight.staged.into_iter().for_each(|staged| self.made_durable(staged));
                     self.send_receipts();
                     if reload {
                         self.stop(Stop::Reload);
+                    } else if pieces {
+                        self.ask_pieces();
                     }
                 }
             }
@@ -181,8 +202,12 @@ impl Machine {
     }
 
     fn made_durable(&mut self, staged: Staged) {
-        let Staged { row, segment, applied, ids } = staged;
+        let Staged { row, segment, applied, ids, paid } = staged;
+        paid.into_iter().for_each(|paid| self.stored_of(paid));
         self.durable.insert((row.log, row.branch), (row.seq, row.hash));
+        for link in self.links.values_mut() {
+            link.due.insert((row.log, row.branch));
+        }
         for change in applied.changes {
             #[cfg(test)]
             if planted(Defect::SplitUntold) {
@@ -207,6 +232,33 @@ impl Machine {
         }
         self.note_receipt_due(Tip { log: row.log, seq: row.seq, hash: row.hash });
         self.recent.insert(row, segment);
+    }
+
+    /// What a peer sent is durable: that takes nothing of its credit any more.
+    fn stored_of(&mut self, paid: Paid) {
+        let node = paid.via.node;
+        if let Some(unstored) = self.unstored.get_mut(&node) {
+            *unstored = unstored.saturating_sub(paid.cost);
+            if *unstored == 0 {
+                self.unstored.remove(&node);
+            }
+        }
+        if self.link_of(paid.via).is_some() {
+            self.give_back(node, paid.cost);
+        }
+    }
+
+    /// Pieces of a state that are not on disk yet.
+    pub(super) fn unstored_pieces(&self) -> usize {
+        self.chores.pieces.len() + self.flight.as_ref().map_or(0, |flight| flight.batch.pieces.len())
+    }
+
+    pub(super) fn is_forgetting_states(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| !flight.batch.forget_states.is_empty())
+    }
+
+    pub(super) fn is_checkpoint_under_way(&self) -> bool {
+        self.flight.as_ref().is_some_and(|flight| flight.batch.checkpoint.is_some())
     }
 
     pub(super) fn is_full(&self) -> bool {

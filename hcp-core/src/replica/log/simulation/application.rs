@@ -10,7 +10,7 @@ use crate::identity::fields::Fields;
 use crate::replica::log::ledger::{Item, Turn};
 use crate::replica::log::machine::Delivery;
 use crate::replica::log::storage::Position;
-use crate::replica::log::vector::{Facts, Split, Spot, Writer};
+use crate::replica::log::vector::{Split, Spot, Write, Writer};
 use crate::replica::log::wire::{put_log, take_log};
 use crate::replica::place::{LogId, Place, Stamp};
 
@@ -207,8 +207,15 @@ impl Application {
                 if sure && facts.past.has_seen(spot) && !known.seen.contains(*old) && open(spot) {
                     return Err(format!("entry {} supersedes {}, which its author had not seen", id.0, old.0));
                 }
-                if known.seen.contains(*old) && !facts.supersedes(spot) {
-                    return Err(format!("entry {} does not supersede {}, which its author had seen", id.0, old.0));
+                // Who has seen an entry where it counts no more has not seen it where it was appended again.
+                let elsewhere = |place: Place| oracle.moved.contains(*old) && place.log != spot.writer.log;
+                let elsewhere = oracle.known(*old).and_then(|old| old.place).is_some_and(elsewhere);
+                if known.seen.contains(*old) && !elsewhere && !facts.supersedes(spot) {
+                    let old = (old.0, oracle.known(*old).map(|old| (old.author, old.place)), spot);
+                    return Err(format!(
+                        "entry {} of {author:?}, {:?}, does not supersede {old:?}, which its author had seen; its past is {:?}",
+                        id.0, facts.spot, facts.past
+                    ));
                 }
             }
             values.retain(|spot, _| !facts.supersedes(spot));
@@ -314,11 +321,11 @@ impl Application {
     }
 }
 
-fn facts(delivery: &Delivery, item: &Item) -> Facts {
+fn facts(delivery: &Delivery, item: &Item) -> Write {
     let stamp = item.first.map_or(delivery.stamp, |(_, stamp)| stamp);
     let instead =
         item.first.map(|(first, _)| Spot { writer: Writer::trunk(first.log), seq: first.seq, index: first.index });
-    Facts { spot: item.spot, stamp, past: delivery.past.clone(), instead }
+    Write { spot: item.spot, stamp, past: delivery.past.clone(), instead }
 }
 
 pub(super) fn encode(id: EntryId, register: u8, length: usize) -> Bytes {

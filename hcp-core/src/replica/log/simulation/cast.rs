@@ -32,10 +32,12 @@ static KNOWN: LazyLock<Known> = LazyLock::new(|| {
 
 /// The nodes of a run.
 pub(in crate::replica::log) struct Cast {
-    pub(super) nodes: Vec<NodeId>,
-    pub(super) keys: Vec<Keys>,
+    pub(in crate::replica::log) nodes: Vec<NodeId>,
+    pub(in crate::replica::log) keys: Vec<Keys>,
     /// Manifests that the owner has signed, by version less one.
-    pub(super) manifests: Vec<Manifest>,
+    pub(in crate::replica::log) manifests: Vec<Manifest>,
+    /// What each node runs.
+    pub(in crate::replica::log) software: Vec<SoftwareVersion>,
 }
 
 impl Cast {
@@ -53,13 +55,18 @@ impl Cast {
                 Keys { service: known.service, owner: known.owner.public_key(), node, sign, verify }
             })
             .collect();
-        let mut cast = Self { nodes, keys, manifests: Vec::new() };
+        let mut cast =
+            Self { nodes, keys, manifests: Vec::new(), software: vec![SoftwareVersion::new(0, 1, 0); count] };
         cast.publish(|_| true, SoftwareVersion::new(0, 1, 0));
         cast
     }
 
     /// The owner signs a manifest with these members.
-    pub(super) fn publish(&mut self, is_member: impl Fn(usize) -> bool, lowest: SoftwareVersion) -> usize {
+    pub(in crate::replica::log) fn publish(
+        &mut self,
+        is_member: impl Fn(usize) -> bool,
+        lowest: SoftwareVersion,
+    ) -> usize {
         let known = &*KNOWN;
         let members = (0..self.nodes.len()).filter(|index| is_member(*index)).map(|i| known.members[i].0.clone());
         let contents = Contents::new(self.manifests.len() as u64 + 1, members.collect()).expect("good members");
@@ -72,7 +79,7 @@ impl Cast {
         Config {
             keys: self.keys[node].clone(),
             manifest: self.manifests[manifest].clone(),
-            software: SoftwareVersion::new(0, 1, 0),
+            software: self.software[node],
         }
     }
 

@@ -72,9 +72,12 @@ impl Disk {
     }
 
     /// The state at the checkpoint.
-    pub(super) fn state(&self) -> Option<Vec<u8>> {
-        let pieces = self.pieces.get(&self.checkpoint.as_ref()?.root)?;
-        Some(pieces.values().flatten().copied().collect())
+    pub(super) fn state(&self) -> Result<Option<Vec<u8>>, String> {
+        let Some(checkpoint) = &self.checkpoint else { return Ok(None) };
+        let pieces = self.pieces.get(&checkpoint.root).ok_or("the state of the checkpoint is gone")?;
+        let hashes: Vec<Hash> = pieces.values().map(|piece| piece_hash(piece)).collect();
+        let whole = state_root(&hashes) == checkpoint.root;
+        if whole { Ok(Some(pieces.values().flatten().copied().collect())) } else { Err("a state in parts".to_owned()) }
     }
 
     pub(super) fn set_full(&mut self, full: bool) {
@@ -83,6 +86,10 @@ impl Disk {
 
     pub(super) fn is_full(&self) -> bool {
         self.full
+    }
+
+    pub(in crate::replica::log) fn rows(&self) -> impl Iterator<Item = &Arc<Row>> {
+        self.rows.values()
     }
 
     pub(in crate::replica::log) fn read(&self, what: &Read) -> Found {
@@ -130,6 +137,10 @@ impl Disk {
         }
         let again = recovery.appended_again().cloned().collect();
         Ok((recovery.finish(now, wall, seed), deliveries, again))
+    }
+
+    pub(super) fn payloads(&self) -> impl Iterator<Item = bytes::Bytes> + '_ {
+        self.rows.values().filter_map(|row| row.payload.clone())
     }
 
     /// The application's entries on this disk.

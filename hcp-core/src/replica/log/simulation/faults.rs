@@ -26,6 +26,8 @@ pub(super) enum Fault {
     Gone,
     /// The nodes are in two parts that do not hear each other.
     Split,
+    /// The honest nodes are in two parts that hear of each other only what liars say.
+    TwoFaced,
     /// One node hears nobody.
     Isolate,
     /// Links break, again and again.
@@ -38,7 +40,7 @@ pub(super) enum Fault {
     Remove,
 }
 
-const ALL: [Fault; 13] = [
+const ALL: [Fault; 14] = [
     Fault::Crash,
     Fault::Torn,
     Fault::Blackout,
@@ -46,6 +48,7 @@ const ALL: [Fault; 13] = [
     Fault::LostDisk,
     Fault::Gone,
     Fault::Split,
+    Fault::TwoFaced,
     Fault::Isolate,
     Fault::Flap,
     Fault::SlowDisk,
@@ -68,6 +71,7 @@ impl Fault {
             Self::LostDisk => "disks lost",
             Self::Gone => "nodes that never come back",
             Self::Split => "splits",
+            Self::TwoFaced => "splits with liars between",
             Self::Isolate => "nodes cut off",
             Self::Flap => "links that flap",
             Self::SlowDisk => "slow disks",
@@ -121,6 +125,12 @@ impl World {
                 let half = self.rng.random_range(1..self.nodes.len());
                 self.part(|one, two| (one < half) != (two < half));
             }
+            Fault::TwoFaced => {
+                let honest = self.nodes.len() - if self.plan.hostile { self.plan.liars } else { 0 };
+                let half = self.rng.random_range(1..honest);
+                self.part(|one, two| one < half && (half..honest).contains(&two));
+                self.liar.withholds = true;
+            }
             Fault::Isolate => self.part(|one, two| one == victim || two == victim),
             Fault::Flap => {
                 for (one, two) in self.pairs.keys().copied().collect::<Vec<_>>() {
@@ -166,7 +176,7 @@ impl World {
                     self.start(node)?;
                 }
             }
-            Fault::Split | Fault::Isolate => self.join(),
+            Fault::Split | Fault::TwoFaced | Fault::Isolate => self.join(),
             Fault::Flap | Fault::Clock => {}
             Fault::SlowDisk => self.nodes[victim].latency = Duration::from_millis(3),
             Fault::FullDisk => self.nodes[victim].disk.set_full(false),
@@ -235,6 +245,18 @@ impl World {
                 self.cut(node, other);
             }
         }
+    }
+
+    /// Sometimes a process dies while it writes what it begins with, mostly where that is all that is left of something.
+    pub(super) fn crash_soon(&mut self, node: usize, appends_again: bool) {
+        if self.healed || !self.rng.random_bool(if appends_again { 0.5 } else { 0.05 }) {
+            return;
+        }
+        self.counts.note("crashes right after opening");
+        let life = self.nodes[node].life;
+        let delay = super::between(&mut self.rng, 1, 30);
+        self.after(delay, Event::Crash { node, life });
+        self.after(delay + Duration::from_millis(300), Event::Start { node });
     }
 
     pub(super) fn note_restored(&mut self, node: usize) {

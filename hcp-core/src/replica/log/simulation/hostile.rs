@@ -10,7 +10,7 @@ use super::disk::Disk;
 use super::plan::Plan;
 use super::{Checked, World};
 use crate::replica::log::checkpoint::{Certificate, Statement, piece_hash, signed, state_root, summary_hash};
-use crate::replica::log::entry::{self, Entry};
+use crate::replica::log::entry::{self, Entry, Vote};
 use crate::replica::log::ledger::Log;
 use crate::replica::log::message::{Message, Need, Offer, Receipt};
 use crate::replica::log::storage::Piece;
@@ -26,7 +26,10 @@ pub(super) struct Liar {
     /// Of each own log, what its machine has sent, and the other segments that some peers get from a number on.
     logs: BTreeMap<LogId, Twin>,
     overheard: VecDeque<Message>,
-    withholds: bool,
+    offers: Vec<Message>,
+    /// Logs of their own in which they sign what others sign, each for the ears of one.
+    votes: BTreeMap<(usize, usize), Arc<Segment>>,
+    pub(super) withholds: bool,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +46,8 @@ impl Liar {
             backup: None,
             logs: BTreeMap::new(),
             overheard: VecDeque::new(),
+            offers: Vec::new(),
+            votes: BTreeMap::new(),
             withholds: false,
         }
     }
@@ -113,6 +118,15 @@ impl World {
                 self.liar.overheard.pop_front();
             }
         }
+        if matches!(message, Message::Offer(_)) && self.liar.offers.len() < 20 {
+            self.liar.offers.push(message.clone());
+        }
+        if let Message::Segment(segment) = message
+            && segment.head.system
+            && segment.head.log.node == self.cast.nodes[from]
+        {
+            self.sign_too(to, from, segment);
+        }
         if let Message::Segment(segment) = message
             && self.plan.false_receipts
             && segment.head.log.node == self.cast.nodes[from]
@@ -124,6 +138,39 @@ impl World {
             let signature = (keys.sign)(&tip.receipted(keys.service_key()));
             let _ = self.put(to, from, Message::Receipt(Receipt { tip, signature }));
         }
+    }
+
+    /// Signs whatever somebody else has signed, and says so to nobody but them.
+    fn sign_too(&mut self, liar: usize, with: usize, segment: &Segment) {
+        if self.healed || self.is_hostile(with) {
+            return;
+        }
+        let keys = self.cast.keys[liar].clone();
+        let signature = |statement: &[u8; 32]| (keys.sign)(&signed(keys.service_key(), statement));
+        let votes: Vec<Entry> = entry::entries(&segment.payload)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|entry| match entry {
+                Entry::Vote(vote) => Some(Entry::Vote(Vote { signature: signature(&vote.statement), ..vote })),
+                _ => None,
+            })
+            .collect();
+        if votes.is_empty() {
+            return;
+        }
+        self.counts.note("lies: votes for what others sign");
+        let wall = self.wall(liar);
+        let head = match self.liar.votes.get(&(liar, with)) {
+            Some(before) => Head { seq: before.head.seq + 1, previous: before.hash, ..before.head.clone() },
+            None => {
+                let incarnation = Incarnation(self.rng.random());
+                Head { system: true, ..first_head(LogId { node: keys.node, incarnation }, wall) }
+            }
+        };
+        let payload = entry::payload(self.rng.random(), &votes);
+        let segment = Arc::new(Segment::make(head, payload, |tip| (keys.sign)(&tip.signed(keys.service_key()))));
+        self.liar.votes.insert((liar, with), Arc::clone(&segment));
+        let _ = self.put(liar, with, Message::Segment(segment));
     }
 
     /// Something is said that no machine would say.
@@ -158,6 +205,10 @@ impl World {
                     if matches!(message, Message::Segment(_)) || self.rng.random_bool(0.05) {
                         self.put(liar, to, message)?;
                     }
+                }
+                for offer in self.liar.offers.clone() {
+                    self.counts.note("lies: older checkpoints");
+                    self.put(liar, to, offer)?;
                 }
             }
             4 => self.liar.withholds = !self.liar.withholds,
@@ -226,7 +277,7 @@ impl World {
         let mut ledger = machine.ledger().clone();
         let log = LogId { node: self.cast.nodes[liar], incarnation: Incarnation(self.rng.random()) };
         let mut nothing = Log::begun(1);
-        nothing.push_settled([0; 32], 1, 7, [7; 32]);
+        nothing.push_settled([0; 32], None, (1, 7), [7; 32]);
         nothing.settle();
         ledger.logs.insert(log, nothing);
         ledger.logs.values_mut().for_each(Log::settle);

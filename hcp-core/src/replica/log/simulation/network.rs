@@ -18,11 +18,13 @@ pub(super) struct Pair {
     /// When the last message of each direction arrives: of the lower node, of the higher one.
     last: [Duration; 2],
     pub(super) parted: bool,
+    /// Until when each direction is taken, where links have a rate.
+    taken: [Duration; 2],
 }
 
 impl Pair {
     pub(super) fn new(latency: Duration) -> Self {
-        Self { latency, link: None, last: [Duration::ZERO; 2], parted: false }
+        Self { latency, link: None, last: [Duration::ZERO; 2], parted: false, taken: [Duration::ZERO; 2] }
     }
 }
 
@@ -45,7 +47,7 @@ impl World {
         self.links += 1;
         let link = self.links;
         pair.link = Some(link);
-        pair.last = [self.now + latency; 2];
+        (pair.last, pair.taken) = ([self.now + latency; 2], [self.now; 2]);
         self.counts.note("links made");
         for (node, with) in [(one, two), (two, one)] {
             self.after(latency, Event::LinkUp { node, with, link });
@@ -105,8 +107,19 @@ impl World {
         let message = if self.plan.bytes { self.through_bytes(message)? } else { message };
         let pair = self.pairs.get_mut(&(from.min(to), from.max(to))).expect("every pair is there");
         let Some(link) = pair.link else { return Ok(()) };
-        let last = &mut pair.last[usize::from(from > to)];
-        let when = (self.now + pair.latency + jitter).max(*last);
+        let direction = usize::from(from > to);
+        let last = &mut pair.last[direction];
+        let begun = match self.plan.rate {
+            Some(rate) => {
+                let taken = &mut pair.taken[direction];
+                *taken = (*taken).max(self.now) + Duration::from_secs_f64(bytes_of(&message) as f64 / rate as f64);
+                let waiting = (*taken - self.now).as_secs_f64() * rate as f64;
+                self.most_queued = self.most_queued.max(waiting as usize);
+                *taken
+            }
+            None => self.now,
+        };
+        let when = (begun + pair.latency + jitter).max(*last);
         *last = when;
         self.at(when, Event::Message { from, to, link, message });
         Ok(())
@@ -145,5 +158,16 @@ impl World {
         self.counts.note("messages through bytes");
         let read = Message::decode(&message.encode()).map_err(|error| format!("{error}: {message:?}"))?;
         read.ok_or_else(|| "a message that is skipped".to_owned())
+    }
+}
+
+/// About how long a message is.
+fn bytes_of(message: &Message) -> usize {
+    match message {
+        Message::Segment(segment) => segment.header.len() + segment.payload.len() + 69,
+        Message::Piece(piece) => piece.bytes.len() + 37,
+        Message::Frontier(frontier) => 100 + frontier.tips.len() * 88,
+        Message::Offer(offer) => offer.certificate.len() + offer.summary.len() + offer.pieces.len() + 9,
+        _ => 160,
     }
 }

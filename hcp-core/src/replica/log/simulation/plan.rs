@@ -34,8 +34,10 @@ pub(super) struct Plan {
     /// Liars' clocks are an hour ahead.
     pub(super) future_clock: bool,
     pub(super) real_signatures: bool,
-    /// Liars sign two segments for one place. Not together with checkpoints: see what is thin in `architecture.md`.
+    /// Liars sign two segments for one place.
     pub(super) forks: bool,
+    /// Bytes a second in each direction of a link, where that matters.
+    pub(super) rate: Option<u64>,
     /// Every message goes through its bytes.
     pub(super) bytes: bool,
     /// How long nothing happens before the end.
@@ -43,6 +45,20 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Nothing breaks and nobody lies.
+    pub(super) fn quiet(nodes: usize) -> Self {
+        Self {
+            nodes,
+            liars: 0,
+            hostile: false,
+            faults: Vec::new(),
+            retention: 0.0,
+            skewed: false,
+            delays: false,
+            ..Self::of(0)
+        }
+    }
+
     pub(super) fn of(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x109);
         let hostile = seed % 2 == 1;
@@ -64,7 +80,8 @@ impl Plan {
             false_receipts: hostile && seed.is_multiple_of(3),
             future_clock: hostile && !seed.is_multiple_of(5),
             real_signatures: seed % 50 == 11,
-            forks: (seed / 2).is_multiple_of(3),
+            forks: seed / 2 % 4 < 2,
+            rate: None,
             bytes: seed % 25 == 11,
             quiet: Duration::from_secs(25),
         }

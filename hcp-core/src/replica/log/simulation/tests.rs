@@ -1,5 +1,6 @@
 //! Many seeds, and that the simulation notices what is broken on purpose.
 
+use super::faults::Fault;
 use super::plan::Plan;
 use super::{Counts, World};
 use crate::replica::log::machine::planted::{Defect, plant};
@@ -13,11 +14,13 @@ const HAPPENED: &[&str] = &[
     "checkpoints asked for",
     "checkpoints loaded",
     "checkpoints stable",
+    "branches dropped for a checkpoint",
     "clocks that jump",
     "concurrent writes",
     "crashes",
     "crashes in the middle of a write",
     "crashes of all nodes",
+    "crashes right after opening",
     "dials failed",
     "disks lost",
     "entries appended again",
@@ -33,11 +36,13 @@ const HAPPENED: &[&str] = &[
     "lies: forged segments",
     "lies: forks begun",
     "lies: frontiers of what is not there",
+    "lies: older checkpoints",
     "lies: other segments for some",
     "lies: receipts for what is not on disk",
     "lies: replays",
     "lies: rolled-back disks",
     "lies: segments withheld",
+    "lies: votes for what others sign",
     "links lost",
     "links that flap",
     "logs ended",
@@ -55,6 +60,7 @@ const HAPPENED: &[&str] = &[
     "runs with clocks an hour ahead",
     "slow disks",
     "splits",
+    "splits with liars between",
     "torn writes",
     "unlinked: credit",
     "unlinked: flood",
@@ -89,6 +95,14 @@ fn is_noticed(defect: Defect, parity: u64, says: &str, others: &mut Vec<String>)
         let plan = Plan::of(seed);
         // Where everybody writes in the end, everything is covered by that.
         let plan = Plan { last_words: plan.last_words && defect != Defect::CoverForgotten, ..plan };
+        let plan = match defect {
+            // A liar between two halves, each of which asks for checkpoints.
+            Defect::HalfSuffices | Defect::VotesForgotten => {
+                Plan { nodes: 5, liars: 1, retention: 0.04, faults: vec![Fault::TwoFaced; 4], ..plan }
+            }
+            Defect::BranchKept | Defect::InnerNamed => Plan { retention: 0.04, forks: true, ..plan },
+            _ => plan,
+        };
         let run = std::panic::catch_unwind(|| World::new(seed, plan).run().0);
         match run.unwrap_or_else(|_| Err("a panic".to_owned())) {
             Ok(()) => false,
@@ -102,12 +116,12 @@ fn is_noticed(defect: Defect, parity: u64, says: &str, others: &mut Vec<String>)
     noticed
 }
 
-/// Every invariant is shown to fail: by what is planted, and with what is then said.
+/// Every invariant is shown to fail: by what is planted, and with what is then said. `HCP_DEFECT=name` plants that one alone.
 #[test]
 fn what_is_broken_on_purpose_is_noticed() {
     const HOSTILE: u64 = 1;
     const ANY: u64 = 2;
-    let expected: [(Defect, u64, &str); 17] = [
+    let expected: [(Defect, u64, &str); 22] = [
         (Defect::CoverForgotten, HOSTILE, "is not at both of"),
         (Defect::DurableEarly, ANY, "missing at node"),
         (Defect::PrunedAgain, ANY, "is applied twice"),
@@ -124,10 +138,17 @@ fn what_is_broken_on_purpose_is_noticed() {
         (Defect::CreditIgnored, HOSTILE, "holds back"),
         (Defect::NeedForgotten, HOSTILE, "missing at node"),
         (Defect::MajorityIgnored, HOSTILE, "missing at node"),
+        (Defect::HalfSuffices, HOSTILE, "missing at node"),
+        (Defect::VotesForgotten, HOSTILE, "hold different checkpoints"),
+        (Defect::BranchKept, HOSTILE, "is not at both of"),
+        (Defect::InnerNamed, HOSTILE, "no checkpoint is made any more"),
         (Defect::CutForgotten, ANY, "which its author had not seen"),
+        (Defect::CopiesLate, ANY, "missing at node"),
     ];
     let mut wrong = Vec::new();
-    for (defect, parity, says) in expected {
+    let only = std::env::var("HCP_DEFECT").ok();
+    let chosen = |defect: &Defect| only.as_ref().is_none_or(|only| format!("{defect:?}") == *only);
+    for (defect, parity, says) in expected.into_iter().filter(|(defect, ..)| chosen(defect)) {
         let mut others = Vec::new();
         if is_noticed(defect, parity, says, &mut others) {
             println!("{defect:?}: failure {} was {}", others.len(), others.pop().unwrap());

@@ -1,7 +1,9 @@
 //! What must hold all the time, and what at the end.
 
+use super::faults::Fault;
 use super::{Checked, World};
 use crate::replica::log::limits::{MAX_HASHES, RECENT, WINDOW};
+use crate::replica::log::machine::{Input, Machine};
 
 impl World {
     /// After every step of a node.
@@ -10,6 +12,9 @@ impl World {
         let sizes = machine.sizes();
         if sizes.held_bytes as u64 > WINDOW {
             return Err(format!("node {node} holds back {} bytes", sizes.held_bytes));
+        }
+        if sizes.unstored > WINDOW {
+            return Err(format!("node {node} keeps {} bytes of one peer's that are on no disk", sizes.unstored));
         }
         if sizes.hashes > MAX_HASHES || sizes.recent > RECENT + 600 * 1024 {
             return Err(format!("node {node} keeps {} hashes and {} recent bytes", sizes.hashes, sizes.recent));
@@ -30,6 +35,28 @@ impl World {
                 self.failed = Some(reason);
             }
         }
+    }
+
+    /// Who asks for one more checkpoint, if enough nodes are there that sign what is so.
+    fn ask_last_of(&self) -> Option<usize> {
+        let members = self.nodes.len();
+        let honest = |node: &usize| !self.is_hostile(*node) && !self.nodes[*node].gone;
+        // Whose disk was lost or rolled back may have signed what it does not remember, and may not sign for long.
+        let forgets = |fault: &&Fault| matches!(fault, Fault::Backup | Fault::LostDisk);
+        let forget = self.plan.faults.iter().filter(forgets).count();
+        let there = (0..members).filter(honest).count().saturating_sub(forget);
+        let enough = there > (members + (members - 1) / 3) / 2;
+        (0..members).find(honest).filter(|_| enough && self.plan.retention > 0.0)
+    }
+
+    /// Asks for one more checkpoint where that must come to be.
+    pub(super) fn ask_last(&mut self) {
+        let Some(node) = self.ask_last_of() else { return };
+        if let Err(reason) = self.tell(node, Input::Retain) {
+            self.failed = Some(reason);
+        }
+        let asked = |machine: &Machine| Some((machine.log(), machine.ledger().logs.get(&machine.log())?.last()));
+        self.asked_last = self.nodes[node].machine.as_ref().and_then(asked);
     }
 
     /// When everything has been well for a while.
@@ -80,6 +107,16 @@ impl World {
                     (known.removed, "logs of removed members"),
                 ];
                 kinds.iter().filter(|(is, _)| *is).for_each(|(_, what)| self.counts.note(what));
+            }
+        }
+        let holds = |node: &usize| self.nodes[*node].machine.as_ref().map(Machine::holds);
+        if let Some(node) = honest.iter().find(|node| holds(node) != holds(&honest[0])) {
+            return Err(format!("node {} and node {node} hold different checkpoints", honest[0]));
+        }
+        if let Some((log, seq)) = self.asked_last {
+            let held = self.nodes[honest[0]].machine.as_ref().and_then(|machine| machine.status().checkpoint);
+            if held.is_none_or(|held| held.log != log || held.seq < seq) {
+                return Err("no checkpoint is made any more".to_owned());
             }
         }
         let last = self.oracle.entries.len() - if self.plan.last_words { honest.len() } else { 0 };

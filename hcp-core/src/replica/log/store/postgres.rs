@@ -69,6 +69,15 @@ impl PostgresStore {
         Ok(Self { writes, pages, lookups, failure, stopping, writer })
     }
 
+    /// Reads, unless the store is shut down before.
+    async fn answer<T>(&self, reading: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let mut stopping = self.stopping.subscribe();
+        tokio::select! {
+            answer = reading => answer,
+            _ = stopping.wait_for(|stopping| *stopping) => Err(StoreError::Closed),
+        }
+    }
+
     async fn look_up(&self, what: Read) -> Result<Found, StoreError> {
         match what {
             Read::Hashes(places) => reading::hashes(&*self.lookups.take().await?, &places).await,
@@ -94,7 +103,7 @@ impl Store for PostgresStore {
 
     fn read(&self, what: Read) -> BoxFuture<'_, Found> {
         async move {
-            self.look_up(what).await.unwrap_or_else(|error| {
+            self.answer(self.look_up(what)).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the log cannot be read");
                 Found::Failed
             })
@@ -103,15 +112,15 @@ impl Store for PostgresStore {
     }
 
     fn opened(&self) -> BoxFuture<'_, Result<Opened, StoreError>> {
-        async move { reading::opened(&*self.lookups.take().await?).await }.boxed()
+        self.answer(async { reading::opened(&*self.lookups.take().await?).await }).boxed()
     }
 
     fn scan(&self, after: Position, bytes: usize, payloads: Payloads) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        async move { reading::scan(&*self.pages.take().await?, after, bytes, payloads).await }.boxed()
+        self.answer(async move { reading::scan(&*self.pages.take().await?, after, bytes, payloads).await }).boxed()
     }
 
     fn payload(&self, position: Position) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
-        async move { reading::payload_at(&*self.lookups.take().await?, position).await }.boxed()
+        self.answer(async move { reading::payload_at(&*self.lookups.take().await?, position).await }).boxed()
     }
 
     fn failure(&self) -> Option<Arc<StoreError>> {

@@ -8,7 +8,7 @@ mod full;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
-mod power;
+pub(in crate::replica) mod power;
 mod reading;
 mod schema;
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! The tables of one node's schema, and whose they are.
 
-use tokio_postgres::Config;
-
-use super::session::{Session, is_name};
+use super::session::Session;
 use crate::identity::OnionAddress;
 use crate::replica::place::NodeId;
 use crate::store::StoreError;
@@ -41,28 +39,6 @@ const MIGRATIONS: &[&str] = &["
     CREATE TABLE pieces (root bytea, number bigint, bytes bytea NOT NULL, PRIMARY KEY (root, number));
     ALTER TABLE pieces ALTER COLUMN bytes SET STORAGE EXTERNAL;
 "];
-
-/// Makes a role that may log in with a password, and a schema that is its own and nobody else's. Whoever calls it may
-/// create roles and schemas in the database.
-///
-/// # Errors
-/// [`StoreError`]
-pub(crate) async fn provision(admin: &Config, role: &str, password: &str) -> Result<(), StoreError> {
-    if !is_name(role) || password.contains(['\'', '\\']) {
-        return Err(StoreError::Damaged("a role's name or password has characters that it may not have"));
-    }
-    let (client, connection) = admin.connect(tokio_postgres::NoTls).await?;
-    let connection = tokio::spawn(connection);
-    let made = client
-        .batch_execute(&format!(
-            "CREATE ROLE {role} LOGIN PASSWORD '{password}';
-             CREATE SCHEMA {role} AUTHORIZATION {role};
-             REVOKE ALL ON SCHEMA {role} FROM PUBLIC;"
-        ))
-        .await;
-    connection.abort();
-    Ok(made?)
-}
 
 /// Brings the schema to the newest form, and makes it where it is missing and the role may.
 pub(super) async fn migrate(session: &mut Session, schema: &str) -> Result<(), StoreError> {

@@ -33,7 +33,9 @@ impl Server {
         if !is_name(schema) {
             return Err(StoreError::Damaged("a schema's name has other characters than letters, digits, underscores"));
         }
-        config.connect_timeout(CONNECT).keepalives_idle(CONNECT);
+        // A server whose machine or network is gone sends no end of a connection.
+        config.connect_timeout(CONNECT).keepalives_idle(CONNECT).keepalives_interval(CONNECT).keepalives_retries(3);
+        config.tcp_user_timeout(3 * CONNECT);
         config.application_name("hcp");
         // Whatever the server's or the role's default is: what is reported must survive a power cut.
         config.options(format!("-c synchronous_commit=on -c search_path={schema}"));
@@ -45,7 +47,9 @@ impl Server {
     }
 
     pub(super) async fn connect(&self) -> Result<Session, StoreError> {
-        let (client, connection) = self.config.connect(NoTls).await?;
+        // A server that is frozen takes connections all the same, and says nothing.
+        let connected = tokio::time::timeout(CONNECT, self.config.connect(NoTls)).await;
+        let (client, connection) = connected.map_err(|_| StoreError::Silent)??;
         let driver = tokio::spawn(async move {
             // Whoever uses the session hears of it.
             let _ = connection.await;
@@ -55,7 +59,7 @@ impl Server {
 }
 
 /// Whether a name can stand in a statement as it is.
-pub(super) fn is_name(name: &str) -> bool {
+fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() < 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 

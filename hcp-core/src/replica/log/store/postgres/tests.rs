@@ -31,6 +31,16 @@ async fn open(server: Server) -> PostgresStore {
     PostgresStore::open(server, &service(), &ME).await.unwrap()
 }
 
+/// A role with a schema of its own.
+async fn provision(cluster: &Cluster, role: &str) -> Server {
+    Server::new(&cluster.provision(role).await, role).unwrap()
+}
+
+/// What somebody has who may all.
+fn superuser(cluster: &Cluster) -> Server {
+    Server::new(&cluster.superuser(), "hcp").unwrap()
+}
+
 struct Schema(Server);
 
 impl Fixture for Schema {
@@ -51,7 +61,7 @@ async fn does_what_every_store_does() {
         ($($name:ident),+ $(,)?) => {
             $(
                 eprintln!(stringify!($name));
-                let fixture = Schema(cluster.provision(stringify!($name)).await);
+                let fixture = Schema(provision(&cluster, stringify!($name)).await);
                 contract::$name(&fixture).await;
             )+
         };
@@ -62,7 +72,7 @@ async fn does_what_every_store_does() {
 #[tokio::test]
 async fn a_node_can_neither_read_nor_write_anothers_schema() {
     let cluster = Cluster::start().await;
-    let (one, other) = (cluster.provision("one").await, cluster.provision("other").await);
+    let (one, other) = (provision(&cluster, "one").await, provision(&cluster, "other").await);
     let store = open(one.clone()).await;
     done(&store, batch([row(1, log(1), 1, 0, 10)])).await;
     let session = other.connect().await.unwrap();
@@ -77,7 +87,7 @@ async fn a_node_can_neither_read_nor_write_anothers_schema() {
 #[tokio::test]
 async fn servers_of_their_own_hold_logs_of_their_own() {
     let (one, other) = (Cluster::start().await, Cluster::start().await);
-    let (one, other) = (open(one.superuser("hcp")).await, open(other.superuser("hcp")).await);
+    let (one, other) = (open(superuser(&one)).await, open(superuser(&other)).await);
     done(&one, batch([row(1, log(1), 1, 0, 10)])).await;
     assert!(everything(&other, 1).await.is_empty());
     assert_eq!(everything(&one, 1).await.len(), 1);
@@ -86,7 +96,7 @@ async fn servers_of_their_own_hold_logs_of_their_own() {
 #[tokio::test]
 async fn who_opens_a_log_takes_it_from_who_had_it_open() {
     let cluster = Cluster::start().await;
-    let server = cluster.provision("node").await;
+    let server = provision(&cluster, "node").await;
     let old = open(server.clone()).await;
     done(&old, batch([row(1, log(1), 1, 0, 10)])).await;
     let new = open(server).await;
@@ -99,14 +109,15 @@ async fn who_opens_a_log_takes_it_from_who_had_it_open() {
 #[tokio::test]
 async fn a_server_that_does_not_sync_is_refused() {
     let cluster = Cluster::start_with(&["-c", "fsync=off"]).await;
-    let opened = PostgresStore::open(cluster.superuser("hcp"), &service(), &ME).await;
+    let opened = PostgresStore::open(superuser(&cluster), &service(), &ME).await;
     assert!(matches!(opened, Err(StoreError::Unsynced)), "{opened:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_and_started_under_load_loses_nothing_and_the_store_goes_on() {
     let mut cluster = Cluster::start().await;
-    let store = Arc::new(open(cluster.provision("node").await).await);
+    let server = provision(&cluster, "node").await;
+    let store = Arc::new(open(server.clone()).await);
     let (told, mut done) = tokio::sync::watch::channel(0);
     let writer = tokio::spawn({
         let store = Arc::clone(&store);
@@ -140,14 +151,14 @@ async fn a_server_killed_and_started_under_load_loses_nothing_and_the_store_goes
     reader.abort();
     let reported = *done.borrow();
     store.shutdown().await;
-    let held = last_held(&open(cluster.role("node")).await).await.unwrap();
+    let held = last_held(&open(server).await).await.unwrap();
     assert!(held == reported || held == reported + 1, "{held} are there, {reported} were durable");
 }
 
 #[tokio::test]
 async fn a_server_that_is_away_is_waited_for_until_the_store_is_shut_down() {
     let mut cluster = Cluster::start().await;
-    let store = open(cluster.provision("node").await).await;
+    let store = open(provision(&cluster, "node").await).await;
     cluster.kill();
     let write = store.write(batch([row(1, log(1), 1, 0, 10)]));
     let stop = async {
@@ -160,22 +171,42 @@ async fn a_server_that_is_away_is_waited_for_until_the_store_is_shut_down() {
     assert_eq!(outcome, Outcome::Broken);
 }
 
-/// The connection ends when the server has committed and before anybody hears of it.
+/// What becomes of a commit whose connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Commit {
+    /// The server has done it before anybody hears of it.
+    Done,
+    /// The server is still about to do it while the store has connected again.
+    UnderWay,
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_whose_answer_is_lost_counts_once() {
+    commits_count_once(Commit::Done).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_is_under_way_when_the_connection_is_lost_counts_once() {
+    commits_count_once(Commit::UnderWay).await;
+}
+
+async fn commits_count_once(commit: Commit) {
     let cluster = Cluster::start().await;
     cluster.provision("node").await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (cut, cuts) = tokio::sync::watch::channel(0_u32);
     let (server_port, lost) = (cluster.port(), cut.clone());
+    let (accepted, connections) = tokio::sync::watch::channel(0_u32);
     let proxy = tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let server = TcpStream::connect(("127.0.0.1", server_port)).await.unwrap();
-            tokio::spawn(pass(client, server, cuts.clone(), lost.clone()));
+            accepted.send_modify(|count| *count += 1);
+            let passing = Passing { cuts: cuts.clone(), lost: lost.clone(), connections: connections.clone(), commit };
+            tokio::spawn(pass(client, server, passing));
         }
     });
-    let store = open(cluster.role_at("node", port)).await;
+    let store = open(Server::new(&cluster.role_at("node", port), "node").unwrap()).await;
     done(&store, Box::new(nth(1))).await;
     // The next two commits.
     cut.send_replace(2);
@@ -187,23 +218,39 @@ async fn a_commit_whose_answer_is_lost_counts_once() {
     proxy.abort();
 }
 
-/// Passes bytes on until a commit is to be cut off from its answer.
-async fn pass(
-    mut client: TcpStream,
-    mut server: TcpStream,
+struct Passing {
+    /// Commits that are to be cut off.
     cuts: tokio::sync::watch::Receiver<u32>,
     lost: tokio::sync::watch::Sender<u32>,
-) {
+    connections: tokio::sync::watch::Receiver<u32>,
+    commit: Commit,
+}
+
+/// Passes bytes on until a commit is to be cut off from its answer.
+async fn pass(mut client: TcpStream, mut server: TcpStream, mut passing: Passing) {
     let (mut up, mut down) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
         tokio::select! {
             Ok(length @ 1..) = client.read(&mut up) => {
-                server.write_all(&up[..length]).await.unwrap();
-                if *cuts.borrow() > 0 && up[..length].windows(6).any(|part| part == b"COMMIT") {
+                let up = &up[..length];
+                let is_cut = *passing.cuts.borrow() > 0 && up.windows(6).any(|part| part == b"COMMIT");
+                if is_cut && passing.commit == Commit::UnderWay {
+                    passing.lost.send_modify(|cuts| *cuts -= 1);
+                    let before = *passing.connections.borrow();
+                    drop(client);
+                    passing.connections.wait_for(|count| *count > before).await.unwrap();
+                    // Who does not wait for this commit has asked about it by then.
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    server.write_all(up).await.unwrap();
+                    assert!(server.read(&mut down).await.unwrap() > 0);
+                    return;
+                }
+                server.write_all(up).await.unwrap();
+                if is_cut {
                     // The server says that it has committed, to nobody.
                     let answered = server.read(&mut down).await.unwrap();
                     assert!(answered > 0);
-                    lost.send_modify(|cuts| *cuts -= 1);
+                    passing.lost.send_modify(|cuts| *cuts -= 1);
                     return;
                 }
             }
@@ -215,4 +262,38 @@ async fn pass(
             else => return,
         }
     }
+}
+
+/// Frozen, it takes connections and says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_frozen_is_waited_for_and_does_not_keep_the_store_from_shutting_down() {
+    let cluster = Cluster::start().await;
+    let server = provision(&cluster, "node").await;
+    let store = Arc::new(open(server.clone()).await);
+    done(&*store, Box::new(nth(1))).await;
+    cluster.freeze();
+    let write = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.write(Box::new(nth(2))).await }
+    });
+    let told = async {
+        while !store.failure().is_some_and(|error| matches!(*error, StoreError::Silent)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, told).await.unwrap();
+    cluster.thaw();
+    assert_eq!(write.await.unwrap(), Outcome::Done);
+    assert!(store.failure().is_none());
+    cluster.freeze();
+    let opened = tokio::time::timeout(SOON, PostgresStore::open(server.clone(), &service(), &ME)).await.unwrap();
+    assert!(matches!(opened, Err(StoreError::Silent)), "{opened:?}");
+    let (write, read) = (store.write(Box::new(nth(3))), store.opened());
+    let both = async { tokio::join!(write, read, store.shutdown()) };
+    let (write, read, ()) = tokio::time::timeout(SOON, both).await.unwrap();
+    assert_eq!(write, Outcome::Broken);
+    assert!(matches!(read, Err(StoreError::Closed)), "{read:?}");
+    cluster.thaw();
+    let held = last_held(&open(server).await).await.unwrap();
+    assert!(held == 2 || held == 3, "{held}");
 }

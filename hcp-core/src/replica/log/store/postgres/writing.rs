@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_postgres::Transaction;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::super::{GROUP_BYTES, size};
@@ -31,6 +30,8 @@ pub(super) enum Job {
 /// A server that went away is looked for again after so long, and then twice as long, up to [`PATIENCE`].
 const AGAIN: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What takes longer is said to, and goes on. It is given up after so long once the store is to be shut down.
+const SILENT: Duration = Duration::from_secs(10);
 
 /// What [`Writer`] does with an error.
 enum Failed {
@@ -103,7 +104,7 @@ impl Writer {
             if self.broken {
                 return Outcome::Broken;
             }
-            let failed = match self.attempt(batches).await {
+            let failed = match self.attempt_or_stop(batches).await {
                 Ok(()) => {
                     self.note(None);
                     return Outcome::Done;
@@ -136,13 +137,33 @@ impl Writer {
         }
     }
 
+    /// Says so when the server does not answer, and waits on, but not for ever once the store is to be shut down.
+    async fn attempt_or_stop(&mut self, batches: &[&Batch]) -> Result<(), Failed> {
+        let (failure, mut stop) = (Arc::clone(&self.failure), self.stop.clone());
+        let mut attempt = pin!(self.attempt(batches));
+        if let Ok(done) = tokio::time::timeout(SILENT, &mut attempt).await {
+            return done;
+        }
+        tracing::warn!("the log's server does not answer");
+        note(&failure, Some(StoreError::Silent));
+        let given_up = async {
+            let _ = stop.wait_for(|stop| *stop).await;
+            tokio::time::sleep(SILENT).await;
+        };
+        tokio::select! {
+            done = attempt => done,
+            () = given_up => Err(Failed::Broken(StoreError::Silent)),
+        }
+    }
+
     async fn attempt(&mut self, batches: &[&Batch]) -> Result<(), Failed> {
         let next = self.group + 1;
         if self.session.is_none() {
             let session = self.server.connect().await.map_err(failed)?;
-            // Whether the answer to a commit was lost, and whether another run began.
-            let row =
-                session.query_one("SELECT run, batch FROM owner", &[]).await.map_err(|error| failed(error.into()))?;
+            // Whether the answer to a commit was lost, and whether another run began. The commit may still be under way on the
+            // connection that was lost: whoever locks the row waits for it.
+            let sql = "SELECT run, batch FROM owner FOR UPDATE";
+            let row = session.query_one(sql, &[]).await.map_err(|error| failed(error.into()))?;
             let (run, batch): (i64, i64) = (row.get(0), row.get(1));
             if run != self.run {
                 return Err(Failed::Broken(StoreError::InUse));
@@ -165,24 +186,20 @@ impl Writer {
     }
 
     fn note(&self, failure: Option<StoreError>) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.map(Arc::new);
+        note(&self.failure, failure);
     }
 }
 
+fn note(at: &Failure, failure: Option<StoreError>) {
+    *at.lock().unwrap_or_else(PoisonError::into_inner) = failure.map(Arc::new);
+}
+
 fn failed(error: StoreError) -> Failed {
-    let StoreError::Postgres(cause) = &error else {
-        return if matches!(error, StoreError::Full) { Failed::Full(error) } else { Failed::Broken(error) };
-    };
-    let away = match cause.code() {
-        // Class 08 is connections, 53 resources, 57 the operator's doing, 58 the server's system, 40 transactions.
-        Some(code) => {
-            ["08", "53", "57", "58", "40"].iter().any(|class| code.code().starts_with(class))
-                || *code == SqlState::INTERNAL_ERROR
-        }
-        // Nothing that the server said.
-        None => true,
-    };
-    if away { Failed::Away(error) } else { Failed::Broken(error) }
+    match error {
+        StoreError::Full => Failed::Full(error),
+        _ if error.is_away() => Failed::Away(error),
+        _ => Failed::Broken(error),
+    }
 }
 
 async fn write(

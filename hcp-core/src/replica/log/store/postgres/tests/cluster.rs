@@ -1,4 +1,6 @@
 //! A PostgreSQL server from the system's packages, on a free port of the loopback and with a folder of its own.
+//!
+//! The tests of replicas, which are outside the crate, include this file too.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -7,15 +9,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio_postgres::{Config, NoTls};
-
-use super::super::Server;
-use super::super::schema::provision;
+use tokio_postgres::{Client, Config, NoTls};
 
 /// A server that is not up by then never will be.
 const SOON: Duration = Duration::from_secs(120);
 
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     folder: TempDir,
     port: u16,
     process: Child,
@@ -23,11 +22,11 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    pub(super) async fn start_with(options: &[&'static str]) -> Self {
+    pub(crate) async fn start_with(options: &[&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         if rustix::process::geteuid().is_root() {
             let nobody = Command::new("chown").arg("nobody").arg(folder.path()).status().unwrap();
@@ -44,37 +43,65 @@ impl Cluster {
         cluster
     }
 
-    /// Makes a role with a schema, and returns how it gets there.
-    pub(super) async fn provision(&self, role: &str) -> Server {
-        provision(&self.admin(), role, "a password").await.unwrap();
-        self.role(role)
-    }
-
-    pub(super) fn role(&self, role: &str) -> Server {
+    /// Makes a role with a schema of its own, as `Storage::postgres` tells operators to, and returns how it gets there.
+    pub(crate) async fn provision(&self, role: &str) -> String {
+        let statements = format!(
+            "CREATE ROLE {role} LOGIN PASSWORD 'a password';
+             CREATE SCHEMA {role} AUTHORIZATION {role};
+             REVOKE ALL ON SCHEMA {role} FROM PUBLIC;"
+        );
+        self.as_operator(async |client| client.batch_execute(&statements).await).await;
         self.role_at(role, self.port)
     }
 
-    pub(super) fn role_at(&self, role: &str, port: u16) -> Server {
-        let connection = format!("host=127.0.0.1 port={port} user={role} password='a password' dbname=postgres");
-        Server::new(&connection, role).unwrap()
+    pub(crate) fn role_at(&self, role: &str, port: u16) -> String {
+        format!("host=127.0.0.1 port={port} user={role} password='a password' dbname=postgres")
     }
 
-    pub(super) fn superuser(&self, schema: &str) -> Server {
-        let connection = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port);
-        Server::new(&connection, schema).unwrap()
+    pub(crate) fn superuser(&self) -> String {
+        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port)
     }
 
-    pub(super) fn port(&self) -> u16 {
+    /// Does something that only the server's operator may.
+    pub(crate) async fn as_operator<T>(&self, act: impl AsyncFnOnce(&Client) -> Result<T, tokio_postgres::Error>) -> T {
+        let (client, connection) = self.admin().connect(NoTls).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let done = act(&client).await.unwrap();
+        connection.abort();
+        done
+    }
+
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// As `kill -9` does it to the server's first process; the others follow by themselves.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    pub(super) async fn restart(&mut self) {
+    /// Stops all of its processes, which keep what they have open.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// The first process last, which would have the others start again.
+    fn signal(&self, signal: Signal) {
+        let children = format!("/proc/{0}/task/{0}/children", self.process.id());
+        let children = std::fs::read_to_string(children).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().unwrap()));
+        for process in children.chain([Pid::from_child(&self.process)]) {
+            // One that has just ended is as good as stopped.
+            let _ = kill_process(process, signal);
+        }
+    }
+
+    pub(crate) async fn restart(&mut self) {
         self.process = serve(self.folder.path(), self.port, &self.options);
         self.wait().await;
     }
@@ -107,6 +134,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         // At once, and with all of its processes.
         let _ = kill_process(Pid::from_child(&self.process), Signal::QUIT);
+        self.thaw();
         let _ = self.process.wait();
     }
 }

@@ -1,0 +1,142 @@
+//! What segments that wait for others cost, and branches of which it is read what their authors had seen.
+
+use super::*;
+use crate::replica::log::limits::{FREE_BURST, MAX_BESIDE, OFFER};
+use crate::replica::log::message::Need;
+
+#[test]
+fn what_many_wait_for_is_struck_off_one_by_one() {
+    const COUNT: usize = 1_024;
+    let cast = Cast::new(3, false);
+    let mut chain: Vec<Arc<Segment>> = Vec::new();
+    for _ in 0..COUNT {
+        let next = Draft::of(log(&cast, 1, 1), chain.last().map(|last| &**last)).sign(&cast);
+        chain.push(next);
+    }
+    let dependencies: Vec<Tip> = chain.iter().map(|segment| segment.tip()).collect();
+    let mut waiters = Vec::new();
+    for run in 2..10 {
+        let dependencies = dependencies.clone();
+        waiters.push(Draft { dependencies, ..Draft::of(log(&cast, 1, run), None) }.sign(&cast));
+    }
+    let mut bench = Bench::new(cast);
+    bench.link(1);
+    for segment in &waiters {
+        bench.say(1, Message::Segment(Arc::clone(segment)));
+    }
+    assert_eq!(bench.machine.sizes().held, waiters.len());
+    let (last, before) = chain.split_last().expect("there are some");
+    let looked = super::super::checks::looked();
+    for segment in before {
+        bench.say(1, Message::Segment(Arc::clone(segment)));
+    }
+    let each = (super::super::checks::looked() - looked) / before.len() as u64;
+    assert_eq!(bench.machine.sizes().held, waiters.len());
+    assert!(each < 20, "for each segment that came it was looked {each} times whether one is held");
+    bench.say(1, Message::Segment(Arc::clone(last)));
+    assert_eq!(bench.machine.sizes().held, 0);
+    assert!(waiters.iter().all(|waiter| bench.machine.ledger().logs.contains_key(&waiter.head.log)));
+}
+
+#[test]
+fn a_set_of_what_counts_no_more_forgets_the_oldest() {
+    let tip = |n: u64| Tip {
+        log: LogId { node: NodeId([1; 32]), incarnation: Incarnation([1; 16]) },
+        seq: n + 1,
+        hash: [1; 32],
+    };
+    let mut beside: super::super::Beside = (0..MAX_BESIDE as u64).map(tip).collect();
+    beside.insert(tip(5));
+    assert!(beside.contains(&tip(0)));
+    beside.insert(tip(MAX_BESIDE as u64));
+    assert!(!beside.contains(&tip(0)) && beside.contains(&tip(1)) && beside.contains(&tip(MAX_BESIDE as u64)));
+    assert_eq!(beside.iter().count(), MAX_BESIDE);
+}
+
+/// A log whose second segment names one of node 2, and a branch at its third that an open log of the author's needs.
+fn branch_behind() -> (Bench, LogId, Arc<Segment>) {
+    let cast = Cast::new(3, false);
+    let of = log(&cast, 1, 1);
+    let other = Draft::of(log(&cast, 2, 1), None).sign(&cast);
+    let first = Draft::of(of, None).sign(&cast);
+    let second = Draft { dependencies: vec![other.tip()], ..Draft::of(of, Some(&first)) }.sign(&cast);
+    let [third, branch] = [1, 2].map(|salt| Draft { salt, ..Draft::of(of, Some(&second)) }.sign(&cast));
+    let needs = Draft { dependencies: vec![branch.tip()], ..Draft::of(log(&cast, 1, 2), None) }.sign(&cast);
+    let mut bench = Bench::new(cast);
+    bench.link(1);
+    bench.link(2);
+    for segment in [other, first, second, third, needs] {
+        bench.say(1, Message::Segment(segment));
+    }
+    (bench, of, branch)
+}
+
+#[test]
+fn a_branch_is_taken_in_though_what_its_author_had_named_is_known_as_nothing_no_more() {
+    let (mut bench, of, branch) = branch_behind();
+    // As when so much came since that this one is not known any more.
+    bench.machine.forget_place(&log(&bench.cast, 2, 1), 1);
+    bench.say(1, Message::Segment(Arc::clone(&branch)));
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.machine.ledger().logs[&of].ends_in(3, &branch.hash).is_some());
+    assert!(bench.longest < Duration::from_secs(5));
+}
+
+#[test]
+fn a_branch_whose_link_is_gone_holds_up_no_other_one() {
+    let (mut bench, of, branch) = branch_behind();
+    bench.store = Store::Away;
+    bench.say(1, Message::Segment(Arc::clone(&branch)));
+    // While it is being read what its author had seen, its link goes.
+    assert!(bench.reads.iter().any(|(_, what)| matches!(what, Read::Rows { .. })), "{:?}", bench.reads);
+    let peer = bench.cast.nodes[1];
+    bench.tell(Input::LinkDown(peer));
+    assert!(bench.machine.ledger().logs[&of].ends_in(3, &branch.hash).is_none());
+    bench.store = Store::Quick;
+    // It comes again over another one.
+    let needs = Draft { dependencies: vec![branch.tip()], ..Draft::of(log(&bench.cast, 1, 2), None) }.sign(&bench.cast);
+    bench.say(2, Message::Segment(needs));
+    bench.say(2, Message::Segment(Arc::clone(&branch)));
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.machine.ledger().logs[&of].ends_in(3, &branch.hash).is_some());
+    // What was read for the first changes nothing.
+    for (read, what) in std::mem::take(&mut bench.reads) {
+        let found = bench.disk.read(&what);
+        bench.tell(Input::Found(read, found));
+    }
+    assert_eq!(bench.machine.ledger().logs[&of].count(), 2);
+}
+
+#[test]
+fn a_peer_that_comes_again_may_say_no_more_than_it_could() {
+    let mut bench = Bench::new(Cast::new(3, false));
+    let tip = Tip { log: log(&bench.cast, 1, 1), seq: 1, hash: [1; 32] };
+    let mut said = 0;
+    while bench.unlinked.is_empty() {
+        bench.link(1);
+        for _ in 0..100 {
+            bench.say(1, Message::Need(Need { tip, back: 1 }));
+            said += 1;
+        }
+        assert!(said <= FREE_BURST as u64, "{said} messages, and it may say more");
+    }
+}
+
+#[test]
+fn of_offers_that_come_at_once_one_is_looked_at_and_the_last_later() {
+    let cast = Cast::new(3, false);
+    let first = Draft { entries: vec![manifest(&cast)], ..Draft::of(log(&cast, 1, 1), None) }.sign(&cast);
+    let held = checkpoint(&cast, &settled(&cast, &[&first]), &[Bytes::from_static(b"state")]);
+    let nonsense =
+        Checkpoint { certificate: held.certificate.clone(), root: [9; 32], pieces: vec![9; 32].into(), ..held.clone() };
+    let mut bench = Bench::new(cast);
+    bench.link(1);
+    bench.say(1, offer(&nonsense));
+    bench.say(1, offer(&held));
+    let fetches = |bench: &mut Bench| {
+        bench.take_sent(1).iter().filter(|message| matches!(message, Message::Fetch { .. })).count()
+    };
+    assert_eq!(fetches(&mut bench), 0);
+    bench.pass(OFFER / 2 + Duration::from_secs(1));
+    assert_eq!(fetches(&mut bench), 1);
+}

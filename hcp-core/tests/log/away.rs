@@ -1,0 +1,184 @@
+//! Who was away while much was written comes up to date, and those who stayed hardly notice.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hcp_core::network::LocalNetwork;
+use hcp_core::replica::{Event, Frontier, Replica, Storage, Subscription};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::harness::{Cluster, Running, all_linked};
+use crate::load::{Author, Counts, Reading, counts_of, text_of};
+
+/// Bytes of an entry.
+const ENTRY: usize = 200;
+/// Who stays appends as often.
+const PACE: Duration = Duration::from_millis(10);
+/// Entries that are written at once while somebody is away.
+const AT_ONCE: usize = 5_000;
+/// Whoever wrote what was missed.
+const BULK: Author = (9, 0);
+/// A million entries are written and fetched in that time, or something is wrong.
+const LONG: Duration = Duration::from_secs(1_800);
+
+fn entry(author: Author, number: u64) -> String {
+    format!("{:<ENTRY$}", text_of(&Counts::from([(author, number)])))
+}
+
+/// When something happened to which entry.
+type Times = Arc<Mutex<HashMap<(Author, u64), Instant>>>;
+
+/// Appends at a steady pace, and notes when each entry is durable.
+async fn pace(replica: Replica, author: Author, committed: Times) {
+    let mut pace = tokio::time::interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut waiting = JoinSet::new();
+    for number in 1.. {
+        pace.tick().await;
+        let receipt = replica.append(entry(author, number)).await.unwrap();
+        let committed = Arc::clone(&committed);
+        waiting.spawn(async move {
+            receipt.durable().await.unwrap();
+            committed.lock().unwrap().insert((author, number), Instant::now());
+        });
+        while waiting.try_join_next().is_some() {}
+    }
+}
+
+/// Notes when each entry of somebody is applied.
+async fn note(mut subscription: Subscription, author: Author, applied: Times) {
+    while let Some(event) = subscription.next().await.unwrap() {
+        let Event::Entry(entry) = event else { continue };
+        let counts = counts_of(&String::from_utf8_lossy(&entry.entry));
+        if let Some(number) = counts.get(&author) {
+            applied.lock().unwrap().insert((author, *number), Instant::now());
+        }
+    }
+}
+
+/// Two nodes that write and read what the other writes.
+struct Pair {
+    committed: Times,
+    applied: Times,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Pair {
+    fn start(running: &[Running]) -> Self {
+        let (committed, applied) = (Times::default(), Times::default());
+        let mut tasks = Vec::new();
+        for (at, from, to) in [(0_u8, &running[0], &running[1]), (1, &running[1], &running[0])] {
+            let reader = to.replica.subscribe(Frontier::start());
+            tasks.push(tokio::spawn(note(reader, (at, 0), Arc::clone(&applied))));
+            tasks.push(tokio::spawn(pace(from.replica.clone(), (at, 0), Arc::clone(&committed))));
+        }
+        Self { committed, applied, tasks }
+    }
+
+    /// From commit to application elsewhere, of all that was committed from `since` to `until`: half of it is faster than the
+    /// first, and 99 of 100 than the second.
+    async fn latency(&self, since: Instant, until: Instant) -> (Duration, Duration) {
+        let committed: Vec<_> = {
+            let committed = self.committed.lock().unwrap();
+            committed.iter().filter(|(_, at)| (since..until).contains(at)).map(|(entry, at)| (*entry, *at)).collect()
+        };
+        assert!(committed.len() > 20, "{} entries are too few to tell", committed.len());
+        let all = async {
+            while !committed.iter().all(|(entry, _)| self.applied.lock().unwrap().contains_key(entry)) {
+                tokio::time::sleep(PACE).await;
+            }
+        };
+        tokio::time::timeout(LONG, all).await.expect("what is committed is applied");
+        let applied = self.applied.lock().unwrap();
+        let mut took: Vec<_> =
+            committed.iter().map(|(entry, at)| applied[entry].saturating_duration_since(*at)).collect();
+        took.sort_unstable();
+        (took[took.len() / 2], took[took.len() * 99 / 100])
+    }
+}
+
+/// What those who stayed saw of the other's return: how long half of their entries, and 99 of 100, took at the most from commit
+/// to application elsewhere.
+struct Figures {
+    entries: u64,
+    wrote: Duration,
+    caught_up: Duration,
+    before: (Duration, Duration),
+    during: (Duration, Duration),
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { entries, wrote, caught_up, before, during } = self;
+        write!(
+            f,
+            "{entries} entries in {wrote:.1?}; back and up to date in {caught_up:.1?}; from commit to application elsewhere, \
+             half and 99 of 100: before {before:.1?}, meanwhile {during:.1?}"
+        )
+    }
+}
+
+async fn is_away_for(entries: u64, quiet: Duration) -> Figures {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::new(3);
+    cluster.network = Arc::new(LocalNetwork::new(folder.path().join("ports")).unwrap());
+    for (node, machine) in cluster.machines.iter_mut().enumerate() {
+        machine.storage = Some(Storage::sqlite(folder.path().join(format!("{node}.db"))));
+    }
+    let mut running = cluster.start_all().await;
+    all_linked(&running).await;
+    running.pop().unwrap().stop().await;
+
+    let pair = Pair::start(&running);
+    let began = Instant::now();
+    for first in (1..=entries).step_by(AT_ONCE) {
+        let mut last = None;
+        for number in first..=entries.min(first + AT_ONCE as u64 - 1) {
+            last = Some(running[0].replica.append(entry(BULK, number)).await.unwrap());
+        }
+        // Nobody gets further behind than a link holds.
+        last.unwrap().replicated(1).await.unwrap();
+    }
+    let wrote = began.elapsed();
+
+    let since = Instant::now();
+    tokio::time::sleep(quiet).await;
+    let before = pair.latency(since, Instant::now()).await;
+
+    let since = Instant::now();
+    let back = cluster.start(2).await;
+    let mut reading = Reading::start(back.replica.subscribe(Frontier::start()));
+    let mut all: Counts = [(BULK, entries)].into();
+    for (author, number) in pair.committed.lock().unwrap().keys() {
+        let most = all.entry(*author).or_default();
+        *most = number.max(most).to_owned();
+    }
+    tokio::time::timeout(LONG, reading.read(&all)).await.expect("who was away comes up to date");
+    let until = Instant::now();
+    let during = pair.latency(since, until).await;
+    pair.tasks.iter().for_each(JoinHandle::abort);
+    for node in running.into_iter().chain([back]) {
+        node.stop().await;
+    }
+    Figures { entries, wrote, caught_up: until - since, before, during }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_to_many_entries_hardly_delays_the_others() {
+    let figures = is_away_for(20_000, Duration::from_secs(2)).await;
+    eprintln!("{figures}");
+    // Other tests run beside this one: only what stands still for its sake is beyond that.
+    assert!(figures.during.1 <= figures.before.1 * 4 + Duration::from_millis(500), "{figures}");
+}
+
+/// Run by name, as a release build and with the machine for itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes, and measures"]
+async fn who_comes_back_to_a_million_entries_does_not_double_the_others_latency() {
+    let figures = is_away_for(1_000_000, Duration::from_secs(15)).await;
+    eprintln!("{figures}");
+    assert!(figures.during.1 <= figures.before.1 * 2, "{figures}");
+}
