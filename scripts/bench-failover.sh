@@ -9,4 +9,4 @@ source scripts/python-venv.sh
 readonly target=${CARGO_TARGET_DIR:-target}
 readonly venv=$target/onionbalance
 make_venv "$venv" scripts/bench-failover.txt
-run "$target/debug/hcp-demo" bench-failover --onionbalance "$venv/bin/onionbalance" --out "$@"
+run "$target/release/hcp-demo" bench-failover --onionbalance "$venv/bin/onionbalance" --out "$@"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing on Debian or Ubuntu, and nothing when all is there.
-# usage: install-deps.sh build|run|faults|all|more    build: compile; run: the demo too; faults: the fault suite and the
-#                                                      comparison too; all: the tests and checks too; more: what only
-#                                                      make test-all needs too
+# usage: install-deps.sh build|run|bench|faults|all|more    build: compile; run: the demo too; bench: run, and PostgreSQL;
+#                                                            faults: run, the fault suite and the comparison; all: the
+#                                                            tests and checks too; more: what only make test-all needs too
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,6 +19,10 @@ at_least() {
   [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]
 }
 
+missing_postgresql() {
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || echo postgresql
+}
+
 # The C in our dependencies wants a compiler; OpenSSL wants Perl with modules that Debian's perl-base lacks.
 missing_packages() {
   command -v cc >/dev/null || echo build-essential
@@ -26,6 +30,7 @@ missing_packages() {
   [ "$1" = build ] && return
   command -v tor >/dev/null && command -v tor-gencert >/dev/null || echo tor
   [ "$1" = run ] && return
+  [ "$1" = bench ] && { missing_postgresql; return; }
   command -v faketime >/dev/null || echo faketime
   command -v ip >/dev/null || echo iproute2
   command -v unshare >/dev/null && command -v nsenter >/dev/null || echo util-linux
@@ -39,7 +44,7 @@ missing_packages() {
   command -v strace >/dev/null || echo strace
   [ "$1" = all ] && return
   command -v debootstrap >/dev/null || echo debootstrap
-  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || echo postgresql
+  missing_postgresql
 }
 
 install_packages() {
@@ -86,7 +91,10 @@ install_cargo_deny() {
 
 main() {
   local level=${1:-} packages
-  case $level in build | run | faults | all | more) ;; *) fail "usage: install-deps.sh build|run|faults|all|more" ;; esac
+  case $level in
+    build | run | bench | faults | all | more) ;;
+    *) fail "usage: install-deps.sh build|run|bench|faults|all|more" ;;
+  esac
   check_rust
   mapfile -t packages < <(missing_packages "$level")
   if [ "${#packages[@]}" -gt 0 ]; then
@@ -97,7 +105,7 @@ main() {
   if [ "$level" != build ]; then
     check_tor
   fi
-  if [ "$level" != run ] && [ "$level" != faults ]; then
+  if [ "$level" != run ] && [ "$level" != bench ] && [ "$level" != faults ]; then
     check_component fmt rustfmt
     check_component clippy clippy
   fi

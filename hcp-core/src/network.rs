@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 pub use self::local::{LocalNetwork, LocalNetworkError};
 pub use self::memory::MemoryNetwork;
 use self::onion::OnionBackend;
-pub use self::onion::Period;
+pub use self::onion::{IntroductionRate, Period};
 use crate::error::ErrorKind;
 use crate::identity::{DiscoveryKey, DiscoveryPublicKey, Identity, MAX_CLIENTS, OnionAddress};
 
@@ -99,15 +99,21 @@ pub trait Network: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Serves `ports` at the address of a service together with other nodes, until what is returned is dropped; nobody here
-    /// holds the service's identity.
+    /// holds the service's identity. Of connections that strangers ask for only so many pass as `rate` says, on a network that can
+    /// limit them before they reach the node; all, where it is none.
     ///
     /// # Errors
     /// [`ListenError::Unsupported`] on a network that has no such addresses, which is the default.
     ///
     /// # Cancel safety
     /// Dropping the future withdraws what was launched.
-    fn host<'a>(&'a self, service: OnionAddress, ports: &'a [u16]) -> BoxFuture<'a, Result<Hosting, ListenError>> {
-        let _ = (service, ports);
+    fn host<'a>(
+        &'a self,
+        service: OnionAddress,
+        ports: &'a [u16],
+        rate: Option<IntroductionRate>,
+    ) -> BoxFuture<'a, Result<Hosting, ListenError>> {
+        let _ = (service, ports, rate);
         async { Err(ListenError::Unsupported) }.boxed()
     }
 }

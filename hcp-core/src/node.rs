@@ -55,7 +55,8 @@ use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES,
 /// Accepted connections whose dialler has not proved itself yet, for each listener; at 100 KiB each. One more displaces the
 /// oldest that has said nothing, so that strangers who say nothing lock nobody out, or else any of them.
 pub const MAX_HANDSHAKES: usize = 64;
-/// Sessions that a node has at once for it to accept another; beyond that peers are told that it is busy.
+/// Accepted sessions that each address of a node has at once, its own and those of services; beyond that peers are told that it
+/// is busy. Those at one address take no place from those at another, and sessions that the node dialled take none.
 pub const MAX_SESSIONS: usize = 1024;
 /// The longest timeout of a keepalive; a session that may be silent for longer is not being watched.
 pub const MAX_KEEPALIVE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -341,7 +342,6 @@ impl Node {
             telling: Arc::clone(&inner.telling),
             ledger: Arc::clone(&inner.ledger),
             send_budget: inner.send_budget,
-            max_sessions: MAX_SESSIONS,
             floors: inner.floors.clone(),
             lanes: Lanes::Dialled { network: Arc::clone(&inner.network), target: address },
         };
@@ -460,10 +460,9 @@ impl NodeBuilder {
                 ledger: Arc::clone(&ledger),
                 floors: self.floors.clone(),
                 send_budget: self.send_budget,
-                max_sessions: self.max_sessions,
                 lanes: Lanes::Accepted(LaneHost { table: Arc::clone(&table), acceptor: Arc::clone(&shown.borrow()) }),
             };
-            accepting.spawn(accept::accept_all(listener, shown, environment));
+            accepting.spawn(accept::accept_all(listener, shown, environment, self.max_sessions));
             Ok::<_, SessionError>(present)
         };
         let (router, sessions) = (Arc::new(self.router), Sessions::new(self.identity.address()));

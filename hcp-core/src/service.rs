@@ -26,7 +26,7 @@ pub(crate) mod warden;
 pub use self::probe::PROBE_PROTOCOL;
 #[cfg(feature = "testing")]
 pub use self::replicated::Misbehaviour;
-pub use self::replicated::{Gossip, LaunchError, Launched, ReplicatedService, Starter};
+pub use self::replicated::{Gossip, LaunchError, Launched, ReplicatedService, ServiceOptions, Starter};
 pub use self::status::{
     DescriptorStatus, LOW_HOURS, MemberStatus, ServiceCounts, ServiceEvent, ServiceProblem, ServiceStatus,
 };

@@ -143,12 +143,6 @@ pub enum StoreError {
         /// Newest format that this version knows.
         known: u32,
     },
-    /// Too many runs of nodes are kept; a service can have about 2,000, until old ones can be pruned.
-    #[error("the log holds as many runs of this node as it can: {limit}")]
-    TooManyRuns {
-        /// How many runs of one node are kept.
-        limit: usize,
-    },
     /// The stored bytes are not what was written.
     #[error("the database is damaged: {0}")]
     Damaged(&'static str),
@@ -162,6 +156,10 @@ pub enum StoreError {
     #[cfg(feature = "postgres")]
     #[error("the database server failed: {0}")]
     Postgres(#[source] tokio_postgres::Error),
+    /// The PostgreSQL server does not answer.
+    #[cfg(feature = "postgres")]
+    #[error("the database server does not answer")]
+    Silent,
     /// The PostgreSQL server is configured to report what would not survive a power cut.
     #[cfg(feature = "postgres")]
     #[error("the database server does not sync what it commits (fsync is off)")]
@@ -205,7 +203,7 @@ impl StoreError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::InUse => ErrorKind::InUse,
-            Self::Full | Self::TooManyRuns { .. } => ErrorKind::LimitExceeded,
+            Self::Full => ErrorKind::LimitExceeded,
             Self::TooNew { .. } => ErrorKind::InvalidInput,
             Self::Closed => ErrorKind::Closed,
             #[cfg(feature = "postgres")]
@@ -213,9 +211,35 @@ impl StoreError {
             #[cfg(feature = "postgres")]
             Self::Postgres(_) => ErrorKind::Storage,
             #[cfg(feature = "postgres")]
+            Self::Silent => ErrorKind::TimedOut,
+            #[cfg(feature = "postgres")]
             Self::Unsynced => ErrorKind::InvalidInput,
             Self::Damaged(_) | Self::Sqlite(_) | Self::Io(_) => ErrorKind::Storage,
         }
+    }
+
+    /// Whether what the database is kept in is away, and may come again by itself.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_away(&self) -> bool {
+        match self {
+            Self::Postgres(error) => match error.code() {
+                // Class 08 is connections, 53 resources, 57 the operator's doing, 58 the server's system, 40 transactions.
+                Some(code) => {
+                    ["08", "53", "57", "58", "40"].iter().any(|class| code.code().starts_with(class))
+                        || *code == tokio_postgres::error::SqlState::INTERNAL_ERROR
+                }
+                // Nothing that the server said.
+                None => true,
+            },
+            Self::Silent => true,
+            _ => false,
+        }
+    }
+
+    /// Whether what the database is kept in is away, and may come again by itself: a file does not.
+    #[cfg(all(feature = "replica", not(feature = "postgres")))]
+    pub(crate) fn is_away(&self) -> bool {
+        false
     }
 }
 

@@ -17,7 +17,5 @@ pub(crate) use self::padding::{FIRST_FLIGHT, MAX_BATCH, RECORD, ZEROS, class, pa
 pub(crate) use self::proto::file as file_proto;
 #[cfg(feature = "messenger")]
 pub(crate) use self::proto::messenger as messenger_proto;
-#[cfg(feature = "replica")]
-pub(crate) use self::proto::replica as replica_proto;
 pub(crate) use self::proto::service as service_proto;
 pub(crate) use self::proto::session as session_proto;

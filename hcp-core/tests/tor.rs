@@ -4,6 +4,7 @@
 
 mod tor {
     mod harness;
+    mod lanes;
     mod network;
     mod restricted;
 }

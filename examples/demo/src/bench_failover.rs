@@ -67,28 +67,30 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut samples = Vec::new();
     let mut learned = false;
     for way in &options.ways {
-        timeline.say(format!("starting: {}", way.title()));
-        let mut contender = Contender::start(*way, &options.programs, &tor).await?;
-        if !std::mem::replace(&mut learned, true) {
-            clients.0.learn(contender.address()).await?;
-        }
         for fault in [Fault::Kill, Fault::Freeze] {
-            for round in 0..options.rounds {
-                if round > 0 || fault == Fault::Freeze {
-                    contender.heal().await?;
+            for _ in 0..options.rounds {
+                // A new one each time: what was struck may not come back, or not as it was.
+                timeline.say(format!("starting: {}", way.title()));
+                let mut contender = Contender::start(*way, &options.programs, &tor).await?;
+                if !std::mem::replace(&mut learned, true) {
+                    clients.0.learn(contender.address()).await?;
                 }
                 let found = strike(&mut contender, *way, fault, &clients, options).await?;
                 timeline.say(format!("{}, {}: {}", way.title(), fault.title(), summary(&found)));
                 samples.extend(found);
+                write(&samples, options)?;
             }
         }
     }
-    let (table, picture) = (table(&samples, options), picture(&samples, options));
+    crate::timeline::print(&table(&samples, options));
+    Ok(())
+}
+
+fn write(samples: &[Sample], options: &Options) -> Result<()> {
     std::fs::create_dir_all(&options.out)?;
-    std::fs::write(options.out.join("failover.md"), &table)?;
-    std::fs::write(options.out.join("failover.json"), serde_json::to_vec_pretty(&samples)?)?;
-    std::fs::write(options.out.join("failover.svg"), picture)?;
-    crate::timeline::print(&table);
+    std::fs::write(options.out.join("failover.md"), table(samples, options))?;
+    std::fs::write(options.out.join("failover.json"), serde_json::to_vec_pretty(samples)?)?;
+    std::fs::write(options.out.join("failover.svg"), picture(samples, options))?;
     Ok(())
 }
 

@@ -14,7 +14,8 @@ mod report;
 pub mod soak;
 mod stage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -133,11 +134,12 @@ impl Run<'_> {
         };
         let mut made = Vec::new();
         let mut takeovers = Vec::new();
-        let mut counted_from = since;
-        if let Err(error) = self.rounds(case, &mut made, &mut takeovers, &mut counted_from, &mut found.broken).await {
+        let mut warming = Vec::new();
+        if let Err(error) = self.rounds(case, &mut made, &mut takeovers, &mut warming, &mut found.broken).await {
             found.broken.push(format!("the case could not be run to its end: {error}"));
         }
-        let accepted = self.stage.accepted(counted_from);
+        let mut accepted = self.stage.accepted(since);
+        accepted.retain(|(at, _)| !warming.iter().any(|span| span.contains(at)));
         found.accepted = (0..nodes).map(|node| accepted.iter().filter(|(_, of)| *of == node).count()).collect();
         found.attempts = attribute(made, accepted);
         let evidence = Evidence { case, attempts: &found.attempts, takeovers: &takeovers, accepted: &found.accepted };
@@ -164,23 +166,35 @@ impl Run<'_> {
         case: Case,
         made: &mut Vec<Made>,
         takeovers: &mut Vec<Option<Duration>>,
-        counted_from: &mut Instant,
+        warming: &mut Vec<Range<Instant>>,
         broken: &mut Vec<String>,
     ) -> Result<()> {
+        let mut since = Instant::now();
         self.heal(broken).await?;
         if !*self.learned {
             self.clients.learn(&self.stage.cluster.address).await?;
             *self.learned = true;
         }
         let rounds = case.rounds(self.stage.size());
-        let wanted = Wanted { connects: self.options.connects, rounds };
         let odd = self.prepare(case, broken).await?;
-        let tickets = self.clients.tickets(&self.stage.cluster.address, wanted).await?;
-        *counted_from = Instant::now();
-        for (round, tickets) in schedule(tickets, rounds).into_iter().enumerate() {
+        let mut scheduled = VecDeque::new();
+        for round in 0..rounds {
             if round > 0 {
                 self.heal(broken).await?;
             }
+            if scheduled.is_empty() {
+                // Clients that know the service know it as it was before this fault, or before the first of those that are one.
+                let all = self.options.connects;
+                let wanted = if case.is_one_fault() {
+                    Wanted { connects: all, rounds }
+                } else {
+                    Wanted { connects: all * (round + 1) / rounds - all * round / rounds, rounds: 1 }
+                };
+                let tickets = self.clients.tickets(&self.stage.cluster.address, wanted).await?;
+                scheduled.extend(schedule(tickets, wanted.rounds));
+                warming.push(since..Instant::now());
+            }
+            let tickets = scheduled.pop_front().unwrap_or_default();
             let before = Instant::now();
             let dead = self.strike(case, round, odd).await?;
             // What takes time to be done is done at its beginning, but for what has only begun when it is seen to be done.
@@ -203,6 +217,7 @@ impl Run<'_> {
             let (all, takeover) = tokio::join!(makes, meanwhile);
             made.extend(all?);
             takeovers.push(takeover?);
+            since = Instant::now();
         }
         Ok(())
     }

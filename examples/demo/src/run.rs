@@ -1,4 +1,5 @@
-//! The demo: two people talk through three nodes at one onion address; the node of one of them is killed.
+//! The demo: two people talk through three nodes at one onion address; the node of one of them is killed, and
+//! at last all of them are.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -113,16 +114,37 @@ pub async fn run(program: &Path, stay: bool) -> Result<()> {
     timeline
         .say(format!("node {} is back and has caught up; within a minute the descriptor lists it again", of_bob + 1));
     count(&alice, &bob, timeline)?;
+    let said: Vec<_> = alice.state().echoed.into_iter().chain(bob.state().echoed).collect();
+    timeline.say("alice and bob leave");
+    drop((alice, bob));
+    restart_all(&cluster, &mut nodes, timeline).await?;
+    let carol_tor = tor.start_client().await?;
+    let carol = User::new("carol", CHANNEL, dial_socks(carol_tor.socks_addr(), &cluster.address));
+    carol.wait("joining", SOON, |carol| carol.joined).await?;
+    carol.wait("what was said before", SOON, |carol| said.iter().all(|text| carol.has_heard(text))).await?;
+    timeline.say(format!("carol, who was never here, is shown all {} lines: the nodes' disks have them", said.len()));
     if stay {
         timeline.say("the service stays up. Connect an IRC client of your own through Tor:");
         timeline.say(format!(
             "  SOCKS5 proxy {}, server {}, port 6667, no TLS",
-            alice_tor.socks_addr(),
+            carol_tor.socks_addr(),
             cluster.address
         ));
         timeline.say(format!("  then /join {CHANNEL}. End with Ctrl-C."));
         std::future::pending::<()>().await;
     }
+    Ok(())
+}
+
+/// Kills all nodes at once and starts them anew: for that time the service is not there.
+async fn restart_all(cluster: &Cluster, nodes: &mut Vec<NodeProcess>, timeline: Timeline) -> Result<()> {
+    timeline.say("KILL -9: all three nodes; the service is gone");
+    futures::future::try_join_all(nodes.drain(..).map(NodeProcess::kill)).await?;
+    *nodes = futures::future::try_join_all((0..NODES).map(|index| start_node(cluster, index, timeline))).await?;
+    for node in nodes {
+        node.wait("links with both others", SOON, |node| node.peers.len() == NODES - 1).await?;
+    }
+    timeline.say("all three are back and linked");
     Ok(())
 }
 

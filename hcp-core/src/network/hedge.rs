@@ -4,11 +4,13 @@
 //! A replica that hangs says nothing, so only time tells, and how much time is much differs between networks: the wait is
 //! learned from tries that succeeded. At most [`UNDER_WAY`] tries are under way at once and at most [`TRIES`] are begun; when
 //! another is due, the oldest makes room. From the third on the waits double, so that on a link on which everything is slow a
-//! try soon has all the time that it needs.
+//! try soon has all the time that it needs. Where many dial at once, further tries are no more than a share of the dials
+//! ([`Crowd`]): what is slow because there is too much of it must not be answered with more.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -29,6 +31,12 @@ const FIRST_WAIT: Duration = Duration::from_secs(4);
 const SHORTEST_WAIT: Duration = Duration::from_millis(1500);
 /// Who needs longer than this as a rule is better served by a second try than by patience.
 const LONGEST_WAIT: Duration = Duration::from_secs(8);
+
+/// Further tries of all dials together: so many, and a quarter of the dials under way besides. If a replica hangs, a quarter
+/// is overtaken at a time, within a second each.
+const SPARE: usize = 8;
+/// How soon a dial whose further try found no room asks again.
+const NO_ROOM: Duration = Duration::from_millis(250);
 
 /// Why a try failed, and whether another one can do better.
 #[derive(Debug)]
@@ -71,14 +79,46 @@ impl Pace {
     }
 }
 
+/// All dials that share a guard, and their further tries.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    dials: AtomicUsize,
+    further: AtomicUsize,
+}
+
+/// One of a [`Crowd`], for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Member<'a>(&'a AtomicUsize);
+
+impl Crowd {
+    /// A dial that begins.
+    pub(super) fn dial(&self) -> Member<'_> {
+        self.dials.fetch_add(1, Ordering::Relaxed);
+        Member(&self.dials)
+    }
+
+    /// A further try, if there is room for it.
+    pub(super) fn further(&self) -> Option<Member<'_>> {
+        let room = SPARE + self.dials.load(Ordering::Relaxed) / 4;
+        let more = |count: usize| (count < room).then_some(count + 1);
+        self.further.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Member(&self.further))
+    }
+}
+
+impl Drop for Member<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Runs the tries that `launch` gives for the numbers from 0 on until one succeeds, for at most `deadline`; `wait` is after
-/// what time a try takes unusually long.
+/// what time a try takes unusually long. Where `launch` gives none there is no room for one now; the first must be given.
 ///
 /// Cancel-safe: dropping the future drops all tries, as winning drops the others.
 pub(super) async fn race<T, F>(
     wait: Duration,
     deadline: Duration,
-    mut launch: impl FnMut(usize) -> F,
+    mut launch: impl FnMut(usize) -> Option<F>,
 ) -> Result<T, DialError>
 where
     F: Future<Output = Result<T, Failed>>,
@@ -89,12 +129,15 @@ where
     let (mut launched, mut failures) = (0, 0);
     loop {
         if launched < TRIES && now >= due {
-            if under_way.len() == UNDER_WAY {
-                under_way.pop_front();
+            due = now + NO_ROOM;
+            if let Some(begun) = launch(launched) {
+                if under_way.len() == UNDER_WAY {
+                    under_way.pop_front();
+                }
+                under_way.push_back(Box::pin(begun));
+                launched += 1;
+                due = now + wait * (1 << launched.saturating_sub(UNDER_WAY));
             }
-            under_way.push_back(Box::pin(launch(launched)));
-            launched += 1;
-            due = now + wait * (1 << launched.saturating_sub(UNDER_WAY));
         }
         let first = poll_fn(|cx| {
             for (place, tried) in under_way.iter_mut().enumerate() {
@@ -129,7 +172,6 @@ where
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures::FutureExt as _;
     use futures::future::BoxFuture;
@@ -156,7 +198,7 @@ mod tests {
         let won = race(wait, ms(60_000), |nth| {
             began.push(start.elapsed().as_millis() as u64);
             let what = plan[nth.min(plan.len() - 1)];
-            async move {
+            Some(async move {
                 match what {
                     Takes(time) => sleep(ms(time)).await,
                     Hangs => std::future::pending().await,
@@ -164,7 +206,7 @@ mod tests {
                     Ends => return Err(Failed::For(DialError::NotFound)),
                 }
                 Ok(nth)
-            }
+            })
         })
         .await;
         (won, start.elapsed().as_millis() as u64, began)
@@ -215,12 +257,12 @@ mod tests {
         let start = Instant::now();
         let error = race(ms(100), ms(60_000), |_| {
             launched += 1;
-            let count = Counted::new(&under_way);
-            most.fetch_max(under_way.load(Ordering::SeqCst), Ordering::SeqCst);
-            async move {
-                let _count = count;
+            // A try begins when it is polled for the first time.
+            Some(async {
+                let _count = Counted::new(&under_way);
+                most.fetch_max(under_way.load(Ordering::SeqCst), Ordering::SeqCst);
                 std::future::pending::<Result<(), Failed>>().await
-            }
+            })
         });
         let error = error.await.expect_err("all hang");
         assert!(matches!(error, DialError::TimedOut { phase: DialPhase::Connect }), "{error:?}");
@@ -251,16 +293,57 @@ mod tests {
     async fn dials_of_a_network_that_hang_are_overtaken() {
         let (network, identity) = (MemoryNetwork::new(), Identity::generate());
         let mut listener = network.listen(&identity, &[HCP_PORT]).await.expect("free");
-        let dial = |nth| -> BoxFuture<'_, _> {
+        let dial = |nth| -> Option<BoxFuture<'_, _>> {
             if nth < 2 {
-                return std::future::pending().boxed();
+                return Some(std::future::pending().boxed());
             }
-            network.dial(identity.address(), HCP_PORT).map(|dialled| dialled.map_err(Failed::Once)).boxed()
+            Some(network.dial(identity.address(), HCP_PORT).map(|dialled| dialled.map_err(Failed::Once)).boxed())
         };
         let start = Instant::now();
         race(FIRST_WAIT, ms(60_000), dial).await.expect("the third is answered");
         assert_eq!(start.elapsed(), FIRST_WAIT * 2);
         assert_eq!(listener.accept().await.expect("one came").port, HCP_PORT);
+    }
+
+    /// A try that cannot begin takes the place of none.
+    #[tokio::test(start_paused = true)]
+    async fn without_room_the_tries_under_way_go_on_and_the_next_begins_as_soon_as_there_is_some() {
+        let (crowd, start) = (Crowd::default(), Instant::now());
+        let all: Vec<_> = std::iter::from_fn(|| crowd.further()).collect();
+        assert_eq!(all.len(), SPARE);
+        let taken = std::cell::RefCell::new(Some(all));
+        let mut began = Vec::new();
+        let won = race(ms(1500), ms(60_000), |nth| {
+            if start.elapsed() >= ms(10_000) {
+                taken.take();
+            }
+            let place = if nth == 0 { None } else { Some(crowd.further()?) };
+            began.push(start.elapsed().as_millis() as u64);
+            Some(async move {
+                let _place = place;
+                if nth == 0 {
+                    std::future::pending().await
+                } else {
+                    sleep(ms(600)).await
+                }
+                Ok(nth)
+            })
+        });
+        assert_eq!(won.await.expect("the second wins"), 1);
+        assert_eq!(began, [0, 10_000]);
+        assert_eq!(crowd.further.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn further_tries_are_a_share_of_the_dials() {
+        let crowd = Crowd::default();
+        let dials: Vec<_> = (0..100).map(|_| crowd.dial()).collect();
+        let further: Vec<_> = std::iter::from_fn(|| crowd.further()).collect();
+        assert_eq!(further.len(), SPARE + 25);
+        drop(dials);
+        assert!(crowd.further().is_none());
+        drop(further);
+        assert!(crowd.further().is_some());
     }
 
     #[test]

@@ -19,8 +19,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::{
-    ACCEPT_QUEUE, BoxedTransport, DialError, DialPhase, Hosting, Incoming, ListenError, Listener, ListenerStatus,
-    Network, check_ports,
+    ACCEPT_QUEUE, BoxedTransport, DialError, DialPhase, Hosting, Incoming, IntroductionRate, ListenError, Listener,
+    ListenerStatus, Network, check_ports,
 };
 use crate::error::ErrorKind;
 use crate::identity::{Identity, OnionAddress};
@@ -145,7 +145,12 @@ impl Network for LocalNetwork {
         self.listen_on(identity.address(), ports).boxed()
     }
 
-    fn host<'a>(&'a self, service: OnionAddress, ports: &'a [u16]) -> BoxFuture<'a, Result<Hosting, ListenError>> {
+    fn host<'a>(
+        &'a self,
+        service: OnionAddress,
+        ports: &'a [u16],
+        _rate: Option<IntroductionRate>,
+    ) -> BoxFuture<'a, Result<Hosting, ListenError>> {
         async move { self.listen_on(service, ports).await.map(Hosting::new) }.boxed()
     }
 }

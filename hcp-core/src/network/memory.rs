@@ -10,8 +10,8 @@ use rand::seq::IndexedRandom as _;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    ACCEPT_QUEUE, BoxedTransport, DialError, Hosting, Incoming, ListenError, Listener, ListenerStatus, Network,
-    check_clients, check_ports,
+    ACCEPT_QUEUE, BoxedTransport, DialError, Hosting, Incoming, IntroductionRate, ListenError, Listener,
+    ListenerStatus, Network, check_clients, check_ports,
 };
 use crate::identity::{DiscoveryKey, DiscoveryPublicKey, Identity, OnionAddress};
 
@@ -105,7 +105,12 @@ impl Network for MemoryNetwork {
         async move { listener }.boxed()
     }
 
-    fn host<'a>(&'a self, service: OnionAddress, ports: &'a [u16]) -> BoxFuture<'a, Result<Hosting, ListenError>> {
+    fn host<'a>(
+        &'a self,
+        service: OnionAddress,
+        ports: &'a [u16],
+        _rate: Option<IntroductionRate>,
+    ) -> BoxFuture<'a, Result<Hosting, ListenError>> {
         let listener = self.listen_now(service, ports, Serving::Together);
         async move { listener.map(Hosting::new) }.boxed()
     }
@@ -174,8 +179,8 @@ mod tests {
         let network = MemoryNetwork::new();
         let identity = Identity::from_seed(&[1; 32]);
         let service = identity.address();
-        let mut first = network.host(service, &[7]).await.unwrap().into_parts().0;
-        let mut second = network.host(service, &[7]).await.unwrap().into_parts().0;
+        let mut first = network.host(service, &[7], None).await.unwrap().into_parts().0;
+        let mut second = network.host(service, &[7], None).await.unwrap().into_parts().0;
         assert!(matches!(network.listen(&identity, &[7]).await, Err(ListenError::InUse)), "not for one alone");
         let mut reached = [0, 0];
         for _ in 0..64 {
@@ -193,6 +198,6 @@ mod tests {
         assert!(matches!(network.dial(service, 7).await, Err(DialError::NotFound)));
         assert!(network.listen(&identity, &[7]).await.is_ok());
         let _alone = network.listen(&identity, &[8]).await.unwrap();
-        assert!(matches!(network.host(service, &[8]).await, Err(ListenError::InUse)));
+        assert!(matches!(network.host(service, &[8], None).await, Err(ListenError::InUse)));
     }
 }

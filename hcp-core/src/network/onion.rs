@@ -141,6 +141,30 @@ pub(crate) struct PeriodView {
     pub(crate) directories: Vec<RelayId>,
 }
 
+/// The rate of introductions that relays pass on to each introduction point of a service on Tor (rend-spec-v3, section 3.1.1.1).
+///
+/// What is above it a relay refuses, if it is of a version that can, and clients try another point. By default 25 a second and 200
+/// at once, which is what C tor takes for a service that limits them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntroductionRate {
+    pub(crate) per_second: u16,
+    pub(crate) burst: u16,
+}
+
+impl IntroductionRate {
+    /// So many in a second on average, at least 1, and so many at once after a pause, at least as many as in a second; none when
+    /// they are fewer.
+    pub fn new(per_second: u16, burst: u16) -> Option<Self> {
+        (per_second > 0 && burst >= per_second).then_some(Self { per_second, burst })
+    }
+}
+
+impl Default for IntroductionRate {
+    fn default() -> Self {
+        Self { per_second: 25, burst: 200 }
+    }
+}
+
 /// What this node's consensus says of the service: it changes with the consensus.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DirectoryView {
@@ -210,6 +234,9 @@ pub(crate) fn max_points(clients: Option<usize>) -> usize {
 
 /// What C tor's clients accept (rend-spec-v3, section 2.5.2.2).
 pub(crate) const MAX_POINTS: usize = 20;
+/// Points that a node has up at once: its own, and those that it took over from others. A point that has seen all its
+/// introductions costs 1.2 MB, so that a flood at all of them costs 48 MB.
+pub(crate) const MAX_ESTABLISHED: usize = 40;
 /// Made-up clients fill the number up to a multiple of this, as in C tor.
 pub(crate) const CLIENT_PADDING: usize = 16;
 const MIDDLE: usize = 30 * 1024;

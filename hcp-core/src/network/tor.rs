@@ -38,7 +38,7 @@ use self::host::Service;
 use self::onion::{OnionOptions, OnionService};
 pub use self::private::{PrivateAuthority, PrivateNetwork};
 use self::served::Served;
-use super::{BoxedTransport, DialError, Hosting, ListenError, Listener, Network};
+use super::{BoxedTransport, DialError, Hosting, IntroductionRate, ListenError, Listener, Network};
 use crate::identity::{DiscoveryKey, DiscoveryPublicKey, Identity, OnionAddress};
 
 /// A connection to the Tor network; clones share it.
@@ -122,8 +122,13 @@ impl Network for TorNetwork {
         self.set_discovery_key(address, key);
     }
 
-    fn host<'a>(&'a self, service: OnionAddress, ports: &'a [u16]) -> BoxFuture<'a, Result<Hosting, ListenError>> {
-        async move { OnionService::host(self, service, ports, OnionOptions::default()) }.boxed()
+    fn host<'a>(
+        &'a self,
+        service: OnionAddress,
+        ports: &'a [u16],
+        introduction_rate: Option<IntroductionRate>,
+    ) -> BoxFuture<'a, Result<Hosting, ListenError>> {
+        async move { OnionService::host(self, service, ports, OnionOptions { introduction_rate }) }.boxed()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
@@ -16,12 +16,15 @@ use crate::network::{BoxedTransport, Incoming, Listener};
 use crate::session::{Accepted, Accepting, Acceptor, CLOSE_BUSY, Event, Formerly, Machine, PRIMARY, SessionError};
 
 /// Accepts until the listener stops, each connection under what `present` holds by then. Dropping the future ends all that
-/// it has accepted.
+/// it has accepted, which is `max_sessions` at a time at the most: each listener has places of its own, so that strangers at a
+/// service's address keep nobody from the node's own.
 pub(super) async fn accept_all(
     mut listener: Listener,
     present: watch::Receiver<Arc<Acceptor>>,
     environment: Environment,
+    max_sessions: usize,
 ) {
+    let places = Arc::new(Semaphore::new(max_sessions));
     let mut handshakes: Vec<(AbortHandle, Weak<Pending>)> = Vec::new();
     let mut tasks = JoinSet::new();
     loop {
@@ -39,7 +42,7 @@ pub(super) async fn accept_all(
         let pending = Arc::new(Pending::default());
         let watched = Arc::downgrade(&pending);
         let acceptor = Arc::clone(&present.borrow());
-        let handshake = tasks.spawn(serve(acceptor, environment.clone(), stream, pending));
+        let handshake = tasks.spawn(serve(acceptor, environment.clone(), Arc::clone(&places), stream, pending));
         handshakes.push((handshake, watched));
     }
     // Who is served goes on being served.
@@ -66,6 +69,7 @@ fn displaced(handshakes: &[(AbortHandle, Weak<Pending>)]) -> usize {
 async fn serve(
     acceptor: Arc<Acceptor>,
     mut environment: Environment,
+    places: Arc<Semaphore>,
     transport: BoxedTransport,
     pending: Arc<Pending>,
 ) {
@@ -81,7 +85,7 @@ async fn serve(
     match accepted {
         Accepted::Session(machine) => {
             host.acceptor = acceptor;
-            serve_session(machine, pipe, environment, pending).await;
+            serve_session(machine, pipe, environment, &places, pending).await;
         }
         Accepted::Lane(request) => {
             if let Err(Offer { request, pipe }) = host.offer(Offer { request: Box::new(request), pipe }) {
@@ -93,18 +97,24 @@ async fn serve(
     }
 }
 
-async fn serve_session(mut machine: Box<Machine>, pipe: Pipe, environment: Environment, pending: Arc<Pending>) {
+async fn serve_session(
+    mut machine: Box<Machine>,
+    pipe: Pipe,
+    environment: Environment,
+    places: &Semaphore,
+    pending: Arc<Pending>,
+) {
     // Only what has established both is handed out as a session.
     let (Some(Event::Established(peer)), Some(id)) = (machine.poll_event(), machine.session_id()) else {
         return tracing::error!("an accepted session is not established");
     };
-    if environment.telling.sessions_open() >= environment.max_sessions {
+    let Ok(_place) = places.try_acquire() else {
         count(&environment.telling.counts.sessions_refused);
         machine.close(CLOSE_BUSY);
         let words = pipe.finish(|out| machine.poll_output(Instant::now(), PRIMARY, out));
         let _ = timeout(LINGER, words).await;
         return;
-    }
+    };
     drop(pending);
     let (session, drive) = driver::start(machine, pipe, peer, id, environment);
     drive.await;

@@ -57,8 +57,6 @@ pub(super) struct Environment {
     pub(super) floors: SerialFloors,
     /// Bytes that a session may have under way.
     pub(super) send_budget: usize,
-    /// Sessions beyond which none is accepted.
-    pub(super) max_sessions: usize,
     pub(super) lanes: Lanes,
 }
 

@@ -104,7 +104,7 @@ pub struct NodeStats {
     pub handshakes_failed: u64,
     /// Of those, connections that made room for newer ones.
     pub handshakes_displaced: u64,
-    /// Sessions that were refused, since the node had no room for them.
+    /// Sessions that were refused, since their address had no room for them.
     pub sessions_refused: u64,
     /// Lanes that have joined sessions, whoever dialled.
     pub lanes_joined: u64,
@@ -151,11 +151,6 @@ impl Telling {
 
     pub(super) fn listen(&self) -> NodeEvents {
         NodeEvents { receiver: self.events.subscribe() }
-    }
-
-    /// Sessions that are established now.
-    pub(super) fn sessions_open(&self) -> usize {
-        self.counts.sessions_open.load(Ordering::Relaxed) as usize
     }
 
     pub(super) fn stats(&self, ledger: &Ledger) -> NodeStats {

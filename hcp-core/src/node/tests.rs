@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::*;
+use crate::identity::delegation::{OwnerCertificate, OwnerKey, Round, SessionKey, Validity};
 use crate::network::MemoryNetwork;
 use crate::session::MAX_STREAMS;
 
@@ -136,4 +137,45 @@ async fn a_node_with_no_room_for_a_session_says_so_and_keeps_those_that_it_has()
     };
     timeout(Duration::from_secs(10), gone).await.unwrap();
     echoes(&near.connect_anonymously(far.address()).await.unwrap()).await;
+}
+
+/// A listener at the address of a service that any node may serve, with what it is served under.
+async fn service(network: &Arc<dyn Network>) -> Service {
+    let (identity, owner, session_key) = (Identity::generate(), OwnerKey::generate(), SessionKey::generate());
+    let now = dial::unix_now();
+    let validity = Validity::new(now - 3600, now + 3600).unwrap();
+    let certificate = OwnerCertificate::issue(&identity, owner.public_key(), validity);
+    let round = Round::new(1, 1, validity).unwrap();
+    let delegation = owner.delegate(identity.address(), session_key.public_key(), round);
+    let credentials = ReplicaCredentials::new(identity.address(), certificate, delegation, session_key).unwrap();
+    Service::new(network.listen(&identity, &[HCP_PORT]).await.unwrap(), credentials).protocol(
+        ECHO,
+        Access::Anyone,
+        echo,
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_who_fill_the_address_of_a_service_keep_nobody_from_the_own_address_of_its_node() {
+    let network = memory();
+    let service = service(&network).await;
+    let address = service.credentials.service();
+    let mut far = builder(&network).service(service);
+    far.max_sessions = 2;
+    let far = far.bind().await.unwrap();
+    let (member, stranger) = (builder(&network).bind().await.unwrap(), builder(&network).bind().await.unwrap());
+    let dialled = far.connect(stranger.address()).await.unwrap();
+    let mut filling = Vec::new();
+    for _ in 0..2 {
+        let session = stranger.connect_anonymously(address).await.unwrap();
+        echoes(&session).await;
+        filling.push(session);
+    }
+    let refused = stranger.connect_anonymously(address).await.unwrap();
+    assert!(matches!(refused.closed().await, SessionError::ClosedByPeer(3)));
+    let session = member.connect(far.address()).await.unwrap();
+    for session in filling.iter().chain([&session, &dialled]) {
+        echoes(session).await;
+    }
+    assert_eq!((far.stats().sessions_refused, far.stats().sessions_open), (1, 4));
 }

@@ -114,6 +114,13 @@ impl Grant {
     /// # Errors
     /// [`GrantError`], one variant for each reason.
     pub fn verify(recipient: &Recipient, bytes: &[u8], unix_now: u64) -> Result<Self, GrantError> {
+        let grant = Self::verify_even_over(recipient, bytes, unix_now)?;
+        if grant.is_over(unix_now) { Err(GrantError::Over) } else { Ok(grant) }
+    }
+
+    /// As [`verify`](Self::verify), also when all of its delegations have ended: what it says of members and of the floor was
+    /// said for good.
+    pub(super) fn verify_even_over(recipient: &Recipient, bytes: &[u8], unix_now: u64) -> Result<Self, GrantError> {
         if bytes.len() > Self::MAX_LEN {
             return Err(GrantError::Malformed);
         }
@@ -149,7 +156,7 @@ impl Grant {
         fields.end().ok_or(GrantError::Malformed)?;
         let grant =
             Self { service, node, certificate, manifest, rounds, clock, first_period, periods, signature: *signature };
-        grant.check(&recipient.seed, unix_now).map(|()| grant)
+        grant.check(&recipient.seed).map(|()| grant)
     }
 
     /// What [`verify`](Self::verify) takes. It holds what a directory could read upload times with: keep it from strangers.
@@ -184,6 +191,11 @@ impl Grant {
         self.rounds.iter().map(|round| round.delegation.validity().not_after()).max().unwrap_or(0)
     }
 
+    /// Whether all of its delegations have ended, by more than clocks differ.
+    pub(super) fn is_over(&self, unix_now: u64) -> bool {
+        self.speaks_until().saturating_add(crate::identity::delegation::CLOCK_SKEW) < unix_now
+    }
+
     /// When the last of its certificates ends: so long could whoever seizes the node publish descriptors. None for a node
     /// that does not publish.
     pub fn publishes_until(&self) -> Option<u64> {
@@ -215,7 +227,7 @@ impl Grant {
     }
 
     /// What must hold of a grant that its owner signed.
-    fn check(&self, seed: &ReplicaSeed, unix_now: u64) -> Result<(), GrantError> {
+    fn check(&self, seed: &ReplicaSeed) -> Result<(), GrantError> {
         let member = self.manifest.contents().member(self.node).ok_or(GrantError::NotAMember)?;
         if !self.periods.is_empty() && !member.is_publisher() {
             return Err(GrantError::NotAPublisher);
@@ -237,9 +249,6 @@ impl Grant {
             if !granted.certificate.is_for(self.service, period, &key) {
                 return Err(GrantError::PeriodCertificate);
             }
-        }
-        if self.speaks_until().saturating_add(crate::identity::delegation::CLOCK_SKEW) < unix_now {
-            return Err(GrantError::Over);
         }
         Ok(())
     }

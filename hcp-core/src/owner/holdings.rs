@@ -1,8 +1,10 @@
 //! What a node holds of its owner's grants: by what it speaks for the service now, with what it publishes, for how long.
 //!
 //! Grants lie in a folder, one file each, written whole or not at all. A grant is taken in only when it is newer than all that
-//! are held; older ones stay until their delegations have ended, since a newer one may begin later. Nothing that was taken in
-//! is lost by what is refused: a bad file is named and left alone.
+//! are held; older ones stay until their delegations have ended, since a newer one may begin later. What the owner has said in
+//! one of members and of the floor counts beyond its end, so that nothing comes back from an older one which ends later: the
+//! grant that says it stays, and is good for nothing else. Nothing that was taken in is lost by what is refused: a bad file is
+//! named and left alone.
 //!
 //! Opening, importing and refreshing block on the disk.
 
@@ -17,7 +19,7 @@ use super::grant::{Grant, GrantError, GrantedRound, Recipient};
 use super::period::PeriodClock;
 use super::request::{Request, RequestError};
 use crate::error::ErrorKind;
-use crate::identity::delegation::ReplicaCredentials;
+use crate::identity::delegation::{PublicKey, ReplicaCredentials};
 use crate::identity::keyfile::{read_bounded, write_over};
 use crate::identity::manifest::Manifest;
 use crate::identity::{DiscoveryKey, Identity};
@@ -30,6 +32,8 @@ pub struct Holdings {
     folder: PathBuf,
     /// The newest last.
     grants: Vec<Grant>,
+    /// Those that were over when they were read: they count for the manifest, for the floor, and for what is newer.
+    over: Vec<Grant>,
     problems: Vec<Problem>,
 }
 
@@ -67,14 +71,14 @@ impl Holdings {
     /// The most grants that are held at a time: more than a warden that works hands out before one of them ends.
     pub const MAX_GRANTS: usize = 32;
 
-    /// Reads the grants in `folder`, which is made if it is missing; those that are over are left alone.
+    /// Reads the grants in `folder`, which is made if it is missing; of those that are over only the manifest and the floor.
     ///
     /// # Errors
     /// [`HoldingsError`] when the folder cannot be read or made. Files that are no grants are [`problems`](Self::problems).
     pub fn open(folder: impl Into<PathBuf>, recipient: Recipient, unix_now: u64) -> Result<Self, HoldingsError> {
         let folder = folder.into();
         make_private(&folder).map_err(HoldingsError)?;
-        let mut holdings = Self { recipient, folder, grants: Vec::new(), problems: Vec::new() };
+        let mut holdings = Self { recipient, folder, grants: Vec::new(), over: Vec::new(), problems: Vec::new() };
         holdings.refresh(unix_now)?;
         Ok(holdings)
     }
@@ -94,24 +98,27 @@ impl Holdings {
         // The newest last, as the names have it; those that are too many are the oldest.
         names.sort_unstable();
         let newest = names.split_off(names.len().saturating_sub(Self::MAX_GRANTS));
-        let (mut is_new, mut problems) = (false, Vec::new());
+        let (mut is_new, mut over, mut problems) = (false, Vec::new(), Vec::new());
         for name in newest {
             if self.grants.iter().any(|grant| file_name(grant.serial()) == name) {
                 continue;
             }
             match self.read(&name, unix_now) {
+                Ok(grant) if grant.is_over(unix_now) => over.push(grant),
                 Ok(grant) => {
                     self.grants.push(grant);
                     is_new = true;
                 }
-                // Their time is over, which is nobody's fault; the clock may be wrong, so they stay.
-                Err(GrantError::Over | GrantError::CertificateExpired) => {}
+                // Nobody is bound any more by what an owner key says whose time is over, which is nobody's fault; the clock
+                // may be wrong, so the file stays.
+                Err(GrantError::CertificateExpired) => {}
                 Err(error) => problems.push(Problem { file: name, error }),
             }
         }
         self.grants.sort_unstable_by_key(Grant::serial);
         self.grants.dedup_by_key(|grant| grant.serial());
         self.grants.drain(..self.grants.len().saturating_sub(Self::MAX_GRANTS));
+        self.over = over;
         self.problems = problems;
         Ok(is_new)
     }
@@ -130,9 +137,10 @@ impl Holdings {
     /// [`ImportError`]; what was held is still held.
     pub fn import(&mut self, bytes: &[u8], unix_now: u64) -> Result<Import, ImportError> {
         let grant = Grant::verify(&self.recipient, bytes, unix_now)?;
-        if let Some(newest) = self.grants.last().filter(|newest| newest.serial() >= grant.serial()) {
-            let is_same = self.grants.iter().any(|held| held.to_bytes().as_slice() == bytes);
-            return match (is_same, newest.serial() == grant.serial()) {
+        let newest = self.newest_serial();
+        if newest >= grant.serial() {
+            let is_same = self.all().any(|held| held.to_bytes().as_slice() == bytes);
+            return match (is_same, newest == grant.serial()) {
                 (true, _) => Ok(Import::Held),
                 (false, true) => Err(ImportError::NotNewer),
                 (false, false) => Err(ImportError::Older),
@@ -159,7 +167,12 @@ impl Holdings {
 
     /// The manifest that counts among those that came with the grants.
     pub fn manifest(&self) -> Option<&Manifest> {
-        self.grants.iter().map(Grant::manifest).reduce(|best, next| if next.supersedes(best) { next } else { best })
+        self.all().map(Grant::manifest).reduce(|best, next| if next.supersedes(best) { next } else { best })
+    }
+
+    /// Whose signature manifests of the service carry, by the newest grant.
+    pub fn owner_key(&self) -> Option<PublicKey> {
+        self.grants.last().map(|grant| grant.certificate().owner_key())
     }
 
     /// With what the node speaks for the service at `unix_now` (Unix seconds): the newest delegation whose time it is.
@@ -182,9 +195,9 @@ impl Holdings {
         changes.filter(|change| *change > unix_now).min()
     }
 
-    /// The serial of the newest grant that is held, 0 when there is none.
+    /// The serial of the newest grant that is held, also when it is over; 0 when there is none.
     pub(crate) fn newest_serial(&self) -> u64 {
-        self.grants.last().map_or(0, Grant::serial)
+        self.all().map(Grant::serial).max().unwrap_or(0)
     }
 
     /// The key with which the node finds what only members find.
@@ -236,14 +249,18 @@ impl Holdings {
         Request::new(node, seed, service, (number, session_keys), (first, periods))
     }
 
+    /// Those that are over as well.
+    fn all(&self) -> impl Iterator<Item = &Grant> {
+        self.over.iter().chain(&self.grants)
+    }
+
     fn rounds(&self) -> impl Iterator<Item = (&Grant, &GrantedRound)> {
         self.grants.iter().flat_map(|grant| grant.rounds.iter().map(move |round| (grant, round)))
     }
 
     /// The highest floor of the delegations whose time has come: diallers who see one of them take no lower serial.
     fn floor(&self, unix_now: u64) -> u64 {
-        let begun = self.rounds().filter(|(_, round)| round.delegation.validity().not_before() <= unix_now);
-        begun.map(|(_, round)| round.delegation.lowest_serial()).max().unwrap_or(0)
+        self.all().filter_map(|grant| floor_of(grant, unix_now)).max().unwrap_or(0)
     }
 
     fn publishes_until(&self, unix_now: u64) -> Option<u64> {
@@ -263,24 +280,35 @@ impl Holdings {
 
     fn read(&self, name: &str, unix_now: u64) -> Result<Grant, GrantError> {
         let bytes = read_bounded(&self.folder.join(name), Grant::MAX_LEN).map_err(|_| GrantError::Malformed)?;
-        let grant = Grant::verify(&self.recipient, &bytes, unix_now)?;
+        let grant = Grant::verify_even_over(&self.recipient, &bytes, unix_now)?;
         // Under another's name it could hide the other.
         if file_name(grant.serial()) == name { Ok(grant) } else { Err(GrantError::Malformed) }
     }
 
-    /// The newest stays whatever its time: it has the manifest.
+    /// Lets go of what has ended, unless it says something that nothing newer does: of the members, or of the floor.
     fn drop_ended(&mut self, unix_now: u64) {
-        let Some(newest) = self.grants.pop() else { return };
-        let folder = &self.folder;
-        self.grants.retain(|grant| {
-            let ended = has_ended(grant, unix_now);
-            if ended {
-                // What stays on disk is over and does no harm.
-                drop(fs::remove_file(folder.join(file_name(grant.serial()))));
+        let mut all: Vec<_> = self.all().collect();
+        all.sort_unstable_by_key(|grant| std::cmp::Reverse(grant.serial()));
+        let (mut manifest, mut floor): (Option<&Manifest>, _) = (None, None);
+        let mut dropped = Vec::new();
+        for grant in all {
+            let (own_manifest, own_floor) = (grant.manifest(), floor_of(grant, unix_now));
+            let supersedes = manifest.is_none_or(|newer| own_manifest.supersedes(newer));
+            let says_more = supersedes || own_floor > floor;
+            if supersedes {
+                manifest = Some(own_manifest);
             }
-            !ended
-        });
-        self.grants.push(newest);
+            floor = floor.max(own_floor);
+            if has_ended(grant, unix_now) && !says_more {
+                dropped.push(grant.serial());
+            }
+        }
+        for serial in &dropped {
+            // What stays on disk is over and does no harm.
+            drop(fs::remove_file(self.folder.join(file_name(*serial))));
+        }
+        self.grants.retain(|grant| !dropped.contains(&grant.serial()));
+        self.over.retain(|grant| !dropped.contains(&grant.serial()));
     }
 }
 
@@ -333,6 +361,12 @@ impl ImportError {
             Self::Io(_) => ErrorKind::Storage,
         }
     }
+}
+
+/// The highest floor of those of its delegations whose time has come.
+fn floor_of(grant: &Grant, unix_now: u64) -> Option<u64> {
+    let begun = grant.rounds.iter().filter(|round| round.delegation.validity().not_before() <= unix_now);
+    begun.map(|round| round.delegation.lowest_serial()).max()
 }
 
 fn has_ended(grant: &Grant, unix_now: u64) -> bool {

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::clock::{boottime, wall};
 use super::links::Links;
-use super::machine::{Input, Machine, NotEstablished, Output, Place, ProbeOutcome, Slot, UploadId};
+use super::machine::{Input, Machine, NotEstablished, Output, Place, Slot, UploadId};
 use super::probe::probe;
 #[cfg(feature = "testing")]
 use super::replicated::Misbehaviour;
@@ -159,10 +159,10 @@ impl Driver {
             let stays = members.contains(member);
             if !stays {
                 task.abort();
-                self.links.close(*member);
             }
             stays
         });
+        self.links.close_removed();
         for member in members.into_iter().filter(|member| me < *member) {
             let (links, node) = (Arc::clone(&self.links), self.node.clone());
             let all = &mut tasks.all;
@@ -205,11 +205,11 @@ impl Driver {
                 },
                 Output::Send(member, message) => self.links.send(member, &message),
                 Output::Redial(member) => self.links.close(member),
-                Output::Probe { nonce, .. } => {
-                    let (node, service, events) = (self.node.clone(), self.service, self.events.clone());
+                Output::Probe(nonce) => {
+                    let (node, service, sign) = (self.node.clone(), self.service, self.machine.signer());
                     drop(tasks.all.spawn(async move {
-                        let outcome: ProbeOutcome = probe(node.clone(), service, node.address(), nonce).await;
-                        let _ = events.send(Event::from(Input::ProbeEnded { nonce, outcome })).await;
+                        // Who was reached says so.
+                        let _reached_somebody = probe(node, service, nonce, |message| sign(message)).await;
                     }));
                 }
                 Output::Notice(notice) => self.teller.notice(notice),

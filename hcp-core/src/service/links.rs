@@ -93,6 +93,18 @@ impl Links {
         }
     }
 
+    /// Closes the links with those who are members no more, whichever side has dialled.
+    pub(super) fn close_removed(&self) {
+        let roster = self.roster.borrow();
+        self.current().retain(|member, link| {
+            let stays = roster.contains(member);
+            if !stays {
+                link.task.abort();
+            }
+            stays
+        });
+    }
+
     /// Runs a link on a stream until it ends.
     ///
     /// In a task of its own, so that it can be ended by whoever sends, or by a link that takes its place.
@@ -115,6 +127,8 @@ impl Links {
         if let Some(earlier) = self.current().insert(member, Current { id, outgoing, task }) {
             earlier.task.abort();
         }
+        // It may have been removed since its stream was let in.
+        self.close_removed();
         let _registered = Registered { links: Arc::clone(self), member, id };
         let up = self.events.send(Event::from(Input::LinkUp(member))).await;
         if up.is_ok() && registered.send(()).is_ok() {
@@ -201,13 +215,11 @@ async fn read(
 ) {
     let mut pace = Pace::new(Instant::now());
     while let Ok(Some(bytes)) = stream.recv().await {
-        if let Some(until) = pace.count(Instant::now()) {
-            sleep_until(until).await;
-        }
+        let decoded = Message::decode(&bytes, links.service, &roster.borrow());
+        let wait = pace.count(Instant::now(), decoded.as_ref().map_or(EACH, cost));
         if links.is_mute() {
             continue;
         }
-        let decoded = Message::decode(&bytes, links.service, &roster.borrow());
         match decoded {
             Ok(message) => {
                 if events.send(Event::from(Input::Message(member, message))).await.is_err() {
@@ -217,6 +229,9 @@ async fn read(
             // The manifests may differ for a while.
             Err(GossipError::Stranger) => {}
             Err(error) => return tracing::warn!(%error, "a member broke the protocol of the service"),
+        }
+        if let Some(until) = wait {
+            sleep_until(until).await;
         }
     }
 }
@@ -232,15 +247,26 @@ impl Pace {
         Self { done: now }
     }
 
-    /// Counts a message; until when to wait before it is looked at.
-    fn count(&mut self, now: Instant) -> Option<Instant> {
-        self.done = self.done.max(now) + EACH;
+    /// Counts a message that costs so much; until when to wait before the next one is looked at.
+    fn count(&mut self, now: Instant, cost: Duration) -> Option<Instant> {
+        self.done = self.done.max(now) + cost;
         self.done.checked_sub(BURST).filter(|until| *until > now)
+    }
+}
+
+/// What a message counts for. Strangers can have a member send many of those that take no signature check, and heartbeats come
+/// behind them.
+fn cost(message: &Message) -> Duration {
+    match message {
+        Message::Tags(_) | Message::Heard(_) | Message::Reached(_) => LIGHT,
+        _ => EACH,
     }
 }
 
 /// Each message costs some ten signature checks at most: 50 a second are a few percent of a core.
 const EACH: Duration = Duration::from_millis(20);
+/// Nothing to check: 500 a second are a few percent of a core too, and far more than marks of many points come in.
+const LIGHT: Duration = Duration::from_millis(2);
 /// A hundred at once: what two nodes with many points have to say when they meet.
 const BURST: Duration = Duration::from_secs(2);
 /// Messages for a member that its stream has not taken: more than the heartbeats of a minute, after which it is dead anyway.
@@ -258,18 +284,34 @@ const HEALTHY: Duration = Duration::from_secs(10);
 mod tests {
     use super::*;
     use crate::identity::Identity;
+    use crate::network::onion::PointId;
     use crate::network::{MemoryNetwork, Network};
     use crate::node::{Access, Session};
+    use crate::service::gossip::Tags;
     use crate::service::roster::Role;
+    use crate::service::tuning::MAX_TAGS;
 
     #[test]
     fn a_burst_is_read_at_once_and_a_flood_at_the_steady_rate() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        assert!((0..100).all(|_| pace.count(start).is_none()));
-        let last = (0..500).filter_map(|_| pace.count(start)).last().unwrap();
+        assert!((0..100).all(|_| pace.count(start, EACH).is_none()));
+        let last = (0..500).filter_map(|_| pace.count(start, EACH)).last().unwrap();
         assert_eq!(last, start + EACH * 500);
-        assert!(pace.count(last + BURST).is_none());
+        assert!(pace.count(last + BURST, EACH).is_none());
+    }
+
+    #[test]
+    fn a_flood_of_introductions_holds_no_heartbeat_up() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let marks = || Message::Tags(Tags { point: PointId([1; 32]), first: 0, tags: vec![[2; 32]; MAX_TAGS] });
+        // Of nine points, as often as marks are passed on; besides, four other messages a second.
+        let each_second = (0..9 * 10).map(|_| cost(&marks())).chain((0..4).map(|_| EACH));
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            assert!(each_second.clone().all(|cost| pace.count(now, cost).is_none()), "after {second} s");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -307,5 +349,45 @@ mod tests {
         assert!(first.recv().await.is_err(), "it was closed");
         session.shutdown().await;
         assert_eq!(next().await, (member, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_link_of_a_member_that_was_removed_is_closed_though_it_dialled() {
+        let network: Arc<dyn Network> = Arc::new(MemoryNetwork::new());
+        let (service, me) = (Identity::from_seed(&[1; 32]).address(), Identity::from_seed(&[3; 32]));
+        let (stays, goes) = (Identity::from_seed(&[2; 32]), Identity::from_seed(&[4; 32]));
+        let roster =
+            |members: &[&Identity]| Roster::new(members.iter().map(|member| (member.address(), Role::Listed))).unwrap();
+        let (events, mut told) = mpsc::channel(16);
+        let (granted, watched) = watch::channel(roster(&[&stays, &goes]));
+        let links = Links::new(service, events, watched);
+        let serving = Arc::clone(&links);
+        let serve = move |stream: Stream, session: Session| {
+            let links = Arc::clone(&serving);
+            async move { links.run(session.peer().address().unwrap(), stream).await }
+        };
+        let builder = Node::builder(me, Arc::clone(&network));
+        let node = builder.protocol(PROTOCOL, Access::Identified, serve).bind().await.unwrap();
+        let mut streams = Vec::new();
+        for identity in [&stays, &goes] {
+            let dialler = Node::builder(identity.clone(), Arc::clone(&network)).bind().await.unwrap();
+            let session = dialler.connect(node.address()).await.unwrap();
+            streams.push((session.open(PROTOCOL).await.unwrap(), session, dialler));
+        }
+        let mut next = async || timeout(Duration::from_secs(60), told.recv()).await.unwrap().unwrap();
+        for _ in 0..2 {
+            assert!(matches!(next().await, Event::Input(input) if matches!(*input, Input::LinkUp(_))));
+        }
+        granted.send_replace(roster(&[&stays]));
+        links.close_removed();
+        let gone = goes.address();
+        assert!(matches!(next().await, Event::Input(input) if matches!(*input, Input::LinkDown(down) if down == gone)));
+        assert!(streams[1].0.recv().await.is_err(), "it was closed");
+        // Nor does a link that was let in before stay.
+        let again = streams[1].1.open(PROTOCOL).await.unwrap();
+        assert!(matches!(next().await, Event::Input(input) if matches!(*input, Input::LinkUp(up) if up == gone)));
+        assert!(matches!(next().await, Event::Input(input) if matches!(*input, Input::LinkDown(down) if down == gone)));
+        drop(again);
+        assert_eq!(links.current().keys().copied().collect::<Vec<_>>(), [stays.address()]);
     }
 }

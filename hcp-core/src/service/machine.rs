@@ -36,7 +36,8 @@
 //! points, until probes have told ([`probing`] says how long that takes), and two that vouch for each other stay listed. It
 //! cannot get more places than others, announce a point without knowing its secrets, speak for others, or keep a dead one
 //! alive. As a successor it can take over the points that it was given without need, or not when there is need; then the
-//! other successor waits for its claim before it acts. If it publishes, it can upload whatever it likes and lock others out
+//! other successor waits for its claim before it acts. Who takes points of a node that it has just said it hears is given no
+//! others by that node for a while; who feigns not to hear it is. If it publishes, it can upload whatever it likes and lock others out
 //! until the period ends; the manifest says who may.
 
 mod interface;
@@ -61,7 +62,7 @@ use rand::RngExt as _;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-pub(crate) use self::interface::{Aim, Input, NotEstablished, Notice, Output, Place, ProbeOutcome, Slot, UploadId};
+pub(crate) use self::interface::{Input, NotEstablished, Notice, Output, Place, Slot, UploadId};
 use self::liveness::Peer;
 use self::points::Point;
 use self::probing::Probing;
@@ -209,7 +210,6 @@ impl Machine {
             }
             Input::Uploaded { upload, report } => self.uploaded(upload, &report),
             Input::ProbeHeard { prober, nonce } => self.probe_heard(prober, nonce),
-            Input::ProbeEnded { nonce, outcome } => self.probe_ended(nonce, outcome),
             Input::Roster(roster) => {
                 self.roster = roster;
                 self.meet_members();
@@ -236,6 +236,11 @@ impl Machine {
     /// When to be told [`Input::Tick`].
     pub(crate) fn poll_timeout(&self) -> Duration {
         self.due
+    }
+
+    /// Signs with the key of this node's own address.
+    pub(crate) fn signer(&self) -> Sign {
+        self.sign.clone()
     }
 
     /// The members, as the manifest last had them.
@@ -278,11 +283,12 @@ impl Machine {
             self.entrust();
             self.probe();
         }
-        self.flush_tags();
+        self.pass_marks();
         self.heartbeat();
         self.stop();
         // Heartbeats on time: what they echo is what fencing goes by.
-        self.due = (self.now + TICK).min(self.heartbeat_at);
+        let due = (self.now + TICK).min(self.heartbeat_at);
+        self.due = self.marks_wait().map_or(due, |marks| marks.min(due));
     }
 
     /// Knows all members, and nobody else.
@@ -430,7 +436,11 @@ impl Machine {
         if !self.peers.get(&from).is_some_and(Peer::is_linked) {
             return;
         }
-        self.heard(from);
+        // A flood of introductions or of probes makes a member say these, and they may have waited behind each other while it
+        // fell silent: its life it shows by what it says of itself.
+        if !matches!(message, Message::Tags(_) | Message::Heard(_) | Message::Reached(_)) {
+            self.heard(from);
+        }
         match message {
             Message::Heartbeat(heartbeat) => self.heard_heartbeat(from, heartbeat),
             Message::Record(record) => self.heard_record(from, record),

@@ -19,7 +19,7 @@ use super::status::{ServiceEvent, ServiceStatus, Teller};
 use super::warden::fetching::Fetching;
 use crate::error::ErrorKind;
 use crate::identity::{Identity, OnionAddress};
-use crate::network::{ACCEPT_QUEUE, HCP_PORT, Incoming, ListenError, Listener, Network, OnionPart};
+use crate::network::{ACCEPT_QUEUE, HCP_PORT, Incoming, IntroductionRate, ListenError, Listener, Network, OnionPart};
 use crate::node::{Access, Handler, Node, Service, Session, Stream};
 use crate::owner::Holdings;
 
@@ -35,6 +35,29 @@ pub struct ReplicatedService {
     driving: JoinSet<()>,
     /// Ends with this handle.
     _keeping: JoinSet<()>,
+}
+
+/// What an application may say of its service, with defaults that fit most.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceOptions {
+    introduction_rate: Option<IntroductionRate>,
+}
+
+impl ServiceOptions {
+    /// How many introductions relays pass on to each introduction point of this node, up to three of them; by default
+    /// [`IntroductionRate::default`]. A lower rate makes floods cheaper for the nodes, and has clients wait, or try other points,
+    /// when many come at once; none has everything pass. On networks without introduction points it says nothing.
+    #[must_use]
+    pub fn introduction_rate(mut self, rate: impl Into<Option<IntroductionRate>>) -> Self {
+        self.introduction_rate = rate.into();
+        self
+    }
+}
+
+impl Default for ServiceOptions {
+    fn default() -> Self {
+        Self { introduction_rate: Some(IntroductionRate::default()) }
+    }
 }
 
 /// What [`ReplicatedService::launch`] gives: the parts that go into a node, and what starts the service once that is bound.
@@ -84,6 +107,23 @@ impl ReplicatedService {
         holdings: Holdings,
         ports: &[u16],
     ) -> Result<Launched, LaunchError> {
+        Self::launch_with(network, identity, holdings, ports, ServiceOptions::default()).await
+    }
+
+    /// As [`launch`](Self::launch), with other options than the default ones.
+    ///
+    /// # Errors
+    /// [`LaunchError`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future withdraws what was launched.
+    pub async fn launch_with(
+        network: &dyn Network,
+        identity: &Identity,
+        holdings: Holdings,
+        ports: &[u16],
+        options: ServiceOptions,
+    ) -> Result<Launched, LaunchError> {
         let service = holdings.recipient().service();
         if ports.contains(&HCP_PORT) {
             return Err(LaunchError::Listen(ListenError::InvalidPorts));
@@ -97,7 +137,7 @@ impl ReplicatedService {
         }
         let all: Vec<u16> = ports.iter().copied().chain([HCP_PORT]).collect();
         acquaint(network, manifest, &holdings.discovery_key());
-        let (listener, part) = network.host(service, &all).await?.into_parts();
+        let (listener, part) = network.host(service, &all, options.introduction_rate).await?.into_parts();
         if part.is_none() && roster.clients().is_some() {
             return Err(LaunchError::Listen(ListenError::CannotRestrict));
         }
@@ -105,7 +145,7 @@ impl ReplicatedService {
         let (sessions, plain) = split(listener, &mut splitting);
         let (events, inputs) = mpsc::channel(EVENTS);
         let (roster_sender, roster_watch) = watch::channel(roster.clone());
-        let probed = Probed { events: events.clone(), roster: roster_watch.clone() };
+        let probed = Probed { service, events: events.clone(), roster: roster_watch.clone() };
         let endpoint = Service::new(sessions, credentials).protocol(PROBE_PROTOCOL, Access::Anyone, probed);
         let links = Links::new(service, events.clone(), roster_watch.clone());
         let part = part.map(|part| {

@@ -33,7 +33,7 @@ use self::clients::Clients;
 use self::faults::Fault;
 use self::links::Pair;
 use self::points::{Directory, Registration, SlotSim};
-use super::gossip::{Message, Sign};
+use super::gossip::{Message, Record, Sign};
 use super::machine::{Config, Input, Machine, Notice, Output, Slot, UploadId};
 use super::roster::{Role, Roster};
 use crate::identity::{Identity, OnionAddress};
@@ -165,7 +165,7 @@ struct Node {
     ticks: Duration,
     slots: BTreeMap<Slot, SlotSim>,
     uploads: BTreeMap<UploadId, Flight>,
-    revision: u64,
+    revisions: BTreeMap<Period, u64>,
     uploaded: Vec<(Duration, Period)>,
     backoff: BTreeMap<usize, Duration>,
 }
@@ -186,6 +186,8 @@ struct World {
     slow_relays: HashSet<RelayId>,
     dead_relays: HashSet<RelayId>,
     owners: HashMap<PointId, usize>,
+    /// What the member that lies last said of itself before it was made a lie.
+    truth: Option<Record>,
     directories: HashMap<(RelayId, Period), Directory>,
     periods: Vec<Period>,
     ring: u8,
@@ -236,7 +238,7 @@ impl World {
                     ticks: Duration::ZERO,
                     slots: BTreeMap::new(),
                     uploads: BTreeMap::new(),
-                    revision: 0,
+                    revisions: BTreeMap::new(),
                     uploaded: Vec::new(),
                     backoff: BTreeMap::new(),
                 }
@@ -253,6 +255,7 @@ impl World {
             links: 0,
             relays: HashMap::new(),
             owners: HashMap::new(),
+            truth: None,
             directories: HashMap::new(),
             periods: [0, 1].map(|next| Period { number: 7 + next, length: 1_440, offset: 43_200 }).to_vec(),
             ring: 0,
@@ -481,7 +484,7 @@ impl World {
                 self.counts.note("links made anew");
                 self.close_link(node, to);
             }
-            Output::Probe { nonce, target, points } => self.probe(node, nonce, target, &points),
+            Output::Probe(nonce) => self.probe(node, nonce),
             Output::Notice(notice) => self.counts.note(match notice {
                 Notice::Died(_) => "deaths told",
                 Notice::Returned(_) => "returns told",

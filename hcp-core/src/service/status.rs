@@ -113,6 +113,9 @@ pub enum ServiceProblem {
     NotPublished(Period),
     /// This node is a publisher and was granted nothing for a period.
     NoMaterial(Period),
+    /// A member, by its own address, has taken over introduction points of this node within the last three hours although it
+    /// had just confirmed that it heard it. It is out of order or lies: its operator, or a manifest without it, can end that.
+    Usurped(OnionAddress),
     /// Fewer introduction points than wanted.
     FewPoints,
     /// No other member can be reached.
@@ -306,6 +309,7 @@ fn problem(problem: machine::Problem) -> Option<ServiceProblem> {
         machine::Problem::NoPublisher(period) => ServiceProblem::NoPublisher(period),
         machine::Problem::NotPublished(period) => ServiceProblem::NotPublished(period),
         machine::Problem::NoMaterial(period) => ServiceProblem::NoMaterial(period),
+        machine::Problem::Usurped(member) => ServiceProblem::Usurped(member),
         machine::Problem::FewPoints => ServiceProblem::FewPoints,
         machine::Problem::Alone => ServiceProblem::Alone,
         machine::Problem::Clock(skew) => ServiceProblem::Clock(skew),

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::network::onion::MAX_ESTABLISHED;
+
 // ---- Members and messages ----
 
 /// Members of one service. A full mesh of more would spend more on heartbeats than on users.
@@ -18,17 +20,26 @@ pub(crate) const MAX_LISTED: usize = 20;
 pub(crate) const MAX_HOLDS: usize = 8;
 /// Publications that a record holds: of the current periods, and those just past.
 pub(crate) const MAX_PUBLICATIONS: usize = 4;
-/// Members that a publisher may leave out. Of few members less than half (see `machine::doubt`).
+/// Members that a publisher may leave out. Of few members less than half (see `machine::probing`).
 pub(crate) const MAX_LEFT_OUT: usize = 16;
-/// Points that a node has taken over and keeps: three of each of the members that it may have succeeded lately. Each costs
-/// an idle circuit, so the oldest is let go beyond that.
-pub(crate) const MAX_TAKEN: usize = 60;
+/// Points that a node says it has taken over, the latest: what one successor has claimed, another leaves alone, also when it was
+/// lost since.
+pub(crate) const MAX_CLAIMS: usize = 60;
+/// Points that a node has taken over and keeps: three of each of eight members. Each costs an idle circuit, and a place among
+/// those that the backend has up at once, of which its own points must always get theirs; so the oldest is let go beyond that.
+pub(crate) const MAX_TAKEN: usize = 24;
+/// Of those, points that one member announced itself, the latest: those of its last two runs, or those that it was about to
+/// retire too. Who restarts again and again leaves room for the points of others.
+pub(crate) const MAX_TAKEN_OF_ONE: usize = 2 * MAX_POINTS;
 /// Members that one heartbeat seeks. When more are silent at once it is this node that is cut off.
 pub(crate) const MAX_SEEKING: usize = 16;
 /// Pulses that one heartbeat passes on; each costs its receiver a signature's check.
 pub(crate) const MAX_SIGHTINGS: usize = 8;
 /// Marks in one message: 8 KiB.
 pub(crate) const MAX_TAGS: usize = 256;
+/// How often marks are passed on, unless [`MAX_TAGS`] wait: what strangers introduce, at whatever rate, must not fill the stream on
+/// which heartbeats travel. A mark under way is one that a successor does not know.
+pub(crate) const MARKS: Duration = Duration::from_millis(100);
 /// Successors of a point: whoever holds its secrets can take a node's users, so few do; with two, the loss of two nodes of
 /// three at once still leaves one.
 pub(crate) const MAX_HOLDERS: usize = 2;
@@ -131,12 +142,20 @@ pub(crate) const FORGOTTEN: Duration = Duration::from_secs(10 * 60);
 pub(crate) const GATHERING: Duration = Duration::from_secs(20);
 /// A set that differs from what is published must stay the same for so long, unless somebody has died.
 pub(crate) const SETTLED: Duration = Duration::from_secs(5);
+/// A set that never stays the same for so long is published all the same: one member whose points come and go must not keep
+/// the others from being found.
+pub(crate) const UNSETTLED_AT_MOST: Duration = Duration::from_secs(20);
+/// Sets of before by which another's publication is recognised: one every four seconds for as long as an upload is held back.
+pub(crate) const MAX_REMEMBERED: usize = 16;
 /// Between two uploads of one period, unless a node fails.
 pub(crate) const UPLOAD: Duration = Duration::from_secs(60);
 /// Between two when a node fails: revisions count in seconds, and two within one second collide.
 pub(crate) const URGENT_UPLOAD: Duration = Duration::from_secs(2);
 /// Uploads because of failures within [`UPLOAD`], so that a flapping node does not make a flood.
 pub(crate) const URGENT_UPLOADS: usize = 6;
+/// Failures of one member that are urgent within so many times [`UPLOAD`]: one that fails again when it has just come back is as
+/// dead as another, and one that does so without end costs no more uploads than the changes of any other.
+pub(crate) const URGES: usize = 3;
 /// When to upload anew though nothing has changed, at random between the two: C tor's HS_NEXT_UPLOAD_TIME_MIN and _MAX.
 pub(crate) const REUPLOAD: (Duration, Duration) = (Duration::from_secs(60 * 60), Duration::from_secs(120 * 60));
 /// A publication older than this has not been renewed by whose turn it is.
@@ -152,14 +171,22 @@ pub(crate) const UPLOADING: Duration = Duration::from_secs(120);
 pub(crate) const UNCONFIRMED: Duration = Duration::from_secs(90);
 /// The same when somebody has died.
 pub(crate) const UNCONFIRMED_URGENT: Duration = Duration::from_secs(10);
-/// The longest that a publisher whose turn it is not holds back after it had to publish: two that see different things must
-/// not overwrite each other without end.
+/// The longest that a publisher whose turn it is not holds back after what it published was replaced: two that see different
+/// things must not overwrite each other without end. When somebody has died it holds back for [`UNCONFIRMED`] at most.
 pub(crate) const UNCONFIRMED_AT_MOST: Duration = Duration::from_secs(30 * 60);
+/// Who is not overwritten for so long has nobody who sees other things.
+pub(crate) const UNCONTESTED: Duration = Duration::from_secs(5 * 60);
 /// How far a revision may lead this node's clock, in seconds: more than two clocks of which one is 90 s early and the other
 /// 90 s late are apart, and less than a member could use to lock others out.
 pub(crate) const MAX_LEAD: u64 = 240;
-/// How much later the next revision is after directories have refused one, in seconds, at random between the two.
+/// How much later the next revision is after directories have refused one, in seconds, at random between the two; when most
+/// of them go on refusing, the lead doubles, beyond [`MAX_LEAD`].
 pub(crate) const REFUSED_LEAD: (u64, u64) = (20, 50);
+/// The longest lead: directories forget a descriptor after three hours, and clocks that are off by more than a day find no
+/// consensus.
+pub(crate) const REFUSED_LEAD_AT_MOST: u64 = 86_400;
+/// What others say they have uploaded is believed when it is so many times as far ahead as what this node knows of.
+pub(crate) const KNOWN_LEAD: u64 = 4;
 
 // ---- Stopping ----
 
@@ -176,17 +203,17 @@ pub(crate) const PROBE: Duration = Duration::from_secs(30);
 pub(crate) const EAGER_PROBE: Duration = Duration::from_secs(3);
 /// For so long after the member was heard of: one that is never reached must not keep all others probing.
 pub(crate) const EAGER_FOR: Duration = Duration::from_secs(120);
+/// Shortest time between two answers to one member's probes: less than between two of its probes, wherever they arrive.
+pub(crate) const PROBE_ANSWER: Duration = Duration::from_secs(1);
 /// When nothing was heard of a probe for so long, it says nothing.
 pub(crate) const PROBING: Duration = Duration::from_secs(60);
 /// How recently a probe must have reached this node for it to count as reachable. In as many nodes as there are, one probe in
 /// so many arrives here, thus one in [`PROBE`]: ten miss this one with probability e^-10.
 pub(crate) const REACHED: Duration = Duration::from_secs(5 * 60);
-/// Doubt at which a member's points count as not answering. It grows by a probe's probability to arrive there, or by
-/// [`FAILED_PROBE`] when one that was meant for it alone failed; e^-7 is one honest member in a thousand.
+/// Doubt at which a member's points count as not answering. It grows by a probe's probability to arrive there; e^-7 is one honest
+/// member in a thousand.
 pub(crate) const MAX_DOUBT: f64 = 7.0;
-/// Three in a row are enough.
-pub(crate) const FAILED_PROBE: f64 = 2.5;
-/// Who was left out is tried again after this.
+/// Who was left out is tried again after this; a new run of it before that, but only once in so long.
 pub(crate) const LEFT_OUT: Duration = Duration::from_secs(60 * 60);
 /// With half of the doubt it had.
 pub(crate) const DOUBT_AFTER: f64 = MAX_DOUBT / 2.0;
@@ -198,4 +225,8 @@ const _: () = {
     assert!(ASLEEP.as_millis() < SUSPECT.as_millis());
     assert!(MAX_POINTS <= MAX_LISTED && MAX_HELD * (32 + 6) < MAX_MESSAGE);
     assert!(MAX_TAGS * 34 < MAX_MESSAGE);
+    assert!(MARKS.as_millis() < TICK.as_millis());
+    assert!(MAX_TAKEN_OF_ONE + MAX_HANDED_ON <= MAX_TAKEN && MAX_TAKEN <= MAX_CLAIMS);
+    // Whatever is taken over, there are places for the points that are announced, those being retired, and some that close.
+    assert!(MAX_TAKEN + MAX_POINTS + 2 * MAX_RETIRING + MAX_POINTS <= MAX_ESTABLISHED);
 };

@@ -1,4 +1,5 @@
-//! A private Tor network of the system's `tor` on one machine: three authorities, five relays, any number of clients.
+//! A private Tor network of the system's `tor` on one machine: three authorities, five relays or more, any number of
+//! clients.
 //!
 //! Invariants: every process binds to one address only, of the loopback unless told otherwise, clients to 127.0.0.1; everything ends with the process that started it, even after
 //! `kill -9`; nothing depends on the tokio runtime that happened to start it.
@@ -63,6 +64,7 @@ impl PrivateTorNetwork {
             tor: "tor".into(),
             tor_gencert: "tor-gencert".into(),
             address: Ipv4Addr::LOCALHOST,
+            relays: launch::RELAYS,
             time_period: None,
             link_delay: Duration::ZERO,
             on_event: Arc::new(|_| {}),
@@ -164,6 +166,7 @@ pub struct PrivateTorNetworkBuilder {
     tor: OsString,
     tor_gencert: OsString,
     address: Ipv4Addr,
+    relays: usize,
     time_period: Option<Duration>,
     link_delay: Duration,
     on_event: Arc<dyn Fn(StartEvent) + Send + Sync>,
@@ -185,6 +188,14 @@ impl PrivateTorNetworkBuilder {
     /// With another one, nodes in network namespaces of their own can use the network, and so can whoever else reaches it.
     pub fn address(self, address: Ipv4Addr) -> Self {
         Self { address, ..self }
+    }
+
+    /// How many relays there are beside the three authorities, which are relays too; default, and at the least: 5.
+    ///
+    /// Introduction points have relays of their own only where there are more relays than points. Each is a process of some
+    /// 40 MB.
+    pub fn relays(self, relays: usize) -> Self {
+        Self { relays: relays.max(launch::RELAYS), ..self }
     }
 
     /// The length of a time period of onion services; default: one of those of two to eight hours, such that the present one

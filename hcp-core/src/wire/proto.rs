@@ -16,11 +16,6 @@ pub(crate) mod messenger {
     include!(concat!(env!("OUT_DIR"), "/hcp.messenger.rs"));
 }
 
-#[cfg(feature = "replica")]
-pub(crate) mod replica {
-    include!(concat!(env!("OUT_DIR"), "/hcp.replica.rs"));
-}
-
 pub(crate) mod service {
     include!(concat!(env!("OUT_DIR"), "/hcp.service.rs"));
 }

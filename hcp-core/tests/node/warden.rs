@@ -1,19 +1,22 @@
 //! A warden, whoever asks it, and nodes that keep themselves in grants.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
+use futures::future::BoxFuture;
 use hcp_core::error::ErrorKind;
 use hcp_core::identity::delegation::{OwnerCertificate, OwnerKey, Validity};
 use hcp_core::identity::manifest::{Contents, Manifest, Member, Role};
 use hcp_core::identity::{Identity, LogKey, OnionAddress, ReplicaSeed, RevisionSeed};
-use hcp_core::network::{HCP_PORT, MemoryNetwork, Network};
+use hcp_core::network::{
+    BoxedTransport, DialError, HCP_PORT, Hosting, IntroductionRate, ListenError, Listener, MemoryNetwork, Network,
+};
 use hcp_core::node::{Access, Node, RecvError, Session, Stream};
 use hcp_core::owner::{
     Book, Grant, Holdings, Horizon, IdentitySigner, Owner, PeriodClock, Recipient, Request, Step, Stock, certify,
 };
-use hcp_core::service::{self, Launched, ReplicatedService, ServiceEvent, WARDEN_PROTOCOL, Warden};
+use hcp_core::service::{self, Launched, ReplicatedService, ServiceEvent, ServiceOptions, WARDEN_PROTOCOL, Warden};
 use tempfile::TempDir;
 
 use super::harness::soon;
@@ -189,6 +192,56 @@ async fn a_node_fetches_by_itself_and_takes_nothing_in_that_is_not_good() {
     assert_eq!(event, ServiceEvent::Fetched { warden: honest.address(), grants: 1 });
     replica.shutdown().await;
     drop(node);
+}
+
+/// Remembers at which rate of introductions services are hosted.
+#[derive(Debug)]
+struct Hosts {
+    network: Arc<dyn Network>,
+    rates: Mutex<Vec<Option<IntroductionRate>>>,
+}
+
+impl Network for Hosts {
+    fn dial(&self, address: OnionAddress, port: u16) -> BoxFuture<'_, Result<BoxedTransport, DialError>> {
+        self.network.dial(address, port)
+    }
+
+    fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>> {
+        self.network.listen(identity, ports)
+    }
+
+    fn host<'a>(
+        &'a self,
+        service: OnionAddress,
+        ports: &'a [u16],
+        rate: Option<IntroductionRate>,
+    ) -> BoxFuture<'a, Result<Hosting, ListenError>> {
+        self.rates.lock().unwrap().push(rate);
+        self.network.host(service, ports, rate)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn introductions_are_limited_unless_the_application_says_otherwise() {
+    let mut estate = Estate::new().await;
+    let steps = estate.schedule(now(), 8, 4).await;
+    let first = steps.iter().find(|step| step.grant.node() == estate.address(0)).unwrap();
+    estate.holdings(0).import(&first.grant.to_bytes(), now()).unwrap();
+    let hosts = Hosts { network: estate.network(), rates: Mutex::default() };
+    let identity = &estate.members[0].0;
+    let launch = async |options: Option<ServiceOptions>| {
+        let (holdings, ports) = (estate.holdings(0), &[HCP_PORT + 1]);
+        match options {
+            None => ReplicatedService::launch(&hosts, identity, holdings, ports).await.unwrap(),
+            Some(options) => ReplicatedService::launch_with(&hosts, identity, holdings, ports, options).await.unwrap(),
+        }
+    };
+    let modest = IntroductionRate::new(5, 50).unwrap();
+    drop(launch(None).await);
+    drop(launch(Some(ServiceOptions::default().introduction_rate(modest))).await);
+    drop(launch(Some(ServiceOptions::default().introduction_rate(None))).await);
+    assert_eq!(*hosts.rates.lock().unwrap(), [IntroductionRate::new(25, 200), Some(modest), None]);
+    assert_eq!([IntroductionRate::new(0, 10), IntroductionRate::new(10, 9)], [None, None]);
 }
 
 /// A warden that answers whatever is asked with the same, or with nothing at all.

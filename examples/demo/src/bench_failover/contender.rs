@@ -127,17 +127,6 @@ impl Contender {
             Self::Fleet(fleet) => fleet.strike(fault).await,
         }
     }
-
-    /// Brings the node back.
-    ///
-    /// # Errors
-    /// When it does not come up.
-    pub async fn heal(&mut self) -> Result<()> {
-        match self {
-            Self::Hcp(stage, _) => stage.heal().await,
-            Self::Fleet(fleet) => fleet.heal().await,
-        }
-    }
 }
 
 /// What is run.
@@ -216,7 +205,6 @@ impl Fleet {
     async fn bring_up(&mut self, index: usize) -> Result<()> {
         let backend = &mut self.backends[index];
         let log = backend.folder.join("log");
-        // What a process said that is gone must not be taken for what this one says.
         std::fs::write(&log, "")?;
         let mut command = Command::new(&backend.program);
         command.args(&backend.arguments).stdin(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
@@ -239,18 +227,6 @@ impl Fleet {
             Fault::Freeze => signal(child, "STOP").await,
         }
     }
-
-    async fn heal(&mut self) -> Result<()> {
-        // One that stood still is replaced too: only what was started last has published last.
-        if let Some(mut child) = self.backends[self.last].child.take() {
-            let _ = child.kill().await;
-        }
-        self.bring_up(self.last).await?;
-        if self.way == Way::Onionbalance {
-            sleep(NOTICED).await;
-        }
-        Ok(())
-    }
 }
 
 /// The line that a service with the same key prints.
@@ -261,7 +237,8 @@ async fn settled(log: &Path, sign: &str) -> Result<()> {
     let started = Instant::now();
     let (mut count, mut since) = (0, Instant::now());
     while started.elapsed() < UP {
-        let now = std::fs::read_to_string(log)?.matches(sign).count();
+        // A process that has just been started may not have begun its log.
+        let now = std::fs::read_to_string(log).map_or(0, |text| text.matches(sign).count());
         if now != count {
             (count, since) = (now, Instant::now());
         }
@@ -375,9 +352,6 @@ fn text(path: &Path) -> String {
 /// Onionbalance begins 45 s after its start, and then may need a second round.
 const UP: Duration = Duration::from_secs(180);
 const POLL: Duration = Duration::from_millis(200);
-
-/// Onionbalance looks at a backend every 20 s, and publishes what it saw within ten more.
-const NOTICED: Duration = Duration::from_secs(45);
 
 /// Uploads to all directories follow each other faster.
 const QUIET: Duration = Duration::from_secs(4);

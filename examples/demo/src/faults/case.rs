@@ -84,6 +84,11 @@ impl Case {
         }
     }
 
+    /// Whether what strikes in several rounds is one thing, which clients that know the service see from its beginning to its end.
+    pub fn is_one_fault(self) -> bool {
+        self != Self::Publisher
+    }
+
     /// Whether a node vanishes without a word to its introduction points, so that an introduction can reach it and be lost.
     pub fn is_silent(self) -> bool {
         matches!(self, Self::Freeze | Self::Cut)

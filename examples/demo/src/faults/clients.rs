@@ -120,13 +120,23 @@ async fn greet(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<()> {
     stream.write_all(b"CAP LS 302\r\n").await?;
     stream.flush().await?;
     let mut first = [0; 64];
-    if stream.read(&mut first).await? == 0 {
-        return Err("the service hung up without a word".into());
-    }
+    let length = stream.read(&mut first).await?;
+    welcome(&first[..length])?;
     // Whether it hears that is its own affair.
     let _ = stream.write_all(b"QUIT\r\n").await;
     let _ = stream.flush().await;
     Ok(())
+}
+
+/// Whether the first words of the service say that it serves.
+fn welcome(first: &[u8]) -> Result<()> {
+    match first {
+        [] => Err("the service hung up without a word".into()),
+        _ if first.starts_with(b"ERROR") => {
+            Err(format!("the service refused: {}", String::from_utf8_lossy(first).trim_end()).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Gives up after [`PATIENCE`].

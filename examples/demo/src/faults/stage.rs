@@ -16,11 +16,15 @@ use crate::{Cluster, Launch, NodeProcess, Place, Result, Timeline};
 /// # Errors
 /// When it does not start.
 pub async fn start_tor(inside: bool, timeline: Timeline) -> Result<PrivateTorNetwork> {
-    timeline.say("starting a private Tor network: 3 authorities, 5 relays, nothing leaves this machine");
-    let network = PrivateTorNetwork::builder().time_period(PERIOD);
+    timeline
+        .say(format!("starting a private Tor network: 3 authorities, {RELAYS} relays, nothing leaves this machine"));
+    let network = PrivateTorNetwork::builder().relays(RELAYS).time_period(PERIOD);
     let network = if inside { network.address(ADDRESS) } else { network };
     Ok(network.on_event(move |event| timeline.say(format!("  {event}"))).start().await?)
 }
+
+/// So many that introduction points share none, as on Tor: five nodes have fifteen, and the authorities are relays too.
+const RELAYS: usize = 15;
 
 /// The length of a time period.
 pub const PERIOD: Duration = Duration::from_secs(12 * 60);

@@ -3,6 +3,8 @@
 //!
 //! `HCP_SEEDS=n` runs more seeds, `HCP_SEED=n` that one.
 
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,6 @@ use crate::messenger::contact::ContactState;
 use crate::messenger::message::{Direction, MessageId, MessageState};
 use crate::messenger::store::{RowKind, Store};
 use crate::messenger::text::{Name, Text};
-use crate::seeds::number;
 use crate::wire::messenger_proto::{self as proto, frame::Body};
 
 /// What is broken on purpose, to see that the invariants notice.
@@ -556,80 +557,4 @@ fn run(seed: u64, defect: Defect) -> (Result<(), String>, Counts) {
     }
     let result = sim.settle().and_then(|()| sim.check());
     (result, sim.counts)
-}
-
-fn seeds(default: u64) -> Vec<u64> {
-    match number("HCP_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..number("HCP_SEEDS").unwrap_or(default)).collect(),
-    }
-}
-
-#[test]
-fn nothing_is_lost_or_shown_twice_whatever_breaks() {
-    let mut total = Counts::default();
-    for seed in seeds(150) {
-        let (result, counts) = run(seed, Defect::None);
-        if let Err(reason) = result {
-            panic!("seed {seed}: {reason} (HCP_SEED={seed} runs it alone): {counts:?}");
-        }
-        total.add(&counts);
-    }
-    println!("{total:?}");
-    let Counts {
-        frames,
-        cuts,
-        unnoticed,
-        crashes_before_commit,
-        crashes_after_commit,
-        disk_errors,
-        backups,
-        restores,
-        simultaneous,
-        cancelled,
-        recalled,
-        sent,
-    } = total;
-    if std::env::var_os("HCP_SEED").is_none() {
-        for count in [
-            frames,
-            cuts,
-            unnoticed,
-            crashes_before_commit,
-            crashes_after_commit,
-            disk_errors,
-            backups,
-            restores,
-            simultaneous,
-            cancelled,
-            recalled,
-            sent,
-        ] {
-            assert!(count > 0, "some fault never happened");
-        }
-    }
-}
-
-#[test]
-fn the_invariants_notice_what_is_broken_on_purpose() {
-    for defect in [Defect::NotAtomic, Defect::EpochsRepeat, Defect::NoRecall, Defect::CursorLost] {
-        assert!((0..400).any(|seed| run(seed, defect).0.is_err()), "{defect:?} goes unnoticed");
-    }
-}
-
-impl Counts {
-    fn add(&mut self, other: &Self) {
-        self.frames += other.frames;
-        self.cuts += other.cuts;
-        self.unnoticed += other.unnoticed;
-        self.crashes_before_commit += other.crashes_before_commit;
-        self.crashes_after_commit += other.crashes_after_commit;
-        self.disk_errors += other.disk_errors;
-        self.backups += other.backups;
-        self.restores += other.restores;
-        self.simultaneous += other.simultaneous;
-        self.cancelled += other.cancelled;
-        self.recalled += other.recalled;
-        self.sent += other.sent;
-    }
 }

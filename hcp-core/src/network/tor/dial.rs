@@ -24,7 +24,6 @@ use std::time::Duration;
 
 use arti_client::{ErrorKind as ArtiErrorKind, HasKind, TorClient, TorClientConfig};
 use futures::{StreamExt as _, stream};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tor_circmgr::isolation::StreamIsolation;
 use tor_hsclient::HsClientConnector;
@@ -34,7 +33,7 @@ use tor_rtcompat::PreferredRuntime;
 
 use super::discovery::DiscoveryKeys;
 use crate::identity::OnionAddress;
-use crate::network::hedge::{self, Failed, Pace};
+use crate::network::hedge::{self, Crowd, Failed, Pace};
 use crate::network::{BoxedTransport, DialError, DialPhase};
 
 /// How long each phase of a dial may take.
@@ -67,8 +66,7 @@ struct Common {
     keys: Arc<DiscoveryKeys>,
     deadlines: DialDeadlines,
     pace: Pace,
-    /// Of further tries.
-    places: Semaphore,
+    crowd: Crowd,
 }
 
 /// The connectors for first tries, by address.
@@ -86,8 +84,8 @@ impl Dialler {
         keys: Arc<DiscoveryKeys>,
         deadlines: DialDeadlines,
     ) -> Self {
-        let (pace, places) = (Pace::default(), Semaphore::new(MAX_FURTHER));
-        let common = Common { client, config, keys, deadlines, pace, places };
+        let (pace, crowd) = (Pace::default(), Crowd::default());
+        let common = Common { client, config, keys, deadlines, pace, crowd };
         Self { common: Arc::new(common), kept: Mutex::default() }
     }
 
@@ -100,15 +98,19 @@ impl Dialler {
         timeout(common.deadlines.network, usable(&common.client))
             .await
             .map_err(|_| DialError::TimedOut { phase: DialPhase::Network })?;
-        let tries = |nth| async move {
-            if nth == 0 {
-                let connector = self.kept().connector(*address, || common.connector())?;
-                return Ok((common.connect(&connector, address, port).await?, None));
-            }
-            let _place = common.places.acquire().await;
-            let connector = common.connector()?;
-            let stream = common.connect(&connector, address, port).await?;
-            Ok((stream, Some(connector)))
+        let _dial = common.crowd.dial();
+        let tries = |nth| {
+            let place = if nth == 0 { None } else { Some(common.crowd.further()?) };
+            Some(async move {
+                if place.is_none() {
+                    let connector = self.kept().connector(*address, || common.connector())?;
+                    return Ok((common.connect(&connector, address, port).await?, None));
+                }
+                let connector = common.connector()?;
+                let stream = common.connect(&connector, address, port).await?;
+                drop(place);
+                Ok((stream, Some(connector)))
+            })
         };
         let (stream, better) = hedge::race(common.pace.wait(), common.deadlines.connect, tries).await?;
         if let Some(connector) = better {
@@ -220,10 +222,6 @@ const REUSED: Duration = Duration::from_millis(20);
 
 /// One round trip over six relays, and what the service takes to accept; the same as Arti's own.
 const STREAM_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Further tries of all dials together; what is beyond waits. So many dials that wait for one dead service do not become three
-/// times as many circuits.
-const MAX_FURTHER: usize = 64;
 
 /// Addresses whose descriptor and circuit are kept; dialling another one again fetches anew. Some 20 kB each.
 const MAX_KEPT: usize = 256;

@@ -10,7 +10,7 @@
 //! only, so that what was introduced before a restart can be replayed to nobody after it.
 //!
 //! No proof of work: the code for it that Arti links is LGPL. A flood of introductions is met by the relays' rate limit
-//! ([`OnionOptions::introduction_rate`]), by bounded queues in which the oldest makes room, and by a point's end after its
+//! ([`OnionOptions::introduction_rate`], which whoever launches the service says), by bounded queues in which the oldest makes room, and by a point's end after its
 //! share of introductions.
 
 mod certificate;
@@ -50,26 +50,18 @@ use super::served::Front;
 use super::{AbortOnDrop, Inner, TorNetwork};
 use crate::identity::OnionAddress;
 use crate::network::onion::{
-    DirectoryView, EstablishError, OnionBackend, OnionCounts, Point, PointSecrets, RelayId, Tag, Upload, UploadReport,
+    DirectoryView, EstablishError, MAX_ESTABLISHED, OnionBackend, OnionCounts, Point, PointSecrets, RelayId, Tag,
+    Upload, UploadReport,
 };
-use crate::network::{ACCEPT_QUEUE, Hosting, Incoming, ListenError, Listener, ListenerStatus, OnionPart, check_ports};
+use crate::network::{
+    ACCEPT_QUEUE, Hosting, Incoming, IntroductionRate, ListenError, Listener, ListenerStatus, OnionPart, check_ports,
+};
 
 /// What an application may say of its service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OnionOptions {
-    /// How many introductions relays pass on; default: as many as the consensus says.
+    /// How many introductions relays pass on to each point; default: as many as the consensus says.
     pub(crate) introduction_rate: Option<IntroductionRate>,
-}
-
-/// The rate of introductions that a relay passes on to a point (rend-spec-v3, section 3.1.1.1).
-///
-/// What is above it the relay refuses, and clients try another point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct IntroductionRate {
-    /// In a second, on average; at least 1.
-    pub(crate) per_second: u16,
-    /// At once, after a pause; at least as many as in a second.
-    pub(crate) burst: u16,
 }
 
 /// A service that runs.
@@ -116,7 +108,7 @@ impl OnionService {
             context,
             introductions: Arc::new(Queue::new(MAX_WAITING)),
             logs: Logs::default(),
-            points: Arc::new(Semaphore::new(MAX_POINTS)),
+            points: Arc::new(Semaphore::new(MAX_ESTABLISHED)),
             revisions: Revisions::default(),
             introduction_rate: options.introduction_rate,
             incoming: Mutex::new(Some(incoming)),
@@ -291,7 +283,3 @@ impl Counters {
 /// Introductions that wait for their turn, which takes microseconds: so many that none is lost while the scheduler is late by
 /// 50 ms and 5,000 come in a second.
 const MAX_WAITING: usize = 256;
-
-/// Points up at once: the 20 that a descriptor lists are those of one node at the most, and as many that it took over from
-/// others. A point that has seen all its introductions costs 1.2 MB, so that a flood at all of them costs 48 MB.
-const MAX_POINTS: usize = 40;

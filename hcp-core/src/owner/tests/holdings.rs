@@ -166,6 +166,43 @@ async fn a_floor_that_has_come_into_force_ends_what_is_below_it() {
     assert_eq!(serial(NOW), Some(1), "nobody has seen the floor yet");
     assert_eq!(serial(NOW + 10 * HOUR), Some(2));
     assert_eq!(serial(NOW + 12 * HOUR), None, "who has seen the floor takes the first one no more");
+    let reopened = holdings.reopen(NOW + 12 * HOUR).expect("readable");
+    assert!(
+        reopened.credentials(NOW + 12 * HOUR).is_none(),
+        "nor does a node that reads its grants anew speak with it"
+    );
+}
+
+#[tokio::test]
+async fn who_was_removed_stays_removed_when_the_grant_that_said_so_is_over_before_an_older_one() {
+    let mut service = Service::new(3);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut holdings = service.nodes[0].holdings(folder.path());
+    let ask = |service: &Service, first| vec![service.nodes[0].request(service.book.clock(), (first, 64), 40, NOW)];
+    let requests = ask(&service, 1);
+    let long = service.grant(&requests, horizon(200, 1)).await.expect("granted").remove(0);
+    holdings.import(&long.to_bytes(), NOW).expect("taken");
+    service.manifest = manifest(&service.key, service.address(), 2, &service.nodes[..2], 2);
+    let requests = ask(&service, 100);
+    let short = service.grant(&requests, horizon(48, 2)).await.expect("granted").remove(0);
+    holdings.import(&short.to_bytes(), NOW).expect("taken");
+    let later = NOW + 60 * HOUR;
+    let version = |holdings: &Holdings| holdings.manifest().map(|manifest| manifest.contents().version());
+    for mut holdings in [holdings.reopen(later).expect("readable"), service.nodes[0].holdings(folder.path())] {
+        holdings.refresh(later).expect("readable");
+        assert_eq!(version(&holdings), Some(2));
+        assert!(matches!(holdings.import(&short.to_bytes(), later), Err(ImportError::Grant(GrantError::Over))));
+        assert!(matches!(holdings.import(&long.to_bytes(), later), Err(ImportError::Older) | Ok(Import::Held)));
+    }
+    // What an owner makes with an old book and an old manifest brings nobody back either.
+    let mut holdings = holdings.reopen(later).expect("readable");
+    assert_eq!(holdings.newest_serial(), short.serial());
+    service.manifest = manifest(&service.key, service.address(), 1, &service.nodes, 2);
+    let requests = ask(&service, 300);
+    let old =
+        service.grant(&requests, Horizon::new(later, 10, 1).expect("a horizon")).await.expect("granted").remove(0);
+    assert_eq!(holdings.import(&old.to_bytes(), later).ok(), Some(Import::Taken));
+    assert_eq!(version(&holdings.reopen(later).expect("readable")), Some(2));
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::identity::OnionAddress;
 use crate::service::tuning::{
-    MAX_HELD, MAX_HOLDERS, MAX_HOLDS, MAX_LEFT_OUT, MAX_MESSAGE, MAX_POINTS, MAX_PUBLICATIONS, MAX_SEEKING,
-    MAX_SIGHTINGS, MAX_TAGS, MAX_TAKEN,
+    MAX_CLAIMS, MAX_HELD, MAX_HOLDERS, MAX_HOLDS, MAX_LEFT_OUT, MAX_MESSAGE, MAX_POINTS, MAX_PUBLICATIONS, MAX_SEEKING,
+    MAX_SIGHTINGS, MAX_TAGS,
 };
 use crate::wire::service_proto::{self as proto, message::Body};
 
@@ -161,7 +161,7 @@ pub(super) fn record_of(
     limit(record.points.len(), MAX_POINTS, "points")?;
     limit(record.holds.len(), MAX_HOLDS, "periods")?;
     limit(record.publications.len(), MAX_PUBLICATIONS, "publications")?;
-    limit(record.taken.len(), MAX_TAKEN, "points taken over")?;
+    limit(record.taken.len(), MAX_CLAIMS, "points taken over")?;
     let points = record.points.iter().map(|point| point_of(point, service, member)).collect::<Result<Vec<_>, _>>()?;
     if points.iter().enumerate().any(|(index, point)| points[..index].iter().any(|other| other.id == point.id)) {
         return Err(GossipError::Point);

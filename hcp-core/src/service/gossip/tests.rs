@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::identity::Identity;
 use crate::service::roster::Role;
-use crate::service::tuning::{MAX_HELD, MAX_MESSAGE, MAX_PUBLICATIONS, MAX_TAGS, MAX_TAKEN};
+use crate::service::tuning::{MAX_CLAIMS, MAX_HELD, MAX_MESSAGE, MAX_PUBLICATIONS, MAX_TAGS};
 
 fn service() -> OnionAddress {
     Identity::from_seed(&[1; 32]).address()
@@ -50,7 +50,7 @@ fn full_record(seed: u8) -> SignedRecord {
         points,
         holds: vec![period(); 8],
         publications: vec![publication; MAX_PUBLICATIONS],
-        taken: vec![PointId([8; 32]); MAX_TAKEN],
+        taken: vec![PointId([8; 32]); MAX_CLAIMS],
         stopping: true,
     };
     SignedRecord::sign(service(), author, record, &proofs, &sign(seed))

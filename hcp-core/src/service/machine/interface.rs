@@ -60,11 +60,6 @@ pub(crate) enum Input {
         prober: OnionAddress,
         nonce: Nonce,
     },
-    /// A probe is over; who was reached is told by [`Message::Heard`].
-    ProbeEnded {
-        nonce: Nonce,
-        outcome: ProbeOutcome,
-    },
     /// The manifest has changed.
     Roster(Roster),
     /// Leave in order; [`Output::Stopped`] is the last thing.
@@ -80,22 +75,6 @@ pub(crate) enum NotEstablished {
     NotListed,
     /// The relay could not be reached, refused, or did not answer before [`Output::Establish`]'s `until`.
     Failed,
-}
-
-/// What came of a probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ProbeOutcome {
-    /// Some node of the service answered.
-    Answered,
-    /// Nobody did. `Aimed`: only the points of the target were tried.
-    Failed(Aim),
-}
-
-/// Whether a probe could be made to go to its target alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Aim {
-    Aimed,
-    Anywhere,
 }
 
 /// What is to be done, in this order.
@@ -119,9 +98,9 @@ pub(crate) enum Output {
     Send(OnionAddress, Message),
     /// Close the link with a member, if there is one, and make a new one.
     Redial(OnionAddress),
-    /// Dial the service in fresh isolation and say to whoever answers: this member probes, with this nonce.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the driver dials as clients do, and aims at no points"))]
-    Probe { nonce: Nonce, target: OnionAddress, points: Vec<PointDescription> },
+    /// Dial the service in fresh isolation and say to whoever answers: this member probes, with this nonce. Who was reached
+    /// says so with [`Message::Heard`], or by [`Input::ProbeHeard`] if it is this node.
+    Probe(Nonce),
     /// Something that whoever watches the service may want to know.
     Notice(Notice),
     /// The points are gone and the last messages are out: the process may end.

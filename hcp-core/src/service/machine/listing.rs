@@ -4,7 +4,7 @@
 //! that, the directories of a period stand around a wheel of all members, each with the next so many of them, and every
 //! renewal goes on where the last one stopped: after any number of uploads no two members were listed more than once apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha3::{Digest, Sha3_256};
 
@@ -112,8 +112,7 @@ pub(super) fn listings(
         return Vec::new();
     }
     if !rotates(merged, max_listed) {
-        let points = merged.iter().flat_map(|(_, points)| points).copied().collect();
-        return vec![(directories, points)];
+        return vec![(directories, in_turn(merged))];
     }
     // Each member has one place on the wheel: the share of so many is one point.
     let mut wheel: Vec<_> = merged
@@ -128,6 +127,26 @@ pub(super) fn listings(
         (from..from + max_listed.min(wheel.len())).map(|place| wheel[place % wheel.len()].1).collect()
     };
     directories.iter().enumerate().map(|(index, directory)| (vec![*directory], places(index))).collect()
+}
+
+/// All points, in an order in which members take turns, each with a point at a relay that no point before it has if it can.
+///
+/// C tor knows the point that it has built a circuit to by its relay alone, and takes the first that is listed there
+/// (`setup_intro_circ_auth_key` in hs_client.c): of points that share a relay it uses one. Where relays are so few, no member
+/// is to have more of those than another.
+fn in_turn(merged: &Merged) -> Vec<PointDescription> {
+    let mut left: Vec<Vec<PointDescription>> = merged.iter().map(|(_, points)| points.clone()).collect();
+    let mut taken = BTreeSet::new();
+    let mut listed = Vec::new();
+    while left.iter().any(|points| !points.is_empty()) {
+        for points in left.iter_mut().filter(|points| !points.is_empty()) {
+            let next = points.iter().position(|point| !taken.contains(&point.relay)).unwrap_or(0);
+            let point = points.remove(next);
+            taken.insert(point.relay);
+            listed.push(point);
+        }
+    }
+    listed
 }
 
 #[cfg(test)]
@@ -180,6 +199,18 @@ mod tests {
         let ids: Vec<_> =
             merge(members, MAX_LISTED).iter().flat_map(|(_, points)| points).map(|point| point.id).collect();
         assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
+    }
+
+    #[test]
+    fn where_points_share_relays_each_member_has_as_many_that_are_the_first_at_theirs() {
+        // Three relays, each with a point of each member.
+        let merged = merge(members(&[3, 3, 3]), MAX_LISTED);
+        let listed = in_turn(&merged);
+        assert_eq!(listed.len(), 9);
+        let mut relays = BTreeSet::new();
+        let first: Vec<_> = listed.iter().filter(|point| relays.insert(point.relay)).collect();
+        let of = |of: &[PointDescription]| first.iter().filter(|point| of.contains(point)).count();
+        assert_eq!(merged.iter().map(|(_, points)| of(points)).collect::<Vec<_>>(), [1, 1, 1]);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Nobody is dead who was heard within the takeover delay by this node, or within half of it by somebody who is linked with
 //! both. A pulse counts only if it is later than every one known, and only its member can make it: a peer can keep pulses
-//! back, and cannot make the dead live.
+//! back, and cannot make the dead live. Which run of its process this is a member says itself where there is a link with it;
+//! what others have from a run with a later clock counts only where there is none.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use crate::network::onion::PointId;
 use crate::service::gossip::{Echo, Heartbeat, Message, Pulse, Record, SignedRecord};
 use crate::service::tuning::{
     ANSWER, CLOSED, CLOSED_ROUND_TRIPS, DEAD, DEAD_AT_MOST, DEAD_ROUND_TRIPS, FIRST_ROUND_TRIP, HEARTBEAT, HYSTERESIS,
-    HYSTERESIS_LASTS, MAX_SEEKING, MAX_SIGHTINGS, REDIAL, SUSPECT, SUSPECT_ROUND_TRIPS,
+    HYSTERESIS_LASTS, LEFT_OUT, MAX_SEEKING, MAX_SIGHTINGS, REDIAL, SUSPECT, SUSPECT_ROUND_TRIPS, TAKEN_LIFE,
 };
 
 /// How a peer stands.
@@ -44,12 +45,17 @@ pub(super) struct Peer {
     sighted: Option<Duration>,
     /// Which run of its process is the latest that is known.
     run: Option<u64>,
+    /// What it has said itself on the present link.
+    stated: Option<u64>,
     /// The latest pulse of that run, to be passed on.
     pulse: Option<Pulse>,
     /// Its last heartbeat, to be echoed: what it said, and when it came.
     echo: Option<(u64, Duration)>,
-    /// It has heard this node at this time or later.
+    /// It has heard this node at this time or later; the same as it said so on the present link.
     acked: Option<Duration>,
+    confirmed: Option<Duration>,
+    /// When it took what it had said was not to be taken.
+    usurped: Option<Duration>,
     pub(super) round_trip: Option<Duration>,
     /// How far its wall clock is ahead, in milliseconds.
     pub(super) skew: Option<i64>,
@@ -70,9 +76,13 @@ pub(super) struct Peer {
     /// A probe, this node's or a peer's, has arrived there in this run of it.
     pub(super) reached: bool,
     pub(super) left_out: Option<Duration>,
+    /// When doubt was dropped last because another run of it began.
+    pub(super) forgiven: Option<Duration>,
     pub(super) told: Duration,
+    /// When a probe of its reached this node last.
+    pub(super) probed: Option<Duration>,
     /// When something was published in a hurry because of it.
-    pub(super) urged: Option<Duration>,
+    pub(super) urged: Vec<Duration>,
 }
 
 impl Peer {
@@ -87,9 +97,12 @@ impl Peer {
             counted: now,
             sighted: None,
             run: None,
+            stated: None,
             pulse: None,
             echo: None,
             acked: None,
+            confirmed: None,
+            usurped: None,
             round_trip: None,
             skew: None,
             flapped: None,
@@ -103,8 +116,10 @@ impl Peer {
             doubt: 0.0,
             reached: false,
             left_out: None,
+            forgiven: None,
             told: Duration::ZERO,
-            urged: None,
+            probed: None,
+            urged: Vec::new(),
         }
     }
 
@@ -136,19 +151,44 @@ impl Peer {
         self.heard
     }
 
+    /// Whether it has said itself that it is another run.
+    fn states_another(&self, incarnation: u64) -> bool {
+        self.stated.is_some_and(|run| run != incarnation)
+    }
+
     /// What was known of another run of its process counts no more; whether it had points that may be listed.
-    fn forget_run(&mut self, incarnation: u64) -> bool {
+    fn forget_run(&mut self, incarnation: u64, now: Duration) -> bool {
         self.pulse = None;
         self.acked = None;
         self.flapped = None;
-        self.doubt = 0.0;
         self.reached = false;
-        self.left_out = None;
+        self.forgive(now);
         if self.record().is_none_or(|record| record.incarnation == incarnation) {
             return false;
         }
         self.introduced = None;
         self.record.take().is_some_and(|record| !record.record().points.is_empty())
+    }
+
+    /// Another run may answer where the last one did not. One that says again and again that it has just begun does not get out
+    /// of doubt by that.
+    fn forgive(&mut self, now: Duration) {
+        if self.forgiven.is_none_or(|at| now.saturating_sub(at) >= LEFT_OUT) {
+            self.forgiven = Some(now);
+            self.doubt = 0.0;
+            self.left_out = None;
+        }
+    }
+
+    /// Whether what it has said on the present link shows that it cannot hold this node for dead: whatever it says next it says
+    /// after that.
+    fn hears_me(&self, now: Duration) -> bool {
+        self.confirmed.is_some_and(|at| now.saturating_sub(at) <= self.plain_delay() / 2)
+    }
+
+    /// Whether it took a point of this node lately although it heard it.
+    pub(super) fn is_usurper(&self, now: Duration) -> bool {
+        self.usurped.is_some_and(|at| now.saturating_sub(at) < TAKEN_LIFE)
     }
 
     fn measured(&self) -> Duration {
@@ -193,6 +233,8 @@ impl Machine {
     pub(super) fn link_up(&mut self, member: OnionAddress) {
         let Some(peer) = self.peers.get_mut(&member) else { return };
         peer.linked = true;
+        peer.stated = None;
+        peer.confirmed = None;
         peer.closed = None;
         peer.dial_failed = false;
         peer.echo = None;
@@ -213,6 +255,8 @@ impl Machine {
         let now = self.now;
         let Some(peer) = self.peers.get_mut(&member).filter(|peer| peer.linked) else { return };
         peer.linked = false;
+        peer.stated = None;
+        peer.confirmed = None;
         peer.dial_failed = false;
         peer.closed = Some(now);
         peer.seeks.clear();
@@ -226,7 +270,7 @@ impl Machine {
         }
     }
 
-    /// Something came from a member, over a stream with it: it lives, whatever it says and whichever run of it this is. What it
+    /// A member said something of itself, over a stream with it: it lives, whatever it says and whichever run of it this is. What it
     /// entrusts must not be taken from it because of a death before.
     pub(super) fn heard(&mut self, member: OnionAddress) {
         let now = self.now;
@@ -247,7 +291,7 @@ impl Machine {
         if heartbeat.pulse.member() != from {
             return;
         }
-        self.note_run(from, heartbeat.pulse.place().0);
+        self.state_run(from, heartbeat.pulse.place().0);
         self.see(&heartbeat.pulse);
         for pulse in &heartbeat.sightings {
             if pulse.member() != self.me && self.see(pulse) {
@@ -263,6 +307,7 @@ impl Machine {
             // What was not sent yet cannot be echoed.
             if sent <= now && held <= now - sent {
                 peer.acked = peer.acked.max(Some(sent));
+                peer.confirmed = peer.confirmed.max(Some(sent));
                 let measured = now - sent - held;
                 peer.round_trip = Some(peer.round_trip.map_or(measured, |old| (old * 7 + measured) / 8));
             }
@@ -282,7 +327,7 @@ impl Machine {
         let (now, (incarnation, _)) = (self.now, pulse.place());
         let Some(peer) = self.peers.get(&pulse.member()) else { return false };
         let stale = peer.pulse.as_ref().is_some_and(|known| known.place() >= pulse.place());
-        if stale || peer.run > Some(incarnation) {
+        if stale || peer.run > Some(incarnation) || peer.states_another(incarnation) {
             return false;
         }
         let restarted = peer.run.is_some_and(|run| run != incarnation);
@@ -304,15 +349,23 @@ impl Machine {
         true
     }
 
-    /// A member has said, or signed, that this is its run. What it says itself counts also when it is an earlier one than was
-    /// known: its clock was set back between the two.
-    pub(super) fn note_run(&mut self, member: OnionAddress, incarnation: u64) {
+    /// A member says that this is its run. That counts also when it is an earlier one than was known: its clock was set back
+    /// between the two.
+    pub(super) fn state_run(&mut self, member: OnionAddress, incarnation: u64) {
+        if let Some(peer) = self.peers.get_mut(&member).filter(|peer| peer.linked) {
+            peer.stated = Some(incarnation);
+        }
+        self.note_run(member, incarnation);
+    }
+
+    /// A member has said, or signed, that this is its run.
+    fn note_run(&mut self, member: OnionAddress, incarnation: u64) {
         let Some(peer) = self.peers.get_mut(&member) else { return };
         if peer.run == Some(incarnation) {
             return;
         }
         let known = peer.run.replace(incarnation).is_some();
-        if known && peer.forget_run(incarnation) {
+        if known && peer.forget_run(incarnation, self.now) {
             self.urge(member);
         }
         self.hasten();
@@ -345,10 +398,14 @@ impl Machine {
         // Of its run a member knows best, even when its clock was set back.
         let other_run = known.is_some_and(|(incarnation, _)| incarnation != new.0);
         let stale = if member == from && other_run { false } else { known >= Some(new) };
-        if stale || (member != from && peer.run > Some(new.0)) {
+        if stale || (member != from && (peer.run > Some(new.0) || peer.states_another(new.0))) {
             return;
         }
-        self.note_run(member, new.0);
+        if member == from {
+            self.state_run(member, new.0);
+        } else {
+            self.note_run(member, new.0);
+        }
         let Some(peer) = self.peers.get_mut(&member) else { return };
         if !record.record().points.is_empty() && peer.introduced.is_none() {
             peer.introduced = Some(now);
@@ -358,7 +415,10 @@ impl Machine {
         if stops {
             self.urge(member);
         }
-        self.heard_claims(member, &record.record().taken);
+        let ceded = self.heard_claims(member, &record.record().taken);
+        if ceded > 0 && member == from {
+            self.judge_claim(member);
+        }
         self.avoid_collision(member, &record.record().points);
         self.hasten();
         // Those who do not hear it themselves.
@@ -376,6 +436,16 @@ impl Machine {
                 self.send(seeker, Message::Record(record.clone()));
             }
         }
+    }
+
+    /// A member says that it has taken over points of this node. Who has just confirmed that it hears this node did so without
+    /// need: it is given no others for as long as it may keep these.
+    fn judge_claim(&mut self, member: OnionAddress) {
+        let now = self.now;
+        let Some(peer) = self.peers.get_mut(&member).filter(|peer| peer.hears_me(now)) else { return };
+        tracing::warn!("a member has taken over points of this node although it hears it");
+        peer.usurped = Some(now);
+        self.withdraw_trust(member);
     }
 
     /// This node was asleep: silence before that is nobody's.

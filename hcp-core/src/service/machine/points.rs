@@ -13,7 +13,7 @@ use crate::identity::OnionAddress;
 use crate::network::onion::{PointDescription, PointId, PointSecrets, RelayId, Tag};
 use crate::service::gossip::{Answer, Entrust, Message, Tags, prove_point};
 use crate::service::tuning::{
-    AVOIDED, COLLISION, COLLISIONS, ESTABLISHING, MAX_AVOIDED, MAX_HOLDERS, MAX_RETIRING, MAX_TAGS,
+    AVOIDED, COLLISION, COLLISIONS, ESTABLISHING, MARKS, MAX_AVOIDED, MAX_HOLDERS, MAX_RETIRING, MAX_TAGS,
     POINT_INTRODUCTIONS, POINT_LIFE, POINT_RETRY, POINT_RETRY_AT_MOST, PROMISES, RETIRING, RETIRING_AT_MOST,
     SUCCESSOR_GONE,
 };
@@ -77,6 +77,9 @@ pub(super) struct Tending {
     avoided: VecDeque<(RelayId, Duration)>,
     collisions: u32,
     replaced: Option<Duration>,
+    /// Marks since some were passed on, and when that was.
+    marks: usize,
+    marked: Duration,
 }
 
 impl Point {
@@ -186,9 +189,10 @@ impl Machine {
         let introductions = self.rng.random_range(POINT_INTRODUCTIONS.0..POINT_INTRODUCTIONS.1);
         let now = self.now;
         self.tending.avoided.retain(|(_, since)| now.saturating_sub(*since) < AVOIDED);
-        let mut not: HashSet<_> = self.relays().collect();
-        not.extend(self.taken.iter().map(|taken| taken.relay()));
+        let not = self.relays().collect();
         let mut rather_not: HashSet<_> = self.tending.avoided.iter().map(|(relay, _)| *relay).collect();
+        // Where there are few relays it may have taken over points at all of them, and needs some of its own all the same.
+        rather_not.extend(self.taken.iter().map(|taken| taken.relay()));
         for record in self.peers.values().filter_map(super::Peer::record) {
             rather_not.extend(record.points.iter().map(|point| point.relay));
         }
@@ -364,9 +368,10 @@ impl Machine {
         }
     }
 
-    /// Whoever could succeed: who is linked, lives and stays.
+    /// Whoever could succeed: who is linked, lives and stays, and has not taken anything without need.
     fn successors(&self) -> impl Iterator<Item = OnionAddress> + '_ {
-        let fit = |peer: &super::Peer| peer.is_linked() && peer.is_alive() && !peer.is_stopping();
+        let stays = |peer: &super::Peer| peer.is_linked() && peer.is_alive() && !peer.is_stopping();
+        let fit = move |peer: &super::Peer| stays(peer) && !peer.is_usurper(self.now);
         self.peers.iter().filter(move |(_, peer)| fit(peer)).map(|(member, _)| *member)
     }
 
@@ -424,14 +429,32 @@ impl Machine {
     pub(super) fn introduced(&mut self, slot: Slot, tag: Tag) {
         if let Some(point) = self.points.iter_mut().find(|point| point.slot == slot) {
             point.tags.push(tag);
-            self.due = self.due.min(self.now + super::HASTE);
+            self.tending.marks += 1;
+            let soon = self.now + super::HASTE;
+            self.due = self.due.min(soon.max(self.marks_due()));
         } else {
             self.taken_introduced(slot, tag);
         }
     }
 
-    /// Passes on the marks of what was accepted.
-    pub(super) fn flush_tags(&mut self) {
+    /// Passes on the marks of what was accepted, many at a time in a flood.
+    pub(super) fn pass_marks(&mut self) {
+        if self.now >= self.marks_due() {
+            self.flush_tags();
+        }
+    }
+
+    fn marks_due(&self) -> Duration {
+        if self.tending.marks < MAX_TAGS { self.tending.marked + MARKS } else { self.now }
+    }
+
+    /// When the marks that wait are to be passed on; none when none do.
+    pub(super) fn marks_wait(&self) -> Option<Duration> {
+        (self.tending.marks > 0).then(|| self.marks_due())
+    }
+
+    /// Passes on all marks.
+    fn flush_tags(&mut self) {
         let mut messages = Vec::new();
         for point in &mut self.points {
             for (member, holder) in &mut point.holders {
@@ -450,17 +473,22 @@ impl Machine {
                 }
             }
         }
+        self.tending.marks = 0;
+        if !messages.is_empty() {
+            self.tending.marked = self.now;
+        }
         for (member, message) in messages {
             self.send(member, message);
         }
     }
 
-    /// A successor has claimed one of this node's points.
-    pub(super) fn cede(&mut self, holder: OnionAddress, claimed: &[PointId]) {
+    /// A successor has claimed points, some of them this node's: so many.
+    pub(super) fn cede(&mut self, holder: OnionAddress, claimed: &[PointId]) -> usize {
         let claimed = |point: &Point| claimed.contains(&point.id) && point.holders.contains_key(&holder);
-        let mut over = Vec::new();
+        let (mut ceded, mut over) = (0, Vec::new());
         for point in self.points.iter_mut().filter(|point| claimed(point) && !point.ceded) {
             point.ceded = true;
+            ceded += 1;
             if !point.is_up() {
                 over.push(point.slot);
             }
@@ -470,9 +498,10 @@ impl Machine {
             self.give_up(slot);
         }
         self.hasten();
+        ceded
     }
 
-    /// A member is none any more: whatever it was given is replaced.
+    /// A member is none any more, or is not to be trusted: whatever it was given is replaced.
     pub(super) fn withdraw_trust(&mut self, member: OnionAddress) {
         for point in self.points.iter_mut().filter(|point| point.holders.contains_key(&member)) {
             point.old = true;

@@ -5,19 +5,20 @@
 //! or a peer's. Whoever is in doubt beyond [`MAX_DOUBT`] is left out of this node's descriptors for a while, if it publishes;
 //! less than half of all, and the worst first, so that a publisher whose own way is blocked leaves nobody out in earnest.
 //!
-//! With probes that cannot be aimed, a member that never answers is left out after some seven times as many probes of one
-//! publisher as there are members; aimed ones need three. Two hostile members that vouch for each other are never left out.
+//! A probe goes where a client would go, so that a member that never answers is left out after some seven times as many probes
+//! of one publisher as there are members: within minutes while it is new to others, who then probe more often. A new run of it
+//! gets another chance, once in [`LEFT_OUT`]. Two hostile members that vouch for each other are never left out.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{Aim, Machine, Output, ProbeOutcome};
+use super::{Machine, Output};
 use crate::identity::OnionAddress;
 use crate::service::gossip::{Message, Nonce};
 use crate::service::tuning::{
-    DOUBT_AFTER, EAGER_FOR, EAGER_PROBE, FAILED_PROBE, LEFT_OUT, MAX_DOUBT, MAX_LEFT_OUT, PROBE, PROBING,
+    DOUBT_AFTER, EAGER_FOR, EAGER_PROBE, LEFT_OUT, MAX_DOUBT, MAX_LEFT_OUT, PROBE, PROBE_ANSWER, PROBING,
 };
 
 /// This node's own probes.
@@ -25,8 +26,6 @@ use crate::service::tuning::{
 pub(super) struct Probing {
     next: Duration,
     pending: BTreeMap<Nonce, Pending>,
-    /// Whose turn it was last.
-    last: Option<OnionAddress>,
     /// When a peer's probe reached this node.
     reached: Option<Duration>,
 }
@@ -34,7 +33,6 @@ pub(super) struct Probing {
 #[derive(Debug)]
 struct Pending {
     since: Duration,
-    target: OnionAddress,
     /// Who could have been reached, this node too.
     listed: usize,
 }
@@ -59,24 +57,26 @@ impl Machine {
         if !can_be_found {
             return;
         }
-        let peers: Vec<_> = self.peers.iter().filter(|(_, peer)| listed(peer)).map(|(member, _)| *member).collect();
-        // One after the other, from a place that is nobody else's: otherwise all would probe the same one at a time.
-        let first = self.rng.random_range(0..peers.len().max(1));
-        let next = match self.probing.last {
-            None => peers.get(first),
-            Some(last) => peers.iter().find(|member| **member > last).or(peers.first()),
-        };
-        let Some(target) = next.copied() else { return };
-        self.probing.last = Some(target);
+        let peers = self.peers.values().filter(|peer| listed(peer)).count();
+        if peers == 0 {
+            return;
+        }
         let nonce: Nonce = self.rng.random();
-        let points = self.peers.get(&target).and_then(super::Peer::record).map(|record| record.points.clone());
-        self.probing.pending.insert(nonce, Pending { since: now, target, listed: peers.len() + 1 });
-        self.outputs.push_back(Output::Probe { nonce, target, points: points.unwrap_or_default() });
+        self.probing.pending.insert(nonce, Pending { since: now, listed: peers + 1 });
+        self.outputs.push_back(Output::Probe(nonce));
     }
 
-    /// Somebody came through the service's address and says that it probes for a member.
+    /// A member's probe came through the service's address.
     pub(super) fn probe_heard(&mut self, prober: OnionAddress, nonce: Nonce) {
-        if prober != self.me {
+        let now = self.now;
+        if prober == self.me {
+            self.probe_came_back(nonce);
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&prober).filter(|peer| peer.is_linked()) else { return };
+        // Whoever got a probe can send it on to others.
+        if peer.probed.is_none_or(|probed| now.saturating_sub(probed) >= PROBE_ANSWER) {
+            peer.probed = Some(now);
             self.send(prober, Message::Heard(nonce));
         }
     }
@@ -96,6 +96,13 @@ impl Machine {
         }
     }
 
+    /// A probe of this node's arrived here: that shows nobody that this node can be reached, but others were missed.
+    fn probe_came_back(&mut self, nonce: Nonce) {
+        if let Some(pending) = self.probing.pending.remove(&nonce) {
+            self.missed_elsewhere(None, pending.listed);
+        }
+    }
+
     /// A probe that could have gone to anybody went to one, or to this node itself.
     fn missed_elsewhere(&mut self, except: Option<OnionAddress>, listed: usize) {
         for (member, peer) in &mut self.peers {
@@ -106,25 +113,14 @@ impl Machine {
         }
     }
 
-    pub(super) fn probe_ended(&mut self, nonce: Nonce, outcome: ProbeOutcome) {
-        match outcome {
-            // Who it was, that one says.
-            ProbeOutcome::Answered => {}
-            ProbeOutcome::Failed(aim) => {
-                let Some(pending) = self.probing.pending.remove(&nonce) else { return };
-                if aim == Aim::Aimed
-                    && let Some(peer) = self.peers.get_mut(&pending.target)
-                {
-                    peer.doubt += FAILED_PROBE;
-                }
-            }
-        }
-    }
-
     /// A peer says whom its probe reached.
     pub(super) fn probe_told(&mut self, by: OnionAddress, member: OnionAddress) {
         let now = self.now;
         let Some(teller) = self.peers.get_mut(&by) else { return };
+        // Of what reached this node it knows itself.
+        if member == self.me && teller.probed.is_none_or(|probed| now.saturating_sub(probed) > PROBING) {
+            return;
+        }
         // No more often than it may probe, so that a flood is nothing.
         if now.saturating_sub(teller.told) < EAGER_PROBE / 2 {
             return;
@@ -170,5 +166,11 @@ impl Machine {
     /// How long ago a peer's probe reached this node.
     pub(super) fn reached(&self) -> Option<Duration> {
         self.probing.reached.map(|at| self.now.saturating_sub(at))
+    }
+
+    /// How long ago doubt about a member was dropped because it had begun anew.
+    #[cfg(test)]
+    pub(in crate::service) fn forgiven_for(&self, member: OnionAddress) -> Option<Duration> {
+        Some(self.now.saturating_sub(self.peers.get(&member)?.forgiven?))
     }
 }

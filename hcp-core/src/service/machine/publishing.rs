@@ -3,8 +3,10 @@
 //! For each period the publishers that live and hold material stand in an order (rendezvous hashing); the first uploads
 //! whenever what directories have is not what is to be listed, and says in its record what they took. Of several such
 //! publications the one with the latest revision is what directories have, whoever made it. The second waits for that
-//! confirmation and then does the first one's work, less and less often: two that disagree must not overwrite each other
-//! without end.
+//! confirmation and then does the first one's work; less and less often when the first one undoes that: two that disagree must
+//! not overwrite each other without end. What is to be listed may change faster than anybody can upload, when points of one member open and close
+//! again and again: then it is uploaded all the same as often as the limit allows, and whoever lists what was wanted a moment
+//! ago has done its work.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,9 +21,9 @@ use crate::network::onion::{Period, PeriodView, PointDescription, RelayId, Uploa
 use crate::service::gossip::Publication;
 use crate::service::roster::Role;
 use crate::service::tuning::{
-    GATHERING, MAX_LEAD, MAX_PUBLICATIONS, PUBLICATION_LIFE, REFUSED_LEAD, REUPLOAD, SETTLED, STRAGGLERS_AT_MOST,
-    UNCONFIRMED, UNCONFIRMED_AT_MOST, UNCONFIRMED_URGENT, UPLOAD, UPLOAD_RETRY, UPLOADING, URGENT_UPLOAD,
-    URGENT_UPLOADS,
+    GATHERING, KNOWN_LEAD, MAX_LEAD, MAX_PUBLICATIONS, MAX_REMEMBERED, PUBLICATION_LIFE, REFUSED_LEAD,
+    REFUSED_LEAD_AT_MOST, REUPLOAD, SETTLED, STRAGGLERS_AT_MOST, UNCONFIRMED, UNCONFIRMED_AT_MOST, UNCONFIRMED_URGENT,
+    UNCONTESTED, UNSETTLED_AT_MOST, UPLOAD, UPLOAD_RETRY, UPLOADING, URGENT_UPLOAD, URGENT_UPLOADS, URGES,
 };
 
 /// What concerns one period.
@@ -35,13 +37,15 @@ pub(super) struct Publishing {
     since: Duration,
     /// Since when directories have something else.
     unsatisfied: Option<Duration>,
-    /// A node has failed or is leaving, and a descriptor lists it.
-    urgent: bool,
+    /// The same, since this node is one of those who could do something about it.
+    unsettled: Option<Duration>,
+    /// A node has failed or is leaving, and a descriptor lists it: what was to be listed until then.
+    urgent: Option<u64>,
     /// The directories when they were last known to have it.
     directories: BTreeSet<RelayId>,
     /// When it was published last, by anybody, by this node's clock; which publication that was; when to renew it.
     published: Option<Duration>,
-    satisfied_by: Option<(OnionAddress, u64)>,
+    agreed: Option<(OnionAddress, u64)>,
     renew: Option<Duration>,
     /// When uploads began, the latest last.
     uploads: VecDeque<Duration>,
@@ -51,13 +55,18 @@ pub(super) struct Publishing {
     stragglers: BTreeSet<RelayId>,
     straggling: u32,
     lead: u64,
-    /// How often this node has done the work of another.
-    stood_in: u32,
+    /// The latest second at which directories took something from this node, or refused it because they had something later.
+    known: u64,
+    /// How often this node has replaced what another had put in the place of its own, and when it last saw that done.
+    replaced: u32,
+    contested: Option<Duration>,
     /// Who could publish, and in which order: hashing them again and again would be most of what a machine does.
     candidates: Vec<(bool, OnionAddress)>,
     order: Vec<OnionAddress>,
     /// Whether a publication lists what is to be listed, as it was found for these members.
     compared: Option<(u64, Publication, bool)>,
+    /// Which version a publication lists, when it became known and was not what is to be listed.
+    recognised: Option<(Publication, Option<u64>)>,
 }
 
 /// What is to be listed, as it was found last.
@@ -69,10 +78,10 @@ pub(super) struct Listed {
     clients: Option<Arc<[DiscoveryPublicKey]>>,
     /// Counts changes of the members, their points and the clients.
     version: u64,
+    /// What was to be listed before, the latest last: its version, and until when.
+    before: VecDeque<(u64, BTreeMap<OnionAddress, Vec<PointDescription>>, Duration)>,
     /// For every period directories have it.
     published: bool,
-    /// The second of the last upload's revision: the next one's is later, whatever the period, as the backend's is.
-    last_at: u64,
 }
 
 #[derive(Debug)]
@@ -86,18 +95,27 @@ struct Flight {
     targets: BTreeSet<RelayId>,
 }
 
+impl Flight {
+    /// It goes only to those that did not take what others took.
+    fn is_partial(&self) -> bool {
+        self.targets != self.directories
+    }
+}
+
 impl Machine {
     /// A node has failed or leaves: what lists it is to be replaced at once. One that does so again and again has to wait.
     pub(super) fn urge(&mut self, member: OnionAddress) {
         let now = self.now;
         self.hasten();
         let Some(peer) = self.peers.get_mut(&member) else { return };
-        if peer.urged.is_some_and(|urged| now.saturating_sub(urged) < UPLOAD) {
+        peer.urged.retain(|urged| now.saturating_sub(*urged) < UPLOAD * URGES as u32);
+        if peer.urged.len() >= URGES {
             return;
         }
-        peer.urged = Some(now);
+        peer.urged.push(now);
+        let version = self.listed.version;
         for publishing in self.publishing.values_mut() {
-            publishing.urgent = true;
+            publishing.urgent = Some(version);
             // How long a refusal or a failure of before was to be waited out says nothing of this; the limits below hold.
             publishing.failures = 0;
             publishing.retry = None;
@@ -111,7 +129,11 @@ impl Machine {
         let members = self.listable();
         if members != self.listed.members || self.listed.clients.as_ref() != self.roster.clients() {
             self.listed.merged = listing::merge(members.clone(), self.roster.max_listed());
-            self.listed.members = members;
+            let before = std::mem::replace(&mut self.listed.members, members);
+            self.listed.before.push_back((self.listed.version, before, self.now));
+            if self.listed.before.len() > MAX_REMEMBERED {
+                self.listed.before.pop_front();
+            }
             self.listed.clients = self.roster.clients().cloned();
             self.listed.version += 1;
         }
@@ -131,8 +153,14 @@ impl Machine {
         let candidates = self.candidates(&period);
         let reupload = self.rng.random_range(REUPLOAD.0..REUPLOAD.1);
         let left_out = self.unanswering();
+        let believable = self.believable(&period);
         let nothing = self.listed.merged.is_empty();
         let version = self.listed.version;
+        let listed = match &latest {
+            Some(_) if satisfied => Some(version),
+            Some((_, publication)) => self.recognise(publication),
+            None => None,
+        };
 
         let publishing =
             self.publishing.entry(period).or_insert_with(|| Publishing { since: now, ..Publishing::default() });
@@ -149,38 +177,62 @@ impl Machine {
             publishing.failures = publishing.failures.saturating_add(1);
         }
         let directories: BTreeSet<_> = view.directories.iter().copied().collect();
-        if satisfied {
-            let by = latest.as_ref().map(|(member, publication)| (*member, publication.at));
-            if publishing.satisfied_by != by {
-                publishing.satisfied_by = by;
-                publishing.published = Some(now);
-                publishing.renew = Some(now + reupload);
-                if by.is_some_and(|(member, _)| member != me) {
-                    // Whoever uploaded it knew them as this node does, or nearly so.
-                    publishing.directories.clone_from(&directories);
-                    publishing.stragglers.clear();
-                }
+        let by = latest.as_ref().map(|(member, publication)| (*member, publication.at));
+        if listed.is_some() && publishing.agreed != by {
+            publishing.agreed = by;
+            publishing.published = Some(now);
+            publishing.renew = Some(now + reupload);
+            if by.is_some_and(|(member, _)| member != me) {
+                // Whoever uploaded it knew them as this node does, or nearly so.
+                publishing.directories.clone_from(&directories);
+                publishing.stragglers.clear();
             }
-            publishing.urgent = false;
+        }
+        if satisfied || listed.zip(publishing.urgent).is_some_and(|(listed, until)| listed > until) {
+            publishing.urgent = None;
+        }
+        if satisfied {
             publishing.unsatisfied = None;
         } else {
             publishing.unsatisfied.get_or_insert(now);
         }
+        // Somebody has put another set in the place of this node's, which this node never held for the right one.
+        let contested = publishing.agreed != by
+            && latest
+                .as_ref()
+                .zip(publishing.own.as_ref())
+                .is_some_and(|((member, publication), own)| *member != me && publication.set != own.set);
+        if contested {
+            publishing.contested = Some(now);
+        } else if publishing.contested.is_some_and(|at| now.saturating_sub(at) >= UNCONTESTED) {
+            (publishing.contested, publishing.replaced) = (None, 0);
+        }
+        publishing.unsettled = if satisfied || rank.is_none() { None } else { publishing.unsettled.or(Some(now)) };
         let Some(rank) = rank else { return satisfied };
-        if nothing || directories.is_empty() || publishing.flight.is_some() {
+        // Directories that are only given what others took already may take long, and who has failed is not waited for.
+        let in_flight = |flight: &Flight| publishing.urgent.is_none() || !flight.is_partial();
+        if nothing || directories.is_empty() || publishing.flight.as_ref().is_some_and(in_flight) {
             return satisfied;
         }
 
         let moved = satisfied && publishing.directories != directories;
         let renew = satisfied && publishing.renew.is_some_and(|at| at <= now);
         let lagging = satisfied && !publishing.stragglers.is_empty() && publishing.retry.is_some_and(|at| at <= now);
-        let settled = publishing.urgent || now.saturating_sub(publishing.since) >= SETTLED;
+        let settled = publishing.urgent.is_some()
+            || now.saturating_sub(publishing.since) >= SETTLED
+            || publishing.unsettled.is_some_and(|since| now.saturating_sub(since) >= UNSETTLED_AT_MOST);
         let unsatisfied = publishing.unsatisfied.filter(|_| settled);
         let other_doubts = latest.as_ref().is_some_and(|(_, publication)| publication.left_out != left_out);
         let turn = match unsatisfied {
             Some(since) => {
-                let wait = if publishing.urgent { UNCONFIRMED_URGENT } else { UNCONFIRMED };
-                let patience = wait * 2_u32.saturating_pow(publishing.stood_in.min(8));
+                // Who has published what was wanted a moment ago sees to it.
+                let attended = publishing.published.filter(|_| publishing.urgent.is_none());
+                let since = attended.map_or(since, |attended| since.max(attended));
+                let (wait, most) = match publishing.urgent {
+                    Some(_) => (UNCONFIRMED_URGENT, UNCONFIRMED),
+                    None => (UNCONFIRMED, UNCONFIRMED_AT_MOST),
+                };
+                let patience = (wait * 2_u32.saturating_pow(publishing.replaced.min(8))).min(most);
                 let patience = (patience * u32::try_from(rank).unwrap_or(u32::MAX)).min(UNCONFIRMED_AT_MOST);
                 now.saturating_sub(since) >= patience
             }
@@ -194,8 +246,8 @@ impl Machine {
         if !turn || !publishing.may_upload(now) {
             return satisfied;
         }
-        if rank > 0 {
-            publishing.stood_in = publishing.stood_in.saturating_add(1);
+        if rank > 0 && contested {
+            publishing.replaced = publishing.replaced.saturating_add(1);
         }
         let targets = if lagging && !moved && !renew && !other_doubts {
             publishing.stragglers.clone()
@@ -205,11 +257,10 @@ impl Machine {
         let rotation = latest.as_ref().map_or(0, |(_, publication)| publication.rotation);
         let rotation = rotation.wrapping_add(u32::from(renew));
         let wall = self.wall / 1_000;
-        // Later than what directories have, whoever gave it to them; a clock that is far ahead is not followed.
-        let after = |publication: &Publication| (publication.at + 1).min(wall.saturating_add(MAX_LEAD));
+        // Later than what directories have, whoever gave it to them; a clock that is far ahead is not followed without need.
+        let after = |publication: &Publication| publication.at.saturating_add(1).min(believable);
         let at = latest.as_ref().map_or(wall, |(_, publication)| after(publication)).max(wall + publishing.lead);
-        let at = at.max(self.listed.last_at + 1);
-        self.listed.last_at = at;
+        let at = publishing.flight.as_ref().map_or(at, |flight| at.max(flight.publication.at + 1));
         self.upload(&period, directories, targets, rotation, at, left_out);
         satisfied
     }
@@ -256,10 +307,19 @@ impl Machine {
         let Some(flight) = publishing.flight.take() else { return };
         let accepted: BTreeSet<_> = report.accepted.iter().copied().filter(|at| flight.targets.contains(at)).collect();
         let missed: BTreeSet<_> = flight.targets.difference(&accepted).copied().collect();
-        let refused = report.refused.iter().any(|at| flight.targets.contains(at));
-        publishing.lead = if refused { (publishing.lead + lead).min(MAX_LEAD) } else { 0 };
-        let partial = flight.targets != flight.directories;
-        if partial || (accepted.len() * 2 >= flight.targets.len() && !accepted.is_empty()) {
+        let refused = report.refused.iter().filter(|at| flight.targets.contains(at)).count();
+        let mostly_refused = !flight.is_partial() && refused * 2 > flight.targets.len();
+        let refused = refused > 0;
+        publishing.lead = match (refused, mostly_refused) {
+            // A clock far ahead was followed once, or is wrong. A few directories that lie must not lead anybody astray.
+            (true, true) => (publishing.lead + lead).max(publishing.lead * 2).min(REFUSED_LEAD_AT_MOST),
+            (true, false) => (publishing.lead + lead).min(MAX_LEAD),
+            (false, _) => 0,
+        };
+        if mostly_refused || !accepted.is_empty() {
+            publishing.known = publishing.known.max(flight.publication.at);
+        }
+        if flight.is_partial() || (accepted.len() * 2 >= flight.targets.len() && !accepted.is_empty()) {
             publishing.failures = 0;
             publishing.straggling = if missed.is_empty() { 0 } else { publishing.straggling.saturating_add(1) };
             publishing.stragglers = missed;
@@ -279,7 +339,7 @@ impl Machine {
             publishing.retry = Some(now + pause.min(STRAGGLERS_AT_MOST).mul_f64(jitter));
         } else {
             publishing.failures = publishing.failures.saturating_add(1);
-            let pause = match (refused, publishing.urgent) {
+            let pause = match (refused, publishing.urgent.is_some()) {
                 // Somebody else's is newer, and the limit holds; a later revision goes at once when somebody has failed.
                 (true, false) => UPLOAD,
                 (true, true) => URGENT_UPLOAD,
@@ -314,12 +374,25 @@ impl Machine {
         members
     }
 
+    /// The name of what is to be listed.
+    #[cfg(test)]
+    pub(super) fn wanted(&self, period: &Period) -> [u8; 32] {
+        listing::set_hash(period, &self.listed.merged, 0, &self.roster)
+    }
+
     /// What is to be listed without some members; never without half of all.
     fn merged_without(&self, left_out: &[OnionAddress]) -> Merged {
         if left_out.is_empty() {
             return self.listed.merged.clone();
         }
-        let mut members = self.listed.members.clone();
+        self.merge_without(self.listed.members.clone(), left_out)
+    }
+
+    fn merge_without(
+        &self,
+        mut members: BTreeMap<OnionAddress, Vec<PointDescription>>,
+        left_out: &[OnionAddress],
+    ) -> Merged {
         let most = members.len().saturating_sub(1) / 2;
         for member in left_out.iter().take(most) {
             members.remove(member);
@@ -347,9 +420,17 @@ impl Machine {
         in_order(period, &self.candidates(period))
     }
 
+    /// The latest second of a revision that is believed. That is not far ahead of this node's clock, unless directories have
+    /// shown that they do have something from there.
+    fn believable(&self, period: &Period) -> u64 {
+        let wall = self.wall / 1_000;
+        let known = self.publishing.get(period).map_or(0, |publishing| publishing.known);
+        wall.saturating_add(MAX_LEAD.max(known.saturating_sub(wall).saturating_mul(KNOWN_LEAD)))
+    }
+
     /// What directories have: of all that publishers say they have uploaded, the one with the latest revision.
     pub(super) fn latest(&self, period: &Period) -> Option<(OnionAddress, Publication)> {
-        let most = (self.wall / 1_000).saturating_add(MAX_LEAD);
+        let most = self.believable(period);
         let own = self.publishing.get(period).and_then(|publishing| publishing.own.as_ref());
         let own = own.map(|publication| (self.me, publication));
         let others = self.peers.iter().filter_map(|(member, peer)| {
@@ -379,6 +460,26 @@ impl Machine {
             publishing.compared = Some((version, publication.clone(), same));
         }
         fresh && same
+    }
+
+    /// Which version of what was to be listed until a moment ago a publication lists, as far as that was so when it became
+    /// known: a member whose points change all the time must not make everybody doubt whoever publishes.
+    fn recognise(&mut self, publication: &Publication) -> Option<u64> {
+        let known = self.publishing.get(&publication.period).and_then(|publishing| publishing.recognised.as_ref());
+        if let Some((_, version)) = known.filter(|(of, _)| of == publication) {
+            return *version;
+        }
+        let lists = |members: &BTreeMap<_, _>| {
+            let merged = self.merge_without(members.clone(), &publication.left_out);
+            listing::set_hash(&publication.period, &merged, publication.rotation, &self.roster) == publication.set
+        };
+        let lately = |until: Duration| self.now.saturating_sub(until) < UPLOAD;
+        let version = self.listed.before.iter().rev().find(|(_, members, until)| lately(*until) && lists(members));
+        let version = version.map(|(version, ..)| *version);
+        if let Some(publishing) = self.publishing.get_mut(&publication.period) {
+            publishing.recognised = Some((publication.clone(), version));
+        }
+        version
     }
 
     /// Whether, for every period, directories have what is to be listed, or nothing is.
@@ -421,7 +522,7 @@ impl Publishing {
             return false;
         }
         let Some(last) = self.uploads.back() else { return true };
-        if self.urgent {
+        if self.urgent.is_some() {
             let lately = self.uploads.iter().filter(|at| now.saturating_sub(**at) < UPLOAD).count();
             return now.saturating_sub(*last) >= URGENT_UPLOAD && lately < URGENT_UPLOADS;
         }

@@ -75,6 +75,8 @@ pub(crate) enum Problem {
     NotPublished(Period),
     /// This node is to publish and holds no material for a period that clients use.
     NoMaterial(Period),
+    /// A member has taken over points of this node although it heard it, and is entrusted with none for a while.
+    Usurped(OnionAddress),
     /// Fewer points than wanted.
     FewPoints,
     /// No other member is there.
@@ -124,6 +126,9 @@ impl Machine {
             note(status.publisher.is_none() && self.gathered, Problem::NoPublisher(status.period));
             note(!status.current, Problem::NotPublished(status.period));
             note(is_publisher && !self.material.contains(&status.period), Problem::NoMaterial(status.period));
+        }
+        for (member, peer) in &self.peers {
+            note(peer.is_usurper(self.now), Problem::Usurped(*member));
         }
         note(points < self.target() && points > 0, Problem::FewPoints);
         note(alone && self.roster.len() > 1, Problem::Alone);

@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::{Machine, NotEstablished, Notice, Output, Place, Slot};
 use crate::identity::OnionAddress;
 use crate::network::onion::{PointId, PointSecrets, RelayId, Tag};
-use crate::service::gossip::{Answer, Entrust, Message, Tags};
+use crate::service::gossip::{Answer, Entrust, Message, Record, Tags};
 use crate::service::tuning::{
-    FORGOTTEN, MAX_HANDED_ON, MAX_HELD, MAX_TAGS, MAX_TAKEN, POINT_INTRODUCTIONS, TAKEN_LIFE, TAKEOVER_RETRY,
-    TAKEOVER_TRIES, TAKEOVER_WINDOW,
+    FORGOTTEN, MAX_CLAIMS, MAX_HANDED_ON, MAX_HELD, MAX_TAGS, MAX_TAKEN, MAX_TAKEN_OF_ONE, POINT_INTRODUCTIONS,
+    TAKEN_LIFE, TAKEOVER_RETRY, TAKEOVER_TRIES, TAKEOVER_WINDOW,
 };
 
 /// Somebody else's point whose secrets this node holds.
@@ -22,6 +22,7 @@ pub(super) struct Held {
     relay: RelayId,
     secrets: PointSecrets,
     holders: Vec<OnionAddress>,
+    origin: Origin,
     tags: Vec<Tag>,
     /// How many marks the owner had when it gave the secrets.
     before: usize,
@@ -48,6 +49,38 @@ impl Held {
     }
 }
 
+/// Where a point comes from, by the records of whoever entrusted it. Only what somebody may have a descriptor with is worth a
+/// place among those taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// It was neither announced nor claimed.
+    Nowhere,
+    /// Its owner has announced it.
+    Announced,
+    /// Its owner has claimed it before, and hands it on to this node alone.
+    HandedOn,
+}
+
+impl Origin {
+    fn of(point: &PointId, holders: &[OnionAddress], me: OnionAddress, record: Option<&Record>) -> Self {
+        let announced = |record: &Record| record.points.iter().any(|announced| announced.id == *point);
+        match record {
+            Some(record) if announced(record) => Self::Announced,
+            Some(record) if holders == [me] && record.taken.contains(point) => Self::HandedOn,
+            _ => Self::Nowhere,
+        }
+    }
+
+    /// How many of this kind are taken over from one member.
+    fn most_of_one(self) -> usize {
+        match self {
+            Self::Nowhere => 0,
+            Self::Announced => MAX_TAKEN_OF_ONE,
+            Self::HandedOn => MAX_HANDED_ON,
+        }
+    }
+}
+
 /// What this node did for a death.
 #[derive(Debug, Default)]
 pub(super) struct Death {
@@ -60,6 +93,7 @@ pub(super) struct Death {
 pub(super) struct Taken {
     pub(super) slot: Slot,
     owner: OnionAddress,
+    origin: Origin,
     id: PointId,
     relay: RelayId,
     secrets: PointSecrets,
@@ -91,7 +125,7 @@ impl Machine {
             return;
         }
         let id = entrust.secrets.id();
-        self.note_run(from, entrust.incarnation);
+        self.state_run(from, entrust.incarnation);
         let Some(peer) = self.peers.get_mut(&from) else { return };
         if entrust.before > POINT_INTRODUCTIONS.1 || self.claims.contains(&id) {
             return;
@@ -113,10 +147,12 @@ impl Machine {
                 peer.held.remove(&oldest);
             }
         }
+        let origin = Origin::of(&id, &entrust.holders, self.me, peer.record().map(AsRef::as_ref));
         let held = Held {
             relay: entrust.relay,
             secrets: entrust.secrets,
             holders: entrust.holders,
+            origin,
             tags: Vec::new(),
             before: entrust.before as usize,
             incarnation,
@@ -175,9 +211,11 @@ impl Machine {
         }
     }
 
-    /// A member has claimed points. If they were given to both, they are not this node's to take.
-    pub(super) fn heard_claims(&mut self, member: OnionAddress, claimed: &[PointId]) {
-        self.cede(member, claimed);
+    /// A member has claimed points. If they were given to both, they are not this node's to take. How many this node has lost by
+    /// that.
+    pub(super) fn heard_claims(&mut self, member: OnionAddress, claimed: &[PointId]) -> usize {
+        let ceded = self.cede(member, claimed);
+        self.trace(member);
         for peer in self.peers.values_mut() {
             peer.held.retain(|id, held| !(claimed.contains(id) && held.holders.contains(&member)));
         }
@@ -193,6 +231,17 @@ impl Machine {
         for slot in yields {
             self.outputs.push_back(Output::Withdraw(slot));
             self.taken.retain(|taken| taken.slot != slot);
+        }
+        ceded
+    }
+
+    /// A member's record may tell where points come from that it has entrusted.
+    fn trace(&mut self, member: OnionAddress) {
+        let me = self.me;
+        let Some(peer) = self.peers.get_mut(&member) else { return };
+        let record = peer.record().cloned();
+        for (id, held) in peer.held.iter_mut().filter(|(_, held)| held.origin == Origin::Nowhere) {
+            held.origin = Origin::of(id, &held.holders, me, record.as_deref());
         }
     }
 
@@ -216,7 +265,7 @@ impl Machine {
             let lately = peer.heard().is_some_and(|heard| now.saturating_sub(heard) <= TAKEOVER_WINDOW);
             for (id, held) in &peer.held {
                 let orphaned = (dead && lately) || held.released || peer.run() != Some(held.incarnation);
-                if !orphaned || held.away > now || held.tags.len() < held.before {
+                if !orphaned || held.origin == Origin::Nowhere || held.away > now || held.tags.len() < held.before {
                     waiting.push((*owner, *id, None));
                     continue;
                 }
@@ -273,6 +322,7 @@ impl Machine {
         self.taken.push(Taken {
             slot,
             owner,
+            origin: held.origin,
             id,
             relay: held.relay,
             secrets: held.secrets,
@@ -282,15 +332,27 @@ impl Machine {
             tries: 1,
             since: self.now,
         });
-        while self.claims.len() > MAX_TAKEN {
-            let oldest = self.claims.pop_front();
-            let gone = self.taken.iter().position(|taken| Some(taken.id) == oldest);
-            if let Some(gone) = gone {
-                let taken = self.taken.swap_remove(gone);
-                self.outputs.push_back(Output::Withdraw(taken.slot));
-            }
+        let origin = held.origin;
+        self.crowd_out(origin.most_of_one(), |taken| taken.owner == owner && taken.origin == origin);
+        self.crowd_out(MAX_TAKEN, |_| true);
+        while self.claims.len() > MAX_CLAIMS {
+            // What is still here must not be forgotten for the sake of what somebody gave up since.
+            let gone = self.claims.iter().position(|id| self.taken.iter().all(|taken| taken.id != *id));
+            self.claims.remove(gone.unwrap_or(0));
         }
         slot
+    }
+
+    /// Lets go of the oldest until so many are left of some that were taken over.
+    fn crowd_out(&mut self, most: usize, of: impl Fn(&Taken) -> bool) {
+        let mut some: Vec<_> =
+            self.taken.iter().filter(|taken| of(taken)).map(|taken| (taken.since, taken.slot)).collect();
+        some.sort_unstable();
+        some.truncate(some.len().saturating_sub(most));
+        for (_, slot) in some {
+            self.outputs.push_back(Output::Withdraw(slot));
+            self.taken.retain(|taken| taken.slot != slot);
+        }
     }
 
     fn establish_taken(&mut self, slot: Slot) {

@@ -8,8 +8,13 @@ use crate::identity::{DiscoveryKey, Identity};
 use crate::network::onion::{PeriodView, PointDescription, RelayId, UploadReport};
 use crate::service::gossip::{Answer, Echo, Entrust, Heartbeat, Tags};
 use crate::service::tuning::{
-    COLLISION, MAX_DOUBT, MAX_HELD, POINT_LIFE, PROBE, PROMISES, REACHED, RETIRING, REUPLOAD, TAKEOVER_WINDOW,
+    COLLISION, EAGER_PROBE, MARKS, MAX_DOUBT, MAX_HELD, MAX_TAKEN, MAX_TAKEN_OF_ONE, POINT_LIFE, PROBE, PROMISES,
+    REACHED, RETIRING, REUPLOAD, TAKEOVER_WINDOW,
 };
+
+mod points;
+mod publishing;
+mod trust;
 
 const WALL: u64 = 1_790_000_000;
 
@@ -40,6 +45,14 @@ struct Harness {
     outputs: Vec<Output>,
     up: BTreeMap<Slot, RelayId>,
     uploads: Vec<(Duration, usize)>,
+    /// Directories that never answer.
+    mute: Vec<RelayId>,
+    /// Uploads to them alone, which go on.
+    pending: usize,
+    /// The second of what directories have.
+    revisions: BTreeMap<Period, u64>,
+    /// Nothing can be uploaded.
+    unable: bool,
 }
 
 impl Harness {
@@ -62,6 +75,10 @@ impl Harness {
             outputs: Vec::new(),
             up: BTreeMap::new(),
             uploads: Vec::new(),
+            mute: Vec::new(),
+            pending: 0,
+            revisions: BTreeMap::new(),
+            unable: false,
         };
         harness.tell(Input::Material((0..3).map(period).collect()));
         let directories: Vec<_> = (0..6).map(|index| RelayId([200 + index; 32])).collect();
@@ -91,10 +108,24 @@ impl Harness {
                 Output::Withdraw(slot) => {
                     self.up.remove(slot);
                 }
-                Output::Upload { upload, listings, .. } => {
+                Output::Upload { upload, period, not_before, listings } => {
                     self.uploads.push((self.now, listings.iter().map(|(_, points)| points.len()).sum()));
-                    let accepted = listings.iter().flat_map(|(at, _)| at.iter().copied()).collect();
-                    let report = UploadReport { accepted, ..UploadReport::default() };
+                    let all = listings.iter().flat_map(|(at, _)| at.iter().copied());
+                    let (failed, accepted): (Vec<_>, Vec<_>) = all.partition(|at| self.mute.contains(at));
+                    if accepted.is_empty() {
+                        self.pending += 1;
+                        self.outputs.push(output);
+                        continue;
+                    }
+                    let has = self.revisions.entry(*period).or_default();
+                    let report = match () {
+                        () if self.unable => UploadReport::default(),
+                        () if *has >= *not_before => UploadReport { refused: accepted, ..UploadReport::default() },
+                        () => UploadReport { accepted, failed, ..UploadReport::default() },
+                    };
+                    if !report.accepted.is_empty() {
+                        *has = *not_before;
+                    }
                     self.machine.handle(self.now, self.wall, Input::Uploaded { upload: *upload, report });
                 }
                 Output::Send(to, Message::Heartbeat(heartbeat)) => {
@@ -191,114 +222,6 @@ fn established_at(outputs: &[Output]) -> Vec<(RelayId, Option<Duration>)> {
 }
 
 #[test]
-fn secrets_go_to_two_successors_and_no_more() {
-    let mut harness = Harness::new(4);
-    harness.pass(Duration::from_secs(130));
-    let mut holders: BTreeMap<PointId, BTreeSet<OnionAddress>> = BTreeMap::new();
-    for output in harness.take() {
-        if let Output::Send(to, Message::Entrust(entrust)) = output {
-            holders.entry(entrust.secrets.id()).or_default().insert(to);
-        }
-    }
-    assert_eq!(holders.len(), 3);
-    assert!(holders.values().all(|to| to.len() == 2));
-}
-
-#[test]
-fn a_point_that_closes_is_established_again_only_when_all_holders_promise() {
-    let mut harness = settled();
-    let (slot, relay) = harness.up.iter().next().map(|(slot, relay)| (*slot, *relay)).unwrap();
-    harness.take();
-    harness.up.remove(&slot);
-    harness.tell(Input::Closed(slot));
-    let questions = asked(&harness.take());
-    assert_eq!(questions.len(), 2);
-    let answer = Answer::KeepsAway(3_000);
-    let (first, point, nonce) = questions[0];
-    harness.tell(Input::Message(first, Message::Promise { point, nonce, answer }));
-    assert!(established_at(&harness.take()).is_empty());
-    // Not by an answer to another question.
-    let (second, ..) = questions[1];
-    harness.tell(Input::Message(second, Message::Promise { point, nonce: nonce ^ 1, answer }));
-    assert!(established_at(&harness.take()).is_empty());
-    harness.tell(Input::Message(second, Message::Promise { point, nonce, answer }));
-    let until = harness.now + Duration::from_millis(1_500);
-    assert_eq!(established_at(&harness.take()), [(relay, Some(until))]);
-}
-
-#[test]
-fn a_point_that_was_taken_or_whose_holders_are_silent_is_given_up() {
-    for answer in [Some(Answer::Taken), None] {
-        let mut harness = settled();
-        let (slot, relay) = harness.up.iter().next().map(|(slot, relay)| (*slot, *relay)).unwrap();
-        harness.take();
-        harness.up.remove(&slot);
-        harness.tell(Input::Closed(slot));
-        for (holder, point, nonce) in asked(&harness.take()) {
-            if let Some(answer) = answer {
-                harness.tell(Input::Message(holder, Message::Promise { point, nonce, answer }));
-            }
-        }
-        harness.pass(PROMISES + Duration::from_secs(2));
-        assert!(established_at(&harness.take()).is_empty());
-        assert_eq!(harness.up.len(), 3, "another one stands elsewhere");
-        assert!(!harness.up.values().any(|at| *at == relay));
-    }
-}
-
-#[test]
-fn after_a_silence_of_half_the_delay_no_old_point_is_established_again() {
-    let mut harness = settled();
-    // It sleeps: both clocks go on, and what was heard before is echoed as soon as it wakes.
-    harness.now += Duration::from_millis(1_700);
-    harness.wall += 1_700;
-    for peer in harness.peers.clone() {
-        harness.beat(peer);
-    }
-    harness.take();
-    let slots: Vec<_> = harness.up.keys().copied().collect();
-    for slot in slots {
-        harness.up.remove(&slot);
-        harness.tell(Input::Closed(slot));
-    }
-    harness.pass(Duration::from_secs(3));
-    let outputs = harness.take();
-    assert!(asked(&outputs).is_empty() && established_at(&outputs).is_empty());
-    assert_eq!(harness.up.len(), 3);
-}
-
-#[test]
-fn a_node_alone_establishes_its_point_again_where_it_was() {
-    let mut harness = Harness::new(0);
-    harness.pass_alone(Duration::from_secs(3));
-    let (slot, relay) = harness.up.iter().next().map(|(slot, relay)| (*slot, *relay)).unwrap();
-    harness.take();
-    harness.tell(Input::Closed(slot));
-    assert_eq!(established_at(&harness.take()), [(relay, None)]);
-}
-
-#[test]
-fn points_are_replaced_in_time_and_published_before_they_go() {
-    let mut harness = Harness::new(0);
-    harness.pass_alone(Duration::from_secs(60));
-    let first: Vec<_> = harness.up.keys().copied().collect();
-    assert_eq!(first.len(), 3);
-    harness.take();
-    let began = harness.now;
-    harness.pass_alone(POINT_LIFE.1);
-    let withdrawn: BTreeMap<_, _> = first.iter().map(|slot| (*slot, harness.up.contains_key(slot))).collect();
-    harness.pass_alone(RETIRING + Duration::from_secs(200));
-    assert!(first.iter().all(|slot| !harness.up.contains_key(slot)), "{withdrawn:?}");
-    assert_eq!(harness.machine.status().points, 3);
-    // Renewed at least every two hours, and never more than once a minute and period.
-    let hours = (harness.now - began).as_secs() / 3_600;
-    let uploads = harness.uploads.iter().filter(|(at, _)| *at > began).count() as u64;
-    assert!(uploads >= hours && uploads <= 2 * 2 * hours, "{uploads} uploads in {hours} hours");
-    assert!(harness.uploads.iter().all(|(_, points)| (1..=3).contains(points)));
-    assert!(REUPLOAD.0 >= Duration::from_secs(3_600));
-}
-
-#[test]
 fn a_status_tells_the_truth() {
     let mut alone = Harness::new(0);
     alone.pass_alone(Duration::from_secs(30));
@@ -312,10 +235,15 @@ fn a_status_tells_the_truth() {
     assert!(!status.reachable && status.problems.contains(&Problem::NotReached));
     let (peer, me) = (harness.peers[0], address(10));
     harness.tell(Input::Message(peer, Message::Reached(me)));
+    assert!(!harness.machine.status().reachable, "no probe of it came here");
+    harness.pass(EAGER_PROBE);
+    harness.tell(Input::ProbeHeard { prober: peer, nonce: [1; 16] });
+    harness.tell(Input::Message(peer, Message::Reached(me)));
     let status = harness.machine.status();
     assert!(status.reachable && !status.problems.contains(&Problem::NotReached));
     harness.pass(REACHED + Duration::from_secs(1));
     assert!(!harness.machine.status().reachable, "that was long ago");
+    harness.tell(Input::ProbeHeard { prober: peer, nonce: [2; 16] });
     harness.tell(Input::Message(peer, Message::Reached(me)));
     for slot in harness.up.keys().copied().collect::<Vec<_>>() {
         harness.tell(Input::Closed(slot));
@@ -398,6 +326,7 @@ fn nothing_is_taken_over_without_all_marks_or_after_too_long() {
     for marks in [1, 2] {
         let mut harness = settled();
         let owner = harness.peers[0];
+        harness.record(owner, 1, vec![secrets.describe(RelayId([99; 32]))]);
         harness.tell(Input::Message(owner, Message::Entrust(entrust(me))));
         let tags = Tags { point: id, first: 0, tags: vec![[5; 32]; marks] };
         harness.tell(Input::Message(owner, Message::Tags(tags)));
@@ -410,6 +339,7 @@ fn nothing_is_taken_over_without_all_marks_or_after_too_long() {
     // Asleep for longer than it could know of anybody.
     let mut harness = settled();
     let owner = harness.peers[0];
+    harness.record(owner, 1, vec![secrets.describe(RelayId([99; 32]))]);
     harness.tell(Input::Message(owner, Message::Entrust(Entrust { before: 0, ..entrust(me) })));
     harness.alive.retain(|peer| *peer != owner);
     harness.now += TAKEOVER_WINDOW;
@@ -424,6 +354,7 @@ fn who_leaves_hands_on_what_it_has_taken_over_with_all_marks() {
     let (owner, other, me) = (harness.peers[0], harness.peers[1], address(10));
     let secrets = PointSecrets::from_bytes(&[9; 64]);
     let (id, relay) = (secrets.id(), RelayId([99; 32]));
+    harness.record(owner, 1, vec![secrets.describe(relay)]);
     let entrust = Entrust { incarnation: 1, relay, secrets, holders: vec![me], before: 1 };
     harness.tell(Input::Message(owner, Message::Entrust(entrust)));
     harness.tell(Input::Message(owner, Message::Tags(Tags { point: id, first: 0, tags: vec![[5; 32]] })));
@@ -470,6 +401,87 @@ fn what_a_peer_can_make_a_node_keep_is_bounded() {
 }
 
 #[test]
+fn marks_of_a_flood_of_introductions_are_passed_on_many_at_a_time() {
+    let mut harness = settled();
+    let slot = *harness.up.keys().next().unwrap();
+    let began = harness.now;
+    harness.take();
+    for n in 0..200_u32 {
+        harness.now += Duration::from_millis(5);
+        harness.wall += 5;
+        let mut tag = [0; 32];
+        tag[..4].copy_from_slice(&n.to_be_bytes());
+        harness.tell(Input::Introduced { slot, tag });
+    }
+    harness.pass(Duration::from_millis(250));
+    let mut marks: BTreeMap<OnionAddress, Vec<usize>> = BTreeMap::new();
+    for output in harness.take() {
+        if let Output::Send(to, Message::Tags(tags)) = output {
+            marks.entry(to).or_default().push(tags.tags.len());
+        }
+    }
+    let most = usize::try_from((harness.now - began).as_millis() / MARKS.as_millis()).unwrap();
+    assert_eq!(marks.len(), 2);
+    for counts in marks.values() {
+        assert_eq!(counts.iter().sum::<usize>(), 200);
+        assert!(counts.len() <= most, "{counts:?}");
+    }
+}
+
+#[test]
+fn what_strangers_can_make_a_member_say_is_no_sign_of_its_life() {
+    let mut harness = settled();
+    let frozen = harness.peers[0];
+    harness.alive.retain(|peer| *peer != frozen);
+    // What waited in the stream while it fell silent.
+    for n in 0..40 {
+        let tags = Tags { point: PointId([7; 32]), first: 0, tags: vec![[n; 32]] };
+        for message in [Message::Tags(tags), Message::Heard([n; 16]), Message::Reached(frozen)] {
+            harness.tell(Input::Message(frozen, message));
+        }
+        harness.step(Duration::from_millis(250));
+    }
+    assert!(!harness.machine.peers[&frozen].is_alive());
+}
+
+/// Points that a member gives up one after the other, each of which it has announced if `announced`.
+fn give_up_points(harness: &mut Harness, owner: OnionAddress, announced: bool) {
+    let me = address(10);
+    for n in 1..=60_u8 {
+        let mut bytes = [n; 64];
+        bytes[1..32].copy_from_slice(&owner.public_key()[1..]);
+        let secrets = PointSecrets::from_bytes(&bytes);
+        let (id, relay) = (secrets.id(), RelayId([100 + n; 32]));
+        if announced {
+            harness.record(owner, u64::from(n), vec![secrets.describe(relay)]);
+        }
+        let entrust = Entrust { incarnation: 1, relay, secrets, holders: vec![me], before: 0 };
+        harness.tell(Input::Message(owner, Message::Entrust(entrust)));
+        harness.tell(Input::Message(owner, Message::Release(id)));
+        harness.pass(Duration::from_millis(250));
+    }
+}
+
+#[test]
+fn who_gives_up_points_without_end_takes_no_place_from_a_nodes_own_points_or_those_of_others() {
+    let mut harness = Harness::new(6);
+    harness.pass(Duration::from_secs(5));
+    let (own, peers) = (harness.up.len(), harness.peers.clone());
+    let restarting = peers[0];
+    give_up_points(&mut harness, restarting, false);
+    assert_eq!(harness.machine.count_taken(), 0, "nobody has a descriptor with them");
+    give_up_points(&mut harness, restarting, true);
+    assert_eq!(harness.machine.count_taken(), MAX_TAKEN_OF_ONE);
+    assert!(harness.up.values().any(|at| *at == RelayId([160; 32])), "the latest are kept");
+    assert!(!harness.up.values().any(|at| *at == RelayId([101; 32])));
+    for peer in &peers[1..] {
+        give_up_points(&mut harness, *peer, true);
+    }
+    assert_eq!(harness.machine.count_taken(), MAX_TAKEN);
+    assert_eq!(harness.up.len(), own + MAX_TAKEN, "those that make room are let go");
+}
+
+#[test]
 fn who_does_not_answer_probes_is_left_out_and_never_half_of_all() {
     let mut harness = Harness::new(4);
     harness.pass(Duration::from_secs(3));
@@ -489,28 +501,51 @@ fn who_does_not_answer_probes_is_left_out_and_never_half_of_all() {
 }
 
 #[test]
-fn a_young_point_beside_a_peers_moves_a_few_times_only() {
+fn a_new_run_is_forgiven_once_in_a_while() {
     let mut harness = settled();
-    let lower = harness.peers.iter().copied().find(|peer| *peer < address(10));
-    let Some(peer) = lower else { panic!("the seeds were chosen so") };
-    let mut moved = 0;
-    for version in 1..20 {
-        let secrets = PointSecrets::from_bytes(&[version as u8; 64]);
-        let beside = *harness.up.values().last().unwrap();
-        harness.take();
-        harness.record(peer, version, vec![secrets.describe(beside)]);
-        moved += harness.take().iter().filter(|output| matches!(output, Output::Withdraw(_))).count();
-        harness.pass(Duration::from_millis(500));
+    let peer = harness.peers[0];
+    harness.alive.clear();
+    for (run, passes, forgiven) in [(100, 0, true), (101, 10, false), (102, 3_500, false), (103, 100, true)] {
+        harness.pass(Duration::from_secs(passes));
+        harness.machine.peers.get_mut(&peer).unwrap().doubt = MAX_DOUBT;
+        harness.machine.state_run(peer, run);
+        let doubt = harness.machine.peers[&peer].doubt;
+        assert_eq!(doubt == 0.0, forgiven, "run {run}: {doubt}");
     }
-    assert!((1..=3).contains(&moved), "{moved}");
-    assert!(COLLISION < Duration::from_secs(10));
 }
 
 #[test]
-fn each_node_keeps_as_many_points_as_fit_into_a_descriptor() {
-    for (peers, points) in [(0, 3), (2, 3), (5, 3), (6, 2), (9, 2), (10, 1), (19, 1), (99, 1)] {
-        assert_eq!(Harness::new(peers).machine.target(), points, "{peers} peers");
+fn a_probe_that_comes_back_casts_doubt_on_all_others() {
+    let mut harness = settled();
+    for (index, peer) in harness.peers.clone().into_iter().enumerate() {
+        let secrets = PointSecrets::from_bytes(&[index as u8 + 1; 64]);
+        harness.record(peer, 1, vec![secrets.describe(RelayId([150 + index as u8; 32]))]);
     }
+    harness.take();
+    harness.pass(PROBE * 2);
+    let probe = |output: Output| if let Output::Probe(nonce) = output { Some(nonce) } else { None };
+    let nonce = harness.take().into_iter().rev().find_map(probe).expect("members are probed");
+    let doubts = |harness: &Harness| harness.machine.peers.values().map(|peer| peer.doubt).collect::<Vec<_>>();
+    assert_eq!(doubts(&harness), [0.0, 0.0], "a probe of which nothing was heard says nothing");
+    for nonce in [nonce, nonce, [9; 16]] {
+        harness.tell(Input::ProbeHeard { prober: address(10), nonce });
+    }
+    assert_eq!(doubts(&harness), [1.0 / 3.0; 2], "once");
+    assert!(!harness.machine.status().reachable, "nobody else has shown that");
+}
+
+#[test]
+fn a_member_is_not_flooded_with_answers_to_its_probe() {
+    let mut harness = settled();
+    let prober = harness.peers[0];
+    harness.take();
+    for n in 0..100 {
+        harness.tell(Input::ProbeHeard { prober, nonce: [n; 16] });
+        harness.step(Duration::from_millis(50));
+    }
+    let heard = |output: &&Output| matches!(output, Output::Send(to, Message::Heard(_)) if *to == prober);
+    let answers = harness.take().iter().filter(heard).count();
+    assert_eq!(answers, 5, "one a second");
 }
 
 /// A client that is added must find the service, one that is removed must not; and nothing else may cost an upload.

@@ -59,7 +59,7 @@ impl World {
         Ok(())
     }
 
-    fn fetch(&mut self) -> Option<Vec<PointDescription>> {
+    pub(super) fn fetch(&mut self) -> Option<Vec<PointDescription>> {
         let period = self.periods[0];
         let ring = self.ring_of(&period);
         let mut order = ring;
@@ -97,11 +97,7 @@ impl World {
     }
 
     fn introduce(&mut self, point: &PointDescription) -> Result<Try, String> {
-        let Some(at) = self.relays.get(&point.id).filter(|at| at.relay == point.relay) else { return Ok(Try::Unknown) };
-        let (node, slot) = (at.node, at.slot);
-        if self.nodes[node].life != at.life {
-            return Ok(Try::Unknown);
-        }
+        let Some((node, slot)) = self.at_point(point) else { return Ok(Try::Unknown) };
         if !self.serves(node) {
             return Ok(Try::Lost);
         }

@@ -1,36 +1,40 @@
-//! A member that lies: it announces points that are not there, claims what it was never given, and floods.
+//! A member that lies: it announces points that are not there and others every few seconds, claims what it was never given,
+//! and floods.
+
+use std::time::Duration;
 
 use rand::RngExt;
 
 use super::{Counts, World};
-use crate::network::onion::{PointDescription, PointSecrets, RelayId};
-use crate::service::gossip::{Answer, Entrust, Message, Publication, SignedRecord, Tags};
+use crate::network::onion::{PointDescription, PointId, PointSecrets, RelayId};
+use crate::service::gossip::{Answer, Entrust, Message, Publication, Record, SignedRecord, Tags};
 use crate::service::tuning::MAX_POINTS;
+
+/// How often the points that it announces are others: more often than a set of points takes to settle.
+const CHANGES: Duration = Duration::from_secs(4);
 
 impl World {
     /// What it sends in the place of a message.
     pub(super) fn corrupt(&mut self, from: usize, to: usize, message: Message) -> Vec<Message> {
         let others: Vec<_> = {
-            let mut points: Vec<_> = self.owners.keys().copied().collect();
+            let mut points: Vec<_> =
+                self.owners.iter().filter(|(_, owner)| **owner != from).map(|(id, _)| *id).collect();
             points.sort_unstable();
             points
         };
         let mut messages = vec![message];
-        if let Message::Record(record) = &messages[0]
-            && record.member() == self.nodes[from].address
-        {
-            self.counts.note("lies: claims and publications");
-            let mut lie = (**record.record()).clone();
-            lie.taken = others.iter().copied().take(60).collect();
-            // As many points as a record holds, some of them not even at a relay.
-            let missing = MAX_POINTS.saturating_sub(lie.points.len());
-            lie.points.extend(self.garbage(from).into_iter().take(missing));
-            let publication =
-                |period| Publication { period, set: [7; 32], rotation: 9, at: u64::MAX, left_out: Vec::new() };
-            lie.publications = self.periods.iter().copied().map(publication).collect();
-            lie.holds = self.periods.clone();
-            let sign: crate::service::gossip::Sign = std::sync::Arc::new(|_| [0; 64]);
-            messages[0] = Message::Record(SignedRecord::sign(super::service(), record.member(), lie, &[], &sign));
+        let record = match &messages[0] {
+            Message::Record(record) if record.member() == self.nodes[from].address => {
+                self.truth = Some((**record.record()).clone());
+                self.lie(from, &others)
+            }
+            Message::Heartbeat(_) => self.lie(from, &others),
+            _ => None,
+        };
+        match record {
+            Some(record) if matches!(messages[0], Message::Record(_)) => messages[0] = record,
+            Some(record) => messages.push(record),
+            None => {}
         }
         if others.is_empty() || !self.rng.random_bool(0.2) {
             return messages;
@@ -59,10 +63,32 @@ impl World {
         messages
     }
 
-    fn garbage(&mut self, from: usize) -> Vec<PointDescription> {
+    /// What it says of itself at this time, the same to everybody.
+    fn lie(&mut self, from: usize, others: &[PointId]) -> Option<Message> {
+        let turn = ((self.now - super::START).as_millis() / CHANGES.as_millis()) as u64;
+        let mut lie: Record = self.truth.clone()?;
+        self.counts.note("lies: claims and publications");
+        lie.version = lie.version * 100_000 + turn;
+        lie.taken = others.iter().copied().take(60).collect();
+        // As many points as a record holds, some of them not even at a relay.
+        lie.points.truncate(MAX_POINTS - 1);
+        let missing = MAX_POINTS - lie.points.len();
+        lie.points.extend(self.garbage(from, turn).into_iter().take(missing));
+        let publication =
+            |period| Publication { period, set: [7; 32], rotation: 9, at: u64::MAX, left_out: Vec::new() };
+        lie.publications = self.periods.iter().copied().map(publication).collect();
+        lie.holds = self.periods.clone();
+        let sign: crate::service::gossip::Sign = std::sync::Arc::new(|_| [0; 64]);
+        let address = self.nodes[from].address;
+        Some(Message::Record(SignedRecord::sign(super::service(), address, lie, &[], &sign)))
+    }
+
+    fn garbage(&mut self, from: usize, turn: u64) -> Vec<PointDescription> {
         (0..MAX_POINTS as u8)
             .map(|index| {
-                let secrets = PointSecrets::from_bytes(&[index + 1; 64]);
+                let mut bytes = [index + 1; PointSecrets::LEN];
+                bytes[..8].copy_from_slice(&turn.to_be_bytes());
+                let secrets = PointSecrets::from_bytes(&bytes);
                 self.owners.insert(secrets.id(), from);
                 secrets.describe(RelayId([250 + index; 32]))
             })

@@ -4,13 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use rand::RngExt;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::{Checked, Event, NodeEvent, World, between, relay};
-use crate::identity::OnionAddress;
 use crate::network::onion::{Period, PointDescription, PointId, PointSecrets, RelayId, Tag, UploadReport};
 use crate::service::gossip::Nonce;
-use crate::service::machine::{Aim, Input, NotEstablished, Place, ProbeOutcome, Slot, UploadId};
+use crate::service::machine::{Input, NotEstablished, Place, Slot, UploadId};
 
 /// A point at its relay.
 #[derive(Debug)]
@@ -215,9 +214,11 @@ impl World {
         self.check_listings(node, &listings)?;
         let now = self.now;
         self.nodes[node].uploaded.push((now, period));
-        // What the backend does: later than every one before it, and no earlier than it was told.
-        let revision = (self.wall(node) / 1_000).max(not_before).max(self.nodes[node].revision + 1);
-        self.nodes[node].revision = revision;
+        // What the backend does: later than every one of the period before it, and no earlier than it was told.
+        let wall = self.wall(node) / 1_000;
+        let last = self.nodes[node].revisions.entry(period).or_default();
+        let revision = wall.max(not_before).max(*last + 1);
+        *last = revision;
         self.nodes[node].uploads.insert(upload, (period, revision, listings));
         let arrives = self.now + between(&mut self.rng, 300, 1_500);
         self.at_node(arrives, node, NodeEvent::UploadNow { upload });
@@ -248,27 +249,22 @@ impl World {
         self.input_at(self.now + wait, node, Input::Uploaded { upload, report });
     }
 
-    pub(super) fn probe(&mut self, node: usize, nonce: Nonce, target: OnionAddress, points: &[PointDescription]) {
+    /// A member dials the service as clients do.
+    pub(super) fn probe(&mut self, node: usize, nonce: Nonce) {
         self.counts.note("probes");
-        let _ = target;
         let prober = self.nodes[node].address;
-        let there = if self.nodes[node].cut {
-            None
-        } else {
-            points.iter().find_map(|point| self.relays.get(&point.id).filter(|at| at.relay == point.relay))
-        };
-        let there = there.map(|at| at.node).filter(|at| self.serves(*at));
-        match there {
-            Some(at) => {
-                self.counts.note("probes answered");
-                self.input_at(self.now + Duration::from_secs(1), at, Input::ProbeHeard { prober, nonce });
-                let outcome = ProbeOutcome::Answered;
-                self.input_at(self.now + Duration::from_secs(2), node, Input::ProbeEnded { nonce, outcome });
-            }
-            None => {
-                let outcome = ProbeOutcome::Failed(Aim::Aimed);
-                self.input_at(self.now + Duration::from_secs(10), node, Input::ProbeEnded { nonce, outcome });
-            }
+        let mut points = self.fetch().filter(|_| !self.nodes[node].cut).unwrap_or_default();
+        points.shuffle(&mut self.rng);
+        let reached = points.iter().find_map(|point| self.at_point(point)).filter(|(at, _)| self.serves(*at));
+        if let Some((at, _)) = reached {
+            self.counts.note("probes answered");
+            self.input_at(self.now + Duration::from_secs(1), at, Input::ProbeHeard { prober, nonce });
         }
+    }
+
+    /// The node that has a point at its relay, if one has.
+    pub(super) fn at_point(&self, point: &PointDescription) -> Option<(usize, Slot)> {
+        let at = self.relays.get(&point.id).filter(|at| at.relay == point.relay)?;
+        (self.nodes[at.node].life == at.life).then_some((at.node, at.slot))
     }
 }

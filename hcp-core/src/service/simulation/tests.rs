@@ -33,8 +33,8 @@ fn plan(seed: u64) -> Plan {
         faults = if nodes == 7 { vec![Fault::Kill(Target::Publisher, Duration::from_secs(20))] } else { Vec::new() };
     }
     let quiet = match () {
-        // Until probes have told who lies, though some of its points lead to who has taken them over: by the odds alone, at
-        // which it is missed, 35 of them.
+        // Until probes have told who lies: thirty-five, each of which adds a fifth of a doubt, of one each 30 seconds, and an
+        // upload.
         () if hostile && nodes == 5 => 1_300,
         () if nodes > 5 => 100,
         () => 120,

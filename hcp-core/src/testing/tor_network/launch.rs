@@ -46,10 +46,10 @@ fn launch_once(options: &PrivateTorNetworkBuilder) -> Result<PrivateTorNetwork, 
     let mut processes = Processes::new(directory)?;
     let root = processes.directory().to_owned();
 
-    let (mut ports, mut reserved) = free_ports(options.address, 2 * AUTHORITIES + RELAYS)?;
+    let (mut ports, mut reserved) = free_ports(options.address, 2 * AUTHORITIES + options.relays)?;
     let mut next = || SocketAddr::from((options.address, ports.pop().unwrap_or_default()));
     let places: Vec<_> = (0..AUTHORITIES).map(|n| (format!("authority{n}"), next(), next())).collect();
-    let relays: Vec<_> = (0..RELAYS).map(|n| (format!("relay{n}"), next())).collect();
+    let relays: Vec<_> = (0..options.relays).map(|n| (format!("relay{n}"), next())).collect();
 
     let (authorities, relay_identities) = std::thread::scope(|scope| {
         let root = &root;
@@ -242,7 +242,7 @@ fn await_consensus(
     authorities: &[Authority],
 ) -> Result<(), StartError> {
     let started = Instant::now();
-    let expected = AUTHORITIES + RELAYS;
+    let expected = AUTHORITIES + options.relays;
     let mut told = None;
     let mut first = None;
     while started.elapsed() < CONSENSUS_DEADLINE {
@@ -283,7 +283,8 @@ fn usable_relays(address: SocketAddr) -> usize {
 
 /// Why a process of the network ended, from the logs.
 fn exit_reason(options: &PrivateTorNetworkBuilder, root: &Path) -> StartError {
-    let names = (0..AUTHORITIES).map(|n| format!("authority{n}")).chain((0..RELAYS).map(|n| format!("relay{n}")));
+    let names =
+        (0..AUTHORITIES).map(|n| format!("authority{n}")).chain((0..options.relays).map(|n| format!("relay{n}")));
     let mut problem = "ended without a word".to_owned();
     for log in names.map(|name| root.join(name).join("log")) {
         let text = std::fs::read_to_string(&log).unwrap_or_default();
@@ -362,7 +363,7 @@ pub(super) fn create(path: &Path) -> Result<(), StartError> {
 }
 
 const AUTHORITIES: usize = 3;
-const RELAYS: usize = 5;
+pub(super) const RELAYS: usize = 5;
 
 /// The oldest release that votes, and speaks congestion control, like those on the public network.
 const OLDEST: [u16; 3] = [0, 4, 8];

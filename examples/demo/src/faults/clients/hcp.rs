@@ -12,7 +12,7 @@ use hcp_core::node::Node;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use super::{Connect, IRC, Kind, Knowledge, Ticket, before, greet, patiently};
+use super::{Connect, IRC, Kind, Knowledge, Ticket, before, greet, patiently, welcome};
 use crate::Result;
 
 /// What is spoken with the service.
@@ -118,10 +118,7 @@ impl HcpDialler {
             let session = node.connect_anonymously(address).await?;
             let mut stream = session.open(PROTOCOL).await?;
             stream.send(&b"CAP LS 302\r\n"[..]).await?;
-            match stream.recv().await? {
-                Some(_) => Ok(()),
-                None => Err("the service hung up without a word".into()),
-            }
+            welcome(&stream.recv().await?.unwrap_or_default())
         })
         .await
     }

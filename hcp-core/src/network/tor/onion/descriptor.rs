@@ -113,7 +113,8 @@ pub(super) struct Revisions(Mutex<BTreeMap<Period, u32>>);
 
 impl Revisions {
     /// The revision of a descriptor that is uploaded so long after the start of the period's shared random value: later than
-    /// all that this process uploaded before. None when the time makes no sense.
+    /// all that this process uploaded before, unless that was at a time so far ahead that a clock was wrong. None when the time
+    /// makes no sense.
     ///
     /// Encrypts the time with a secret of the publishers, keeping its order (rend-spec-v3, appendix F), so that the one who
     /// uploads last is the one who counts, and the directory does not learn anybody's clock.
@@ -121,7 +122,10 @@ impl Revisions {
         let second = u32::try_from(since_start.as_secs()).ok()?;
         let second = {
             let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let second = last.get(&period).map_or(second, |last| second.max(last.saturating_add(1)));
+            // Whoever says when it is uploaded knows what directories have.
+            let most = second.saturating_add(MAX_AHEAD).min(MAX_SECOND);
+            let later = last.get(&period).map(|last| last.saturating_add(1)).filter(|later| *later <= most);
+            let second = later.map_or(second, |later| second.max(later));
             if second > MAX_SECOND {
                 return None;
             }
@@ -143,6 +147,9 @@ const LIFETIME_MINUTES: u16 = 180;
 
 /// Thirty days: a shared random value lasts for two. Later seconds take long to encrypt.
 const MAX_SECOND: u32 = 30 * 86_400;
+
+/// Ten minutes: by so much a clock may be set back before what it was ahead is forgotten.
+const MAX_AHEAD: u32 = 600;
 
 /// There are two at a time.
 const MAX_PERIODS: usize = 4;
@@ -283,5 +290,8 @@ mod tests {
         assert!(revisions.next(next, &[9; 32], Duration::from_secs(1)).map(u64::from).unwrap() < last);
         assert_eq!(at(40 * 86_400), None);
         assert!(at(201).unwrap() > last);
+        // A clock that was ahead for a moment keeps no later one from being right.
+        let ahead = at(86_400).unwrap();
+        assert!(at(300).unwrap() < ahead);
     }
 }

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::network::onion::{PointId, Tag};
+use crate::network::onion::{MAX_ESTABLISHED, PointId, Tag};
 
 /// The mark of an introduction, from its encrypted part: to change a bit of that is to break it, so that no change of the rest
 /// makes a replay look new.
@@ -134,8 +134,8 @@ fn mark(tag: &Tag) -> Mark {
     mark
 }
 
-/// Points that may come back after their circuit closed: those of a node and those that it took over.
-const MAX_CLOSED: usize = 12;
+/// Points that may come back after their circuit closed: as many as are up at once, which may all close at once.
+const MAX_CLOSED: usize = MAX_ESTABLISHED;
 
 /// Points that may not come back. Nobody asks for one of so long ago: at 40 a day it is 100 days; a flood that ends a point
 /// with every 16,000 introductions needs 67 million.

@@ -213,9 +213,9 @@ async fn a_service_ends_with_its_listener_or_its_backend_and_leaves_nothing() {
     let mut node = Node::launch("node", testnet, &identity).await;
     let again = || OnionService::launch(&node.network, identity.address(), &[PORT], OnionOptions::default());
     assert!(matches!(again(), Err(ListenError::InUse)));
-    let elsewhere = node.network.host(Identity::generate().address(), &[PORT]).await.unwrap();
+    let elsewhere = node.network.host(Identity::generate().address(), &[PORT], None).await.unwrap();
     assert!(elsewhere.into_parts().1.is_some_and(|part| !part.backend.view().borrow().periods.is_empty()));
-    assert!(matches!(node.network.host(identity.address(), &[]).await, Err(ListenError::InvalidPorts)));
+    assert!(matches!(node.network.host(identity.address(), &[], None).await, Err(ListenError::InvalidPorts)));
     let nobody = IntroductionRate { per_second: 0, burst: 0 };
     let nobody = OnionOptions { introduction_rate: Some(nobody) };
     let refused = OnionService::launch(&node.network, Identity::generate().address(), &[PORT], nobody);

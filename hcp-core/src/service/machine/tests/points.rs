@@ -1,0 +1,160 @@
+//! A node's own introduction points: who gets their secrets, when they come back, and when they give way.
+
+use super::*;
+
+#[test]
+fn secrets_go_to_two_successors_and_no_more() {
+    let mut harness = Harness::new(4);
+    harness.pass(Duration::from_secs(130));
+    let mut holders: BTreeMap<PointId, BTreeSet<OnionAddress>> = BTreeMap::new();
+    for output in harness.take() {
+        if let Output::Send(to, Message::Entrust(entrust)) = output {
+            holders.entry(entrust.secrets.id()).or_default().insert(to);
+        }
+    }
+    assert_eq!(holders.len(), 3);
+    assert!(holders.values().all(|to| to.len() == 2));
+}
+
+#[test]
+fn a_point_that_closes_is_established_again_only_when_all_holders_promise() {
+    let mut harness = settled();
+    let (slot, relay) = harness.up.iter().next().map(|(slot, relay)| (*slot, *relay)).unwrap();
+    harness.take();
+    harness.up.remove(&slot);
+    harness.tell(Input::Closed(slot));
+    let questions = asked(&harness.take());
+    assert_eq!(questions.len(), 2);
+    let answer = Answer::KeepsAway(3_000);
+    let (first, point, nonce) = questions[0];
+    harness.tell(Input::Message(first, Message::Promise { point, nonce, answer }));
+    assert!(established_at(&harness.take()).is_empty());
+    // Not by an answer to another question.
+    let (second, ..) = questions[1];
+    harness.tell(Input::Message(second, Message::Promise { point, nonce: nonce ^ 1, answer }));
+    assert!(established_at(&harness.take()).is_empty());
+    harness.tell(Input::Message(second, Message::Promise { point, nonce, answer }));
+    let until = harness.now + Duration::from_millis(1_500);
+    assert_eq!(established_at(&harness.take()), [(relay, Some(until))]);
+}
+
+#[test]
+fn a_point_that_was_taken_or_whose_holders_are_silent_is_given_up() {
+    for answer in [Some(Answer::Taken), None] {
+        let mut harness = settled();
+        let (slot, relay) = harness.up.iter().next().map(|(slot, relay)| (*slot, *relay)).unwrap();
+        harness.take();
+        harness.up.remove(&slot);
+        harness.tell(Input::Closed(slot));
+        for (holder, point, nonce) in asked(&harness.take()) {
+            if let Some(answer) = answer {
+                harness.tell(Input::Message(holder, Message::Promise { point, nonce, answer }));
+            }
+        }
+        harness.pass(PROMISES + Duration::from_secs(2));
+        assert!(established_at(&harness.take()).is_empty());
+        assert_eq!(harness.up.len(), 3, "another one stands elsewhere");
+        assert!(!harness.up.values().any(|at| *at == relay));
+    }
+}
+
+#[test]
+fn after_a_silence_of_half_the_delay_no_old_point_is_established_again() {
+    let mut harness = settled();
+    // It sleeps: both clocks go on, and what was heard before is echoed as soon as it wakes.
+    harness.now += Duration::from_millis(1_700);
+    harness.wall += 1_700;
+    for peer in harness.peers.clone() {
+        harness.beat(peer);
+    }
+    harness.take();
+    let slots: Vec<_> = harness.up.keys().copied().collect();
+    for slot in slots {
+        harness.up.remove(&slot);
+        harness.tell(Input::Closed(slot));
+    }
+    harness.pass(Duration::from_secs(3));
+    let outputs = harness.take();
+    assert!(asked(&outputs).is_empty() && established_at(&outputs).is_empty());
+    assert_eq!(harness.up.len(), 3);
+}
+
+#[test]
+fn a_node_alone_establishes_its_point_again_where_it_was() {
+    let mut harness = Harness::new(0);
+    harness.pass_alone(Duration::from_secs(3));
+    let (slot, relay) = harness.up.iter().next().map(|(slot, relay)| (*slot, *relay)).unwrap();
+    harness.take();
+    harness.tell(Input::Closed(slot));
+    assert_eq!(established_at(&harness.take()), [(relay, None)]);
+}
+
+#[test]
+fn points_are_replaced_in_time_and_published_before_they_go() {
+    let mut harness = Harness::new(0);
+    harness.pass_alone(Duration::from_secs(60));
+    let first: Vec<_> = harness.up.keys().copied().collect();
+    assert_eq!(first.len(), 3);
+    harness.take();
+    let began = harness.now;
+    harness.pass_alone(POINT_LIFE.1);
+    let withdrawn: BTreeMap<_, _> = first.iter().map(|slot| (*slot, harness.up.contains_key(slot))).collect();
+    harness.pass_alone(RETIRING + Duration::from_secs(200));
+    assert!(first.iter().all(|slot| !harness.up.contains_key(slot)), "{withdrawn:?}");
+    assert_eq!(harness.machine.status().points, 3);
+    // Renewed at least every two hours, and never more than once a minute and period.
+    let hours = (harness.now - began).as_secs() / 3_600;
+    let uploads = harness.uploads.iter().filter(|(at, _)| *at > began).count() as u64;
+    assert!(uploads >= hours && uploads <= 2 * 2 * hours, "{uploads} uploads in {hours} hours");
+    assert!(harness.uploads.iter().all(|(_, points)| (1..=3).contains(points)));
+    assert!(REUPLOAD.0 >= Duration::from_secs(3_600));
+}
+
+#[test]
+fn a_young_point_beside_a_peers_moves_a_few_times_only() {
+    let mut harness = settled();
+    let lower = harness.peers.iter().copied().find(|peer| *peer < address(10));
+    let Some(peer) = lower else { panic!("the seeds were chosen so") };
+    let mut moved = 0;
+    for version in 1..20 {
+        let secrets = PointSecrets::from_bytes(&[version as u8; 64]);
+        let beside = *harness.up.values().last().unwrap();
+        harness.take();
+        harness.record(peer, version, vec![secrets.describe(beside)]);
+        moved += harness.take().iter().filter(|output| matches!(output, Output::Withdraw(_))).count();
+        harness.pass(Duration::from_millis(500));
+    }
+    assert!((1..=3).contains(&moved), "{moved}");
+    assert!(COLLISION < Duration::from_secs(10));
+}
+
+#[test]
+fn each_node_keeps_as_many_points_as_fit_into_a_descriptor() {
+    for (peers, points) in [(0, 3), (2, 3), (5, 3), (6, 2), (9, 2), (10, 1), (19, 1), (99, 1)] {
+        assert_eq!(Harness::new(peers).machine.target(), points, "{peers} peers");
+    }
+}
+
+/// A network may have no more relays than that.
+#[test]
+fn points_of_others_keep_a_nodes_own_from_no_relay() {
+    let mut harness = settled();
+    let peer = harness.peers[0];
+    super::give_up_points(&mut harness, peer, true);
+    let taken = RelayId([160; 32]);
+    assert!(harness.up.values().any(|at| *at == taken));
+    let own = RelayId([1; 32]);
+    harness.take();
+    harness.tell(Input::RelayGone(own));
+    harness.pass(Duration::from_secs(1));
+    let outputs = harness.take();
+    let places: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Establish { place: Place::Choose { not, rather_not }, .. } => Some((not, rather_not)),
+            _ => None,
+        })
+        .collect();
+    let [(not, rather_not)] = places[..] else { panic!("one point moves") };
+    assert!(not.contains(&own) && !not.contains(&taken) && rather_not.contains(&taken));
+}
