@@ -179,20 +179,44 @@ async def test_two_receivers_share_the_messages(pair: Pair) -> None:
     assert sorted(message for message in received if message) == [bytes([number]) for number in range(8)]
 
 
-async def test_cancelling_a_connect_drops_the_attempt() -> None:
-    network = hcp.MemoryNetwork()
-    client = await hcp.Node.bind(hcp.Identity.generate(), network)
-    silent = hcp.Identity.generate()
-    server = await hcp.Node.bind(silent, network)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0):
-            await client.connect(server.address)
-    # The address is free as soon as its node is gone.
-    await server.shutdown()
+async def test_cancelling_a_connect_drops_the_attempt(tmp_path: Path) -> None:
+    silent = hcp.Identity.generate().address
+    client = await hcp.Node.bind(hcp.Identity.generate(), hcp.LocalNetwork(tmp_path))
+    dialled, ended = asyncio.Event(), asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        dialled.set()
+        await reader.read()
+        ended.set()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        (tmp_path / f"{silent}.{hcp.HCP_PORT}.silent").write_text(str(port))
+        connecting = asyncio.create_task(client.connect(silent))
+        await dialled.wait()
+        assert not ended.is_set()
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        await ended.wait()
+
+
+async def test_connecting_to_an_address_that_nobody_serves_says_so() -> None:
+    client = await hcp.Node.bind(hcp.Identity.generate(), hcp.MemoryNetwork())
     with pytest.raises(UnreachableError) as caught:
-        await client.connect(silent.address)
+        await client.connect(hcp.Identity.generate().address)
     assert caught.value.reason == "NotFound"
     assert str(caught.value) == "cannot reach the peer: nobody serves this address and port"
+
+
+async def test_an_address_is_free_as_soon_as_its_node_is_shut_down() -> None:
+    network, identity = hcp.MemoryNetwork(), hcp.Identity.generate()
+    server = await hcp.Node.bind(identity, network)
+    with pytest.raises(InUseError):
+        await hcp.Node.bind(identity, network)
+    await server.shutdown()
+    await (await hcp.Node.bind(identity, network)).shutdown()
 
 
 async def test_cancelled_send_drops_the_future_that_holds_the_window(pair: Pair) -> None:
