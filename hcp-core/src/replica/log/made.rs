@@ -79,9 +79,14 @@ impl Made {
 
 /// Of logs that do not fork.
 pub(super) fn apply(cast: &Cast, ledger: &mut Ledger, made: &Made) -> Applied {
+    apply_to(cast, ledger, made, Slot::Extends(Branch(0)))
+}
+
+/// Where what it names does not fork.
+pub(super) fn apply_to(cast: &Cast, ledger: &mut Ledger, made: &Made, slot: Slot) -> Applied {
     let head = &made.segment.head;
     let resolved: Vec<_> = head.dependencies.iter().map(|tip| (*tip, Branch(0))).collect();
-    ledger.apply(&cast.keys[0], head, made.segment.hash, &made.entries, Slot::Extends(Branch(0)), &resolved)
+    ledger.apply(&cast.keys[0], head, made.segment.hash, &made.entries, slot, &resolved)
 }
 
 pub(super) fn ledger_of(cast: &Cast, order: &[&Made]) -> Ledger {

@@ -39,8 +39,6 @@ pub(in crate::replica::log) enum Defect {
     VotesForgotten,
     /// A branch stays that begins where a checkpoint has another one.
     BranchKept,
-    /// What a fork in a checkpoint stands on counts as an end.
-    InnerNamed,
     /// A checkpoint is loaded whoever signed it.
     MajorityIgnored,
     /// What a checkpoint covers is taken again when it comes again.

@@ -13,7 +13,7 @@ use super::planted::{Defect, planted};
 use super::replay::{Branches, Replay, Replayed, Taken};
 use super::{Config, Delivery, Machine};
 use crate::replica::log::entry::{self, Entry};
-use crate::replica::log::ledger::Ledger;
+use crate::replica::log::ledger::{Ledger, Log};
 use crate::replica::log::storage::{Opened, Position, Row};
 use crate::replica::log::vector::Split;
 use crate::replica::log::wire::{Head, SegmentError, Tip};
@@ -175,6 +175,7 @@ impl Recovery {
     pub(crate) fn finish(self, now: Duration, wall: u64, seed: [u8; 32]) -> Machine {
         let mut machine = Machine::new(self.config, now, wall, seed);
         machine.ledger = self.replay.ledger;
+        machine.ledger.logs.values_mut().for_each(Log::renumber_if_taken);
         machine.beside = self.replay.beside.into_iter().collect();
         machine.position = self.position;
         machine.durable = machine

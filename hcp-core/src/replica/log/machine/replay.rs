@@ -9,7 +9,7 @@ use super::Delivery;
 use super::recovery::OpenError;
 use crate::replica::log::entry::{self, Entry};
 use crate::replica::log::keys::Keys;
-use crate::replica::log::ledger::{Change, Ledger, Slot};
+use crate::replica::log::ledger::{Change, Ledger, Log, Slot};
 use crate::replica::log::storage::{Branch, Hash, Row};
 use crate::replica::log::vector::{Split, Vector};
 use crate::replica::log::wire::{Head, Tip};
@@ -81,6 +81,10 @@ impl Replay {
             self.beside.contains(tip) || log.is_some_and(|log| !log.is_final() && log.is_beside_settled(tip))
         };
         if needed.as_ref().is_some_and(stands_beside) {
+            // It may stay in the store: what is stored from now on must not pass for what follows it.
+            if let Some(log) = self.ledger.logs.get_mut(&row.log) {
+                log.skip_numbers(Branch(row.branch.0.saturating_add(1)));
+            }
             self.beside.insert(Tip { log: row.log, seq: row.seq, hash: row.hash });
             return Ok(Replayed::Void);
         }
@@ -111,12 +115,19 @@ impl Replay {
             log.renumber(row.branch);
             slot = Slot::Extends(row.branch);
         }
+        if branches == Branches::AsStored
+            && let Slot::Forks { .. } = slot
+            && let Some(log) = self.ledger.logs.get_mut(&head.log)
+        {
+            // Those between were of branches that do not count any more.
+            log.skip_numbers(row.branch);
+        }
         let branch = match &slot {
-            Slot::Extends(branch) => branch.0,
+            Slot::Extends(branch) => *branch,
             // Behind all that are there.
-            Slot::Forks { .. } => self.ledger.logs.get(&head.log).map_or(0, |log| log.next_branch().0),
+            Slot::Forks { .. } => self.ledger.logs.get(&head.log).map_or(Branch(0), Log::next_branch),
         };
-        if branches == Branches::AsStored && branch != row.branch.0 {
+        if branches == Branches::AsStored && branch != row.branch {
             return Ok(Replayed::Void);
         }
         let applied = self.ledger.apply(keys, &head, row.hash, &entries, slot, &resolved);

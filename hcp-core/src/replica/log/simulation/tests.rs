@@ -100,7 +100,7 @@ fn is_noticed(defect: Defect, parity: u64, says: &str, others: &mut Vec<String>)
             Defect::HalfSuffices | Defect::VotesForgotten => {
                 Plan { nodes: 5, liars: 1, retention: 0.04, faults: vec![Fault::TwoFaced; 4], ..plan }
             }
-            Defect::BranchKept | Defect::InnerNamed => Plan { retention: 0.04, forks: true, ..plan },
+            Defect::BranchKept => Plan { retention: 0.04, forks: true, ..plan },
             _ => plan,
         };
         let run = std::panic::catch_unwind(|| World::new(seed, plan).run().0);
@@ -121,7 +121,7 @@ fn is_noticed(defect: Defect, parity: u64, says: &str, others: &mut Vec<String>)
 fn what_is_broken_on_purpose_is_noticed() {
     const HOSTILE: u64 = 1;
     const ANY: u64 = 2;
-    let expected: [(Defect, u64, &str); 22] = [
+    let expected: [(Defect, u64, &str); 21] = [
         (Defect::CoverForgotten, HOSTILE, "is not at both of"),
         (Defect::DurableEarly, ANY, "missing at node"),
         (Defect::PrunedAgain, ANY, "is applied twice"),
@@ -141,7 +141,6 @@ fn what_is_broken_on_purpose_is_noticed() {
         (Defect::HalfSuffices, HOSTILE, "missing at node"),
         (Defect::VotesForgotten, HOSTILE, "hold different checkpoints"),
         (Defect::BranchKept, HOSTILE, "is not at both of"),
-        (Defect::InnerNamed, HOSTILE, "no checkpoint is made any more"),
         (Defect::CutForgotten, ANY, "which its author had not seen"),
         (Defect::CopiesLate, ANY, "missing at node"),
     ];
