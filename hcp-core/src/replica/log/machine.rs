@@ -331,6 +331,7 @@ impl Machine {
             self.offer();
             self.take_early_offers();
             self.ask_pieces();
+            self.read_fold_again();
         }
         self.pump_all();
     }

@@ -227,9 +227,12 @@ impl Machine {
         self.retain_if_due();
         self.seal();
         if self.checkpoints.fold.is_none() && !self.is_checkpoint_pending() {
-            self.fold_next();
             self.vote();
             self.see_whether_stable();
+        }
+        // Not while what was made is becoming the checkpoint: what begins from the one before would go on beside it.
+        if self.checkpoints.fold.is_none() && !self.is_checkpoint_pending() {
+            self.fold_next();
         }
     }
 

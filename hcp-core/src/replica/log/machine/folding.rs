@@ -35,6 +35,8 @@ pub(super) struct Fold {
     covered: Option<Ledger>,
     /// The application is asked for its state.
     sealing: bool,
+    /// The store could not read what is next.
+    failed: bool,
 }
 
 /// How far the application's copy came, and nothing settled.
@@ -98,7 +100,7 @@ impl Machine {
         self.checkpoints.folds += 1;
         let number = self.checkpoints.folds;
         self.checkpoints.fold =
-            Some(Fold { number, began: self.now, asked, ranges, replay, covered: None, sealing: false });
+            Some(Fold { number, began: self.now, asked, ranges, replay, covered: None, sealing: false, failed: false });
         self.read_fold();
     }
 
@@ -145,6 +147,13 @@ impl Machine {
         self.read(what, Reading::Fold(number));
     }
 
+    /// Reads what the store could not, from time to time.
+    pub(super) fn read_fold_again(&mut self) {
+        if self.checkpoints.fold.as_mut().is_some_and(|fold| std::mem::take(&mut fold.failed)) {
+            self.read_fold();
+        }
+    }
+
     /// Asks for the state, unless one that may be the same is just being forgotten.
     pub(super) fn seal(&mut self) {
         let forgetting = self.is_forgetting_states();
@@ -162,10 +171,14 @@ impl Machine {
 
     pub(super) fn found_fold(&mut self, number: u64, found: Found) {
         let Some(fold) = self.checkpoints.fold.as_mut().filter(|fold| fold.number == number) else { return };
-        let Found::Rows(rows) = found else { return self.give_up_fold() };
-        if rows.is_empty() {
-            return self.give_up_fold();
-        }
+        let rows = match found {
+            Found::Rows(rows) if !rows.is_empty() => rows,
+            Found::Failed => {
+                fold.failed = true;
+                return;
+            }
+            _ => return self.give_up_fold(),
+        };
         let mut outputs = Vec::new();
         for row in rows {
             for range in &mut fold.ranges {

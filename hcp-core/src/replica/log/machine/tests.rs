@@ -32,6 +32,8 @@ enum Store {
     Full,
     /// Nothing is answered; what was to be read is in `reads`.
     Away,
+    /// What is to be read is in `reads`; batches are written.
+    Unread,
 }
 
 /// A machine of node 0 with a store and an application that takes everything at once.
@@ -128,14 +130,14 @@ impl Bench {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Write(id, batch) => match self.store {
-                    Store::Quick => {
+                    Store::Quick | Store::Unread => {
                         self.disk.write(&batch);
                         self.handle(Input::Stored(id, Outcome::Done));
                     }
                     Store::Full => self.handle(Input::Stored(id, Outcome::Full)),
                     Store::Away => {}
                 },
-                Output::Read(id, what) if self.store == Store::Away => self.reads.push((id, what)),
+                Output::Read(id, what) if matches!(self.store, Store::Away | Store::Unread) => self.reads.push((id, what)),
                 Output::Read(id, what) => {
                     let found = self.disk.read(&what);
                     self.handle(Input::Found(id, found));

@@ -82,3 +82,23 @@ fn what_one_member_asks_takes_its_share_of_the_time_at_the_most() {
     // Of 600 seconds one in six, and no fewer than it may have.
     assert!((6..=11).contains(&seals), "{seals} states were made");
 }
+
+#[test]
+fn what_the_store_could_not_read_is_read_again() {
+    let mut bench = Bench::new(Cast::new(3, false));
+    bench.link(1);
+    bench.store = Store::Unread;
+    ask(&mut bench, 1, 1, 1);
+    for _ in 0..3 {
+        assert_eq!(bench.reads.len(), 1, "rows are read for a state, once at a time");
+        let (read, _) = bench.reads.remove(0);
+        bench.tell(Input::Found(read, Found::Failed));
+        assert!(bench.reads.is_empty() && bench.sealed.is_empty());
+        bench.pass(Duration::from_secs(1));
+    }
+    let (read, what) = bench.reads.remove(0);
+    let found = bench.disk.read(&what);
+    bench.store = Store::Quick;
+    bench.tell(Input::Found(read, found));
+    assert_eq!(bench.sealed.len(), 1);
+}
