@@ -129,21 +129,28 @@ pub(super) fn listings(
     directories.iter().enumerate().map(|(index, directory)| (vec![*directory], places(index))).collect()
 }
 
-/// All points, in an order in which members take turns, each with a point at a relay that no point before it has if it can.
+/// Points at as many relays, in an order in which members take turns; of points that share a relay only the first, unless a
+/// member had no other listed.
 ///
 /// C tor knows the point that it has built a circuit to by its relay alone, and takes the first that is listed there
-/// (`setup_intro_circ_auth_key` in hs_client.c): of points that share a relay it uses one. Where relays are so few, no member
-/// is to have more of those than another.
+/// (`find_desc_intro_point_by_legacy_id` in hs_client.c): it never uses another one, and, worse, never notes that it failed.
+/// As long as C tor thinks that some point of a descriptor can be used it does not fetch a newer one, so a second point at a
+/// relay would keep it from a service all of whose nodes have come back with other points. Where relays are so few, no member
+/// has more points listed than another, as far as that can be.
 fn in_turn(merged: &Merged) -> Vec<PointDescription> {
-    let mut left: Vec<Vec<PointDescription>> = merged.iter().map(|(_, points)| points.clone()).collect();
+    let mut left: Vec<&[PointDescription]> = merged.iter().map(|(_, points)| &points[..]).collect();
     let mut taken = BTreeSet::new();
     let mut listed = Vec::new();
-    while left.iter().any(|points| !points.is_empty()) {
-        for points in left.iter_mut().filter(|points| !points.is_empty()) {
-            let next = points.iter().position(|point| !taken.contains(&point.relay)).unwrap_or(0);
-            let point = points.remove(next);
-            taken.insert(point.relay);
-            listed.push(point);
+    let most = left.iter().map(|points| points.len()).max().unwrap_or_default();
+    for turn in 0..most {
+        for points in &mut left {
+            let free = points.iter().position(|point| taken.insert(point.relay));
+            // Those before it have no relay of their own.
+            let next = free.or((turn == 0 && !points.is_empty()).then_some(0));
+            if let Some(next) = next {
+                listed.push(points[next]);
+                *points = &points[next + 1..];
+            }
         }
     }
     listed
@@ -201,16 +208,25 @@ mod tests {
         assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
     }
 
+    /// So many members with so many points each, all at the same relays.
+    fn at_few_relays(count: usize, each: usize) -> Vec<PointDescription> {
+        in_turn(&merge(members(&vec![each; count]), MAX_LISTED))
+    }
+
+    fn owners(listed: &[PointDescription], members: &BTreeMap<OnionAddress, Vec<PointDescription>>) -> Vec<usize> {
+        members.values().map(|points| listed.iter().filter(|point| points.contains(point)).count()).collect()
+    }
+
     #[test]
-    fn where_points_share_relays_each_member_has_as_many_that_are_the_first_at_theirs() {
-        // Three relays, each with a point of each member.
-        let merged = merge(members(&[3, 3, 3]), MAX_LISTED);
-        let listed = in_turn(&merged);
-        assert_eq!(listed.len(), 9);
-        let mut relays = BTreeSet::new();
-        let first: Vec<_> = listed.iter().filter(|point| relays.insert(point.relay)).collect();
-        let of = |of: &[PointDescription]| first.iter().filter(|point| of.contains(point)).count();
-        assert_eq!(merged.iter().map(|(_, points)| of(points)).collect::<Vec<_>>(), [1, 1, 1]);
+    fn of_points_that_share_a_relay_one_is_listed_and_each_member_has_as_many() {
+        let listed = at_few_relays(3, 3);
+        assert_eq!(owners(&listed, &members(&[3; 3])), [1, 1, 1]);
+        assert_eq!(listed.iter().map(|point| point.relay).collect::<BTreeSet<_>>().len(), 3);
+        let listed = at_few_relays(2, 3);
+        assert_eq!(listed.len(), 3);
+        // Whose relays are all taken is listed all the same.
+        let listed = at_few_relays(5, 2);
+        assert_eq!(owners(&listed, &members(&[2; 5])), [1; 5]);
     }
 
     #[test]
