@@ -24,7 +24,7 @@ pub use self::case::Case;
 pub(crate) use self::clients::{ArtiClients, IRC, TorClients};
 pub use self::clients::{Clients, Connect, HcpClients, Protocol, Ticket, Wanted};
 pub use self::judge::Rules;
-use self::judge::{Evidence, is_excused, judge, p95};
+use self::judge::{Evidence, is_excused, is_lost, judge, p95};
 use self::load::{Made, attribute, make, schedule};
 use self::namespaces::Namespaces;
 pub use self::report::{CaseReport, Report};
@@ -108,6 +108,14 @@ fn write(report: &Report, out: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
+/// What a fault did.
+struct Struck {
+    /// Who is dead by it.
+    dead: Vec<usize>,
+    /// How long after it the takeover was complete, where that is known already.
+    takeover: Option<Duration>,
+}
+
 /// What a case needs.
 struct Run<'a> {
     stage: &'a mut Stage,
@@ -129,7 +137,7 @@ impl Run<'_> {
             takeovers: Vec::new(),
             accepted: Vec::new(),
             attempts: Vec::new(),
-            excused: Vec::new(),
+            lost: Vec::new(),
             broken: Vec::new(),
         };
         let mut made = Vec::new();
@@ -144,9 +152,9 @@ impl Run<'_> {
         found.attempts = attribute(made, accepted);
         let evidence = Evidence { case, attempts: &found.attempts, takeovers: &takeovers, accepted: &found.accepted };
         found.broken.extend(judge(&evidence, healthy, self.options.rules));
-        let slow = |attempt: &Attempt| attempt.took > judge::WORST && is_excused(&evidence, attempt);
-        let excused = found.attempts.iter().enumerate().filter(|(_, attempt)| slow(attempt)).map(|(index, _)| index);
-        found.excused = excused.collect();
+        let lost = |attempt: &Attempt| is_lost(&evidence, attempt) && is_excused(&evidence, attempt);
+        let lost = found.attempts.iter().enumerate().filter(|(_, attempt)| lost(attempt)).map(|(index, _)| index);
+        found.lost = lost.collect();
         found.takeovers = takeovers.iter().map(|end| report::rounded(*end)).collect();
         self.timeline.say(format!(
             "{nodes} nodes, {}: {} connects, {} rules broken, in {}",
@@ -196,9 +204,9 @@ impl Run<'_> {
             }
             let tickets = scheduled.pop_front().unwrap_or_default();
             let before = Instant::now();
-            let dead = self.strike(case, round, odd).await?;
+            let Struck { dead, takeover } = self.strike(case, round, odd).await?;
             // What takes time to be done is done at its beginning, but for what has only begun when it is seen to be done.
-            let fault = if case == Case::Thaw { Instant::now() } else { before };
+            let fault = if case.is_seen_first() { Instant::now() } else { before };
             let makes = make(round, fault, tickets);
             let stage = &mut *self.stage;
             let meanwhile = async {
@@ -208,10 +216,10 @@ impl Run<'_> {
                     Case::Rolling => stage.restart(dead[0], Launch::default()).await?,
                     _ => {}
                 }
-                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(if case.is_taken_over() {
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(if case.is_taken_over() && takeover.is_none() {
                     stage.wait_takeover(&dead, fault).await
                 } else {
-                    None
+                    takeover
                 })
             };
             let (all, takeover) = tokio::join!(makes, meanwhile);
@@ -240,8 +248,8 @@ impl Run<'_> {
         Ok(Some(odd))
     }
 
-    /// Does what the case is about; who is dead by it.
-    async fn strike(&mut self, case: Case, round: usize, odd: Option<usize>) -> Result<Vec<usize>> {
+    /// Does what the case is about.
+    async fn strike(&mut self, case: Case, round: usize, odd: Option<usize>) -> Result<Struck> {
         let stage = &mut *self.stage;
         let victim = match case {
             Case::Publisher => stage.publisher(),
@@ -252,8 +260,9 @@ impl Run<'_> {
             Case::Rolling => round,
             _ => stage.any(&[]),
         };
+        let mut struck = Struck { dead: vec![victim], takeover: None };
         match case {
-            Case::Healthy | Case::Fast | Case::Slow => return Ok(Vec::new()),
+            Case::Healthy | Case::Fast | Case::Slow => struck.dead.clear(),
             // These go on while clients connect.
             Case::Stop | Case::Rolling => {}
             Case::Kill | Case::Publisher | Case::Bare => stage.kill(victim).await?,
@@ -263,20 +272,28 @@ impl Run<'_> {
                 let other = stage.any(&[victim]);
                 stage.kill(victim).await?;
                 stage.kill(other).await?;
-                return Ok(vec![victim, other]);
+                struck.dead.push(other);
             }
-            Case::Mute => stage.tell(victim, "fault mute").await?,
-            Case::Garbage => stage.tell(victim, "fault garbage").await?,
+            Case::Mute => {
+                stage.tell(victim, "fault mute").await?;
+                stage.wait_declared_dead(victim).await?;
+            }
+            Case::Garbage => {
+                let told = Instant::now();
+                stage.tell(victim, "fault garbage").await?;
+                stage.wait_published(told).await?;
+            }
             Case::Thaw => {
                 let frozen = Instant::now();
                 stage.freeze(victim).await?;
-                let takeover = stage.wait_takeover(&[victim], frozen).await;
+                struck.takeover = stage.wait_takeover(&[victim], frozen).await;
                 stage.thaw(victim).await?;
-                takeover
+                struck
+                    .takeover
                     .ok_or("the nodes never said that the takeover was complete, so there is nothing to thaw after")?;
             }
         }
-        Ok(vec![victim])
+        Ok(struck)
     }
 
     async fn heal(&mut self, broken: &mut Vec<String>) -> Result<()> {

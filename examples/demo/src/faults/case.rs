@@ -22,7 +22,7 @@ pub enum Case {
     Publisher,
     /// All nodes are restarted, one after the other.
     Rolling,
-    /// A live node is silent towards the others, which declare it dead.
+    /// A live node is silent towards the others, which have declared it dead.
     Mute,
     /// A node goes on that stood still until its introduction points were taken over.
     Thaw,
@@ -30,9 +30,9 @@ pub enum Case {
     Fast,
     /// The clock of a node is 90 s slow.
     Slow,
-    /// A member gossips introduction points that are nobody's.
+    /// A member gossips introduction points that are nobody's; the others have published since.
     Garbage,
-    /// A node has nothing to sign descriptors with; the publisher is killed.
+    /// A node has nothing to sign descriptors with, as the manifest names it as no publisher; the publisher is killed.
     Bare,
 }
 
@@ -94,9 +94,14 @@ impl Case {
         matches!(self, Self::Freeze | Self::Cut)
     }
 
-    /// Whether nodes die for others to take over from.
+    /// Whether nodes die, or seem to, for others to take over from.
     pub fn is_taken_over(self) -> bool {
-        self.is_silent() || matches!(self, Self::Kill | Self::Two | Self::Publisher)
+        self.is_silent() || matches!(self, Self::Kill | Self::Two | Self::Publisher | Self::Thaw | Self::Bare)
+    }
+
+    /// Whether the fault is there only once others were seen to act on what was done: then connects begin.
+    pub fn is_seen_first(self) -> bool {
+        matches!(self, Self::Mute | Self::Thaw | Self::Garbage)
     }
 
     /// Whether nodes have to be in network namespaces of their own.

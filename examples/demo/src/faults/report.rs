@@ -24,8 +24,8 @@ pub struct CaseReport {
     pub accepted: Vec<usize>,
     /// Every connect.
     pub attempts: Vec<Attempt>,
-    /// The connects that were excused for taking long: which of `attempts`.
-    pub excused: Vec<usize>,
+    /// The connects that took as long as if their introduction had been lost with a silent node: which of `attempts`.
+    pub lost: Vec<usize>,
     /// The rules that were broken.
     pub broken: Vec<String>,
 }
@@ -66,12 +66,11 @@ impl Report {
             self.periods
         );
         text.push_str("\n### Connects of stock clients whose introduction was lost with a silent node\n\n");
-        let excused: Vec<_> =
-            self.cases.iter().flat_map(|case| case.excused.iter().map(move |index| (case, *index))).collect();
-        if excused.is_empty() {
+        let lost: Vec<_> = self.cases.iter().flat_map(|case| case.lost.iter().map(move |index| (case, *index))).collect();
+        if lost.is_empty() {
             text.push_str("None.\n");
         }
-        for (case, index) in excused {
+        for (case, index) in lost {
             let Some(attempt) = case.attempts.get(index) else { continue };
             let _ = writeln!(
                 text,
@@ -115,7 +114,7 @@ fn row(case: &CaseReport, title: &str, is_of_row: impl Fn(&Attempt) -> bool) -> 
         }
         [50, 95, 100].map(|percent| format!("{:.2}", percentile(&took, percent).as_secs_f64())).join(" / ")
     };
-    let excused = case.excused.iter().filter(|index| case.attempts.get(**index).is_some_and(&is_of_row)).count();
+    let lost = case.lost.iter().filter(|index| case.attempts.get(**index).is_some_and(&is_of_row)).count();
     let takeover = case
         .takeovers
         .iter()
@@ -131,7 +130,7 @@ fn row(case: &CaseReport, title: &str, is_of_row: impl Fn(&Attempt) -> bool) -> 
         of_kind.len(),
         times(false),
         times(true),
-        excused,
+        lost,
         takeover.map_or_else(|| "-".into(), |end| format!("{end:.1}")),
         case.accepted.iter().map(ToString::to_string).collect::<Vec<_>>().join("/"),
     )

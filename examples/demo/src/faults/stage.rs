@@ -295,15 +295,21 @@ impl Stage {
         published.max().map_or(0, |(_, node)| node)
     }
 
-    /// How long after `fault` everything had been done for the nodes `dead` that the others have to do; none while it has not.
+    /// How long after `fault` everything had been done for the nodes `dead` that the others have to do, at least one point of
+    /// each among it; none while it has not.
     pub fn takeover(&self, dead: &[usize], fault: Instant) -> Option<Duration> {
         let mut end = fault;
         let living =
             || self.nodes.iter().enumerate().filter(|(node, _)| !dead.contains(node)).filter_map(|(_, p)| p.as_ref());
         for member in dead.iter().map(|node| *node as u64) {
+            let mut points = 0;
             for process in living() {
                 let done = |takeover: &&crate::node::Takeover| takeover.member == member && takeover.at >= fault;
-                end = end.max(process.with(|state| state.takeovers.iter().find(done).map(|takeover| takeover.at))?);
+                let takeover = process.with(|state| state.takeovers.iter().find(done).copied())?;
+                (end, points) = (end.max(takeover.at), points + takeover.points);
+            }
+            if points == 0 {
+                return None;
             }
             // What lists it and was published before; a period that has come since begins without it.
             for period in self.periods_with(member, fault) {
@@ -342,6 +348,44 @@ impl Stage {
             let end = self.takeover(dead, fault);
             if end.is_some() || fault.elapsed() > 2 * super::judge::TAKEOVER {
                 return end;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until every other node has said that a node is dead.
+    ///
+    /// # Errors
+    /// When that takes longer than a takeover may.
+    pub async fn wait_declared_dead(&self, node: usize) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let sees = |process: &NodeProcess| process.with(|state| state.peers.contains(&(node as u64)));
+            let mut others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
+            if !others.any(|(_, process)| process.as_ref().is_some_and(sees)) {
+                return Ok(());
+            }
+            if started.elapsed() > 2 * super::judge::TAKEOVER {
+                return Err("the others never declared it dead".into());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until a descriptor was published for the time period that clients are in.
+    ///
+    /// # Errors
+    /// When that takes twice as long as nodes wait between uploads that are not urgent.
+    pub async fn wait_published(&self, since: Instant) -> Result<()> {
+        loop {
+            let period = period_now(self.period);
+            let new = |published: &Published| published.at >= since && published.period == period;
+            let has = |process: &NodeProcess| process.with(|state| state.published_descriptors.iter().any(new));
+            if self.nodes.iter().flatten().any(has) {
+                return Ok(());
+            }
+            if since.elapsed() > RENEWED {
+                return Err("nobody has published since, so no client can have seen what it announced".into());
             }
             tokio::time::sleep(POLL).await;
         }
@@ -393,6 +437,8 @@ impl Stage {
 
 const STOP: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(100);
+/// Nodes publish what is new, and not urgent, within half of that.
+const RENEWED: Duration = Duration::from_secs(120);
 
 /// Points that one descriptor may list (rend-spec-v3).
 const LISTED: usize = 20;
