@@ -574,3 +574,24 @@ impl Machine {
 fn place(record: &SignedRecord) -> (u64, u64) {
     (record.record().incarnation, record.record().version)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+
+    #[test]
+    fn the_takeover_delay_follows_round_trips_within_bounds() {
+        let now = Duration::from_secs(1_000);
+        let mut peer = Peer::new(Identity::from_seed(&[1; 32]).address(), now);
+        let ms = Duration::from_millis;
+        for (round_trip, delay) in [(0, DEAD), (100, DEAD), (450, ms(4_500)), (5_000, DEAD_AT_MOST)] {
+            peer.round_trip = Some(ms(round_trip));
+            assert_eq!(peer.delay(now), delay, "{round_trip} ms");
+        }
+        peer.round_trip = Some(ms(100));
+        peer.flapped = Some(now);
+        assert_eq!(peer.delay(now), DEAD * HYSTERESIS);
+        assert_eq!(peer.delay(now + HYSTERESIS_LASTS), DEAD);
+    }
+}

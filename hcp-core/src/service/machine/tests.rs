@@ -8,7 +8,8 @@ use crate::identity::{DiscoveryKey, Identity};
 use crate::network::onion::{PeriodView, PointDescription, RelayId, UploadReport};
 use crate::service::gossip::{Answer, Echo, Entrust, Heartbeat, Tags};
 use crate::service::tuning::{
-    COLLISION, EAGER_PROBE, MARKS, MAX_DOUBT, MAX_HELD, MAX_TAKEN, MAX_TAKEN_OF_ONE, POINT_LIFE, PROBE, PROMISES,
+    COLLISION, EAGER_PROBE, HYSTERESIS_LASTS, MARKS, MAX_DOUBT, MAX_HELD, MAX_TAKEN, MAX_TAKEN_OF_ONE,
+    POINT_INTRODUCTIONS, POINT_LIFE, PROBE, PROMISES,
     REACHED, RETIRING, REUPLOAD, TAKEOVER_WINDOW,
 };
 
@@ -275,6 +276,29 @@ fn a_status_tells_the_truth() {
         _ => None,
     });
     assert!(clock.is_some_and(|ahead| (85_000..95_000).contains(&ahead)), "{clock:?}");
+}
+
+/// What is slow once is slow again.
+#[test]
+fn who_was_wrongly_declared_dead_is_given_twice_as_long_for_a_while() {
+    let mut harness = settled();
+    let slow = harness.peers[0];
+    let alive =
+        |harness: &Harness| harness.machine.status().peers.iter().find(|peer| peer.member == slow).unwrap().alive;
+    // A little longer than the shortest silence that is death.
+    let dies = |harness: &mut Harness| {
+        harness.alive.retain(|peer| *peer != slow);
+        harness.pass(Duration::from_secs(4));
+        let dead = !alive(harness);
+        harness.alive.push(slow);
+        harness.pass(Duration::from_secs(1));
+        assert!(alive(harness));
+        dead
+    };
+    assert!(dies(&mut harness));
+    assert!(!dies(&mut harness) && !dies(&mut harness));
+    harness.pass(HYSTERESIS_LASTS);
+    assert!(dies(&mut harness));
 }
 
 #[test]

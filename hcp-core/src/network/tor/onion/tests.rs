@@ -20,6 +20,7 @@ use super::*;
 use crate::identity::Identity;
 use crate::network::Network as _;
 use crate::network::onion::{Period, PointDescription};
+use crate::network::tor::circuits::MAX_STREAMS_PER_CIRCUIT;
 use crate::testing::{PrivateTorNetwork, socks_connect_isolated};
 
 const PORT: u16 = 6667;
@@ -149,6 +150,53 @@ async fn what_was_introduced_is_answered_once_also_by_a_successor() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relay_passes_on_no_more_introductions_than_it_was_asked_to() {
+    let testnet = testnet().await;
+    let identity = Identity::generate();
+    let rate = IntroductionRate { per_second: 1, burst: 2 };
+    let (mut a, (client, _home)) =
+        tokio::join!(Node::launch_limited("a", testnet, &identity, rate), joined(testnet));
+    a.establish(1, &HashSet::new()).await;
+    let point = a.points[0].1.description;
+    let start = Instant::now();
+    let all = (0..16).map(|_| is_passed_on(&client, point.relay, introduction(&client, &identity, a.period(), &point)));
+    let passed = futures::future::join_all(all).await.into_iter().filter(|passed| *passed).count();
+    let most = 3 + start.elapsed().as_secs() as usize;
+    assert!((2..=most).contains(&passed), "{passed} in {:?}", start.elapsed());
+    assert!(passed < 16, "all came so slowly that nothing was to be limited");
+    eventually(20, || a.service.counts().introductions == passed as u64).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circuit_with_too_many_streams_is_closed_and_no_other() {
+    let testnet = testnet().await;
+    let identity = Identity::generate();
+    let address = identity.address();
+    let (mut a, (dialler, _home)) = tokio::join!(Node::launch("a", testnet, &identity), joined(testnet));
+    a.establish(1, &HashSet::new()).await;
+    a.upload_everywhere(&identity, &a.descriptions()).await;
+    let mut other = BufReader::new(within(60, dialler.dial_isolated(address, PORT)).await.unwrap());
+    assert_eq!(line(&mut other).await, "a");
+    let mut streams = Vec::new();
+    for _ in 0..MAX_STREAMS_PER_CIRCUIT {
+        let mut stream = BufReader::new(within(60, dialler.dial(address, PORT)).await.unwrap());
+        assert_eq!(line(&mut stream).await, "a");
+        streams.push(stream);
+    }
+    let met = a.service.counts().met;
+    assert_eq!(met, 2, "all of one dialler travel on one circuit");
+    // It may succeed in the end, on a circuit of its own.
+    let _more = within(60, dialler.dial(address, PORT)).await;
+    for mut stream in streams {
+        let mut text = String::new();
+        assert!(matches!(within(60, stream.read_line(&mut text)).await, Ok(0) | Err(_)), "{text:?}");
+    }
+    other.write_all(b"still here\n").await.unwrap();
+    other.flush().await.unwrap();
+    assert_eq!(line(&mut other).await, "still here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_directory_refuses_what_is_not_newer_and_the_upload_says_so() {
     let testnet = testnet().await;
     let identity = Identity::generate();
@@ -260,10 +308,18 @@ struct Node {
 }
 
 impl Node {
+    /// The relays are asked to limit introductions, far above what comes here.
     async fn launch(name: &'static str, testnet: &PrivateTorNetwork, identity: &Identity) -> Self {
+        Self::launch_limited(name, testnet, identity, IntroductionRate { per_second: 100, burst: 200 }).await
+    }
+
+    async fn launch_limited(
+        name: &'static str,
+        testnet: &PrivateTorNetwork,
+        identity: &Identity,
+        rate: IntroductionRate,
+    ) -> Self {
         let (network, home) = joined(testnet).await;
-        // The relays are asked to limit introductions, far above what comes here.
-        let rate = IntroductionRate { per_second: 100, burst: 200 };
         let options = OnionOptions { introduction_rate: Some(rate) };
         let (mut listener, service, _status) =
             OnionService::launch(&network, identity.address(), &[PORT], options).unwrap();
@@ -372,8 +428,13 @@ fn introduction(client: &TorNetwork, identity: &Identity, period: Period, point:
     introduce1(state.client_send_intro(&header, &body).unwrap())
 }
 
-/// Sends it, on a circuit of its own as relays demand, until the relay says that it passed it on.
+/// Sends it, and the relay says that it passed it on.
 async fn introduce(client: &TorNetwork, relay: RelayId, introduction: Introduce1) {
+    assert!(is_passed_on(client, relay, introduction).await, "the relay knows no such point");
+}
+
+/// Sends it, on a circuit of its own as relays demand; whether the relay says that it passed it on.
+async fn is_passed_on(client: &TorNetwork, relay: RelayId, introduction: Introduce1) -> bool {
     struct Acknowledged(Option<tokio::sync::oneshot::Sender<bool>>);
 
     impl MsgHandler for Acknowledged {
@@ -392,7 +453,7 @@ async fn introduce(client: &TorNetwork, relay: RelayId, introduction: Introduce1
     let (sender, acknowledged) = tokio::sync::oneshot::channel();
     let handler = Acknowledged(Some(sender));
     tunnel.start_conversation(Some(introduction.into()), handler, TargetHop::LastHop).await.unwrap();
-    assert!(within(30, acknowledged).await.unwrap(), "the relay knows no such point");
+    within(30, acknowledged).await.unwrap()
 }
 
 async fn testnet() -> &'static PrivateTorNetwork {

@@ -158,3 +158,24 @@ fn points_of_others_keep_a_nodes_own_from_no_relay() {
     let [(not, rather_not)] = places[..] else { panic!("one point moves") };
     assert!(not.contains(&own) && !not.contains(&taken) && rather_not.contains(&taken));
 }
+
+#[test]
+fn a_point_that_was_used_so_often_is_replaced() {
+    let mut harness = settled();
+    let used = *harness.up.keys().next().unwrap();
+    let introduce = |harness: &mut Harness, from: u32, to: u32| {
+        for number in from..to {
+            let mut tag = [0; 32];
+            tag[..4].copy_from_slice(&number.to_be_bytes());
+            harness.tell(Input::Introduced { slot: used, tag });
+        }
+        harness.pass(Duration::from_secs(2));
+        harness.take();
+    };
+    introduce(&mut harness, 0, POINT_INTRODUCTIONS.0 - 1);
+    assert_eq!(harness.up.len(), 3);
+    introduce(&mut harness, POINT_INTRODUCTIONS.0 - 1, POINT_INTRODUCTIONS.1);
+    assert_eq!(harness.up.len(), 4, "the old one stays for those who have an older descriptor");
+    assert!(harness.up.contains_key(&used));
+    assert!(!harness.machine.announced().iter().any(|point| point.slot == used));
+}

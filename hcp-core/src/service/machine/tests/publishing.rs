@@ -199,3 +199,25 @@ fn what_directories_took_from_a_clock_that_was_hours_ahead_is_overtaken() {
     harness.pass(Duration::from_secs(10 * 60));
     assert_eq!(harness.uploads.len(), uploads);
 }
+
+#[test]
+fn a_ring_of_directories_that_has_changed_is_uploaded_to() {
+    let mut harness = Harness::new(0);
+    harness.pass_alone(UPLOAD * 4);
+    let began = harness.now + Duration::from_millis(1);
+    harness.pass_alone(UPLOAD * 4);
+    assert_eq!(harness.uploads_since(began), 0, "nothing has changed");
+    // One goes, another comes.
+    let directories: Vec<_> = (1..7).map(|index| RelayId([200 + index; 32])).collect();
+    let views = [0, 1].map(|after| PeriodView { period: period(after), directories: directories.clone() });
+    harness.take();
+    harness.tell(Input::View(DirectoryView { periods: views.to_vec() }));
+    harness.pass_alone(UPLOAD);
+    let reached = harness.take().into_iter().filter_map(|output| match output {
+        Output::Upload { period, listings, .. } => {
+            Some((period, listings.into_iter().flat_map(|(at, _)| at).any(|at| at == RelayId([206; 32]))))
+        }
+        _ => None,
+    });
+    assert_eq!(reached.collect::<BTreeMap<_, _>>(), BTreeMap::from([(period(0), true), (period(1), true)]));
+}
