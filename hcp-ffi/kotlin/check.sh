@@ -16,6 +16,12 @@ readonly bin=$(realpath "${CARGO_TARGET_DIR:-$root/target}/debug")
   exit 1
 }
 
+shown=$(awk '/^```kotlin$/ { on = 1; next } /^```$/ { on = 0 } on' "$root/README.md")
+[ -n "$shown" ] && [[ $(< "$root/examples/sketches/Hello.kt") == *"$shown"* ]] || {
+  echo 'check.sh: what README.md shows is not what stands in examples/sketches/Hello.kt' >&2
+  exit 1
+}
+
 # Neither what was generated for an older library nor classes whose source is gone may linger.
 rm -rf target
 mkdir -p target/generated target/native/linux-x86-64

@@ -94,6 +94,13 @@ pub(super) struct Inputs {
 }
 
 impl Inputs {
+    /// Without an engine: what is handed in is there to be looked at.
+    #[cfg(test)]
+    pub(super) fn without_engine() -> (Self, mpsc::Receiver<Input>) {
+        let (queue, inputs) = mpsc::channel(INPUT_QUEUE);
+        (Self { queue, timeout: watch::channel(None).1, running: watch::channel(()).1 }, inputs)
+    }
+
     /// Starts the engine's thread.
     pub(super) fn start(profile: Profile) -> Self {
         let (queue, inputs) = mpsc::channel(INPUT_QUEUE);

@@ -7,6 +7,8 @@
 #[cfg(feature = "testing")]
 pub const POINTS: &[&str] = &[
     "request queued",
+    "contact accepted, not committed",
+    "contact accepted",
     "standing taken, not committed",
     "standing committed, not sent",
     "message queued, not committed",
@@ -17,6 +19,13 @@ pub const POINTS: &[&str] = &[
     "operation committed, not acknowledged",
     "acknowledgement stored, not committed",
     "acknowledgement committed",
+    "file offered, not committed",
+    "file offered",
+    "file accepted, not committed",
+    "file accepted",
+    "serving committed, nothing sent",
+    "piece sent",
+    "piece held there, not noted",
     "piece written, not synced",
     "piece synced, not committed",
     "piece committed",

@@ -104,3 +104,93 @@ impl Pace {
         self.tokens -= 1.0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+    use crate::network::{MemoryNetwork, Network};
+    use crate::node::{Access, Node};
+
+    const PROTOCOL: &str = "test/link/1";
+
+    /// What the engine is told of a link, and the other end of that.
+    async fn linked() -> (mpsc::Receiver<Input>, Stream, [Node; 2]) {
+        let network: Arc<dyn Network> = Arc::new(MemoryNetwork::new());
+        let (inputs, told) = Inputs::without_engine();
+        let near = Node::builder(Identity::generate(), Arc::clone(&network)).protocol(
+            PROTOCOL,
+            Access::Identified,
+            move |stream: Stream, session: Session| {
+                let (inputs, peer) = (inputs.clone(), session.peer().address());
+                async move { run(inputs, stream, session.clone(), peer.expect("it said who it is"), false).await }
+            },
+        );
+        let near = near.bind().await.expect("free");
+        let far = Node::builder(Identity::generate(), network).bind().await.expect("free");
+        let session = far.connect(near.address()).await.expect("it is there");
+        let stream = session.open(PROTOCOL).await.expect("it is served");
+        (told, stream, [near, far])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_floods_is_read_at_its_pace_and_nothing_is_lost() {
+        const FRAMES: u32 = 1_000;
+        let (mut told, mut stream, _nodes) = linked().await;
+        let flood = async {
+            for number in 0..FRAMES {
+                stream.send(number.to_be_bytes().to_vec()).await.expect("it is read in the end");
+            }
+        };
+        let read = async {
+            assert!(matches!(told.recv().await, Some(Input::LinkUp { .. })));
+            let began = Instant::now();
+            for number in 0..FRAMES {
+                let Some(Input::Frame { bytes, .. }) = told.recv().await else { panic!("frame {number} is missing") };
+                assert_eq!(bytes[..], number.to_be_bytes());
+                let most = BURST + RATE * began.elapsed().as_secs_f64() + 1.0;
+                assert!(f64::from(number) < most, "{number} frames in {:?}", began.elapsed());
+            }
+            began.elapsed().as_secs_f64()
+        };
+        let ((), took) = tokio::join!(flood, read);
+        let least = (f64::from(FRAMES) - BURST) / RATE;
+        assert!((least..least + 1.0).contains(&took), "{took} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_has_a_bounded_queue_and_is_let_go() {
+        let (mut told, _stream, _nodes) = linked().await;
+        let Some(Input::LinkUp { link, id, .. }) = told.recv().await else { panic!("no link") };
+        let frame = Bytes::from(vec![0; 16 * 1024]);
+        let mut queued = 0;
+        // Until nothing has moved for a while, and the queue is full all the same.
+        loop {
+            link.waiting.fetch_add(frame.len(), Ordering::AcqRel);
+            if link.outbox.try_send(frame.clone()).is_ok() {
+                queued += 1;
+                continue;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if link.outbox.capacity() == 0 {
+                break;
+            }
+        }
+        assert!(queued >= OUTBOX);
+        let began = Instant::now();
+        let ended = told.recv().await;
+        assert!(matches!(ended, Some(Input::LinkDown { id: down }) if down == id));
+        let took = began.elapsed();
+        assert!(took <= STUCK && took >= STUCK - Duration::from_secs(60), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_is_too_long_ends_the_link() {
+        let (mut told, mut stream, _nodes) = linked().await;
+        assert!(matches!(told.recv().await, Some(Input::LinkUp { .. })));
+        stream.send(vec![0; MAX_FRAME]).await.expect("open");
+        assert!(matches!(told.recv().await, Some(Input::Frame { bytes, .. }) if bytes.len() == MAX_FRAME));
+        stream.send(vec![0; MAX_FRAME + 1]).await.expect("open");
+        assert!(matches!(told.recv().await, Some(Input::LinkDown { .. })));
+    }
+}

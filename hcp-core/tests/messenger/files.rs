@@ -93,6 +93,9 @@ async fn a_file_goes_on_where_it_was_after_either_side_restarts_and_messages_pas
     bob.until_progress(id).await;
 
     alice.messenger.shutdown().await;
+    let halfway = bob.messenger.transfer(id).await.unwrap();
+    assert_eq!(halfway.state, TransferState::Running, "it was over before its sender went");
+    assert!(halfway.done >= before && halfway.done < halfway.size);
     let mut alice = world.again("alice", alice.cursor).await;
     alice.go_online(&world).await;
     bob.until_transfer(id, TransferState::Done).await;

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::LOST_AFTER;
 use super::pieces::PieceList;
 use super::source::{Source, SourceError};
+use crate::messenger::fault;
 use crate::node::{Stream, StreamSender};
 use crate::wire::file_proto::{Fetch, FromReceiver, FromSender, Refusal, from_receiver, from_sender};
 
@@ -115,6 +116,7 @@ async fn send_file(sender: &mut StreamSender, path: PathBuf, list: PieceList, fi
         for chunk in chunks {
             send(sender, from_sender::Body::Chunk(chunk)).await?;
         }
+        fault::point("piece sent");
         source = next;
     }
     sender.finish().await;
@@ -143,6 +145,7 @@ where
             return Err(ServeEnd::Violation("pieces held"));
         }
         held = now.pieces;
+        fault::point("piece held there, not noted");
         progress(layout.start(held)).await;
     }
     Ok(())

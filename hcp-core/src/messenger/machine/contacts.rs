@@ -3,6 +3,7 @@
 use super::{Machine, Now, Output};
 use crate::identity::OnionAddress;
 use crate::messenger::contact::{ContactError, ContactState, MAX_CONTACTS};
+use crate::messenger::fault;
 use crate::messenger::message::{FailureReason, MessageState};
 use crate::messenger::store::{ContactRow, RowKind};
 use crate::messenger::text::{Name, Text};
@@ -62,7 +63,10 @@ impl Machine {
         self.move_contact(address, |state| match state {
             ContactState::Pending | ContactState::Declined => Some(ContactState::Accepted),
             _ => None,
-        })
+        })?;
+        fault::point("contact accepted, not committed");
+        self.outputs.push(Output::Passed("contact accepted"));
+        Ok(())
     }
 
     pub(in crate::messenger) fn reject(&mut self, address: OnionAddress) -> Result<(), ContactError> {

@@ -13,6 +13,7 @@ use crate::identity::OnionAddress;
 use crate::messenger::contact::ContactState;
 use crate::messenger::content::{Offered, Outcome, What};
 use crate::messenger::event::{EventKind, LiveKey};
+use crate::messenger::fault;
 use crate::messenger::message::{Direction, MAX_QUEUED};
 use crate::messenger::store::{ContactId, ContactRow, NewTransfer, RowKind, TransferRow, subject, transfer_number};
 use crate::messenger::text::FileName;
@@ -81,6 +82,8 @@ impl Machine {
         })?;
         self.store.insert_event(RowKind::TransferOffered, subject(position), 0)?;
         self.write(&row, What::Offer(Offered { transfer: id, name: name.clone(), size: *size, root: *root }), now)?;
+        fault::point("file offered, not committed");
+        self.outputs.push(Output::Passed("file offered"));
         Ok(id)
     }
 
@@ -100,7 +103,10 @@ impl Machine {
         }
         row.path = Some(path.to_owned());
         self.dirty.insert(row.contact);
-        Ok(self.move_transfer(row, TransferState::Running)?)
+        self.move_transfer(row, TransferState::Running)?;
+        fault::point("file accepted, not committed");
+        self.outputs.push(Output::Passed("file accepted"));
+        Ok(())
     }
 
     pub(in crate::messenger) fn decline_file(&mut self, id: TransferId, now: Now) -> Result<(), TransferError> {
@@ -138,6 +144,7 @@ impl Machine {
         let (size, root) = (row.size, row.root);
         if row.state == TransferState::Offered {
             self.move_transfer(row, TransferState::Running)?;
+            self.outputs.push(Output::Passed("serving committed, nothing sent"));
         }
         Ok(Some(Served { size, root, pieces, path }))
     }
