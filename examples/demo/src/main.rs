@@ -58,10 +58,10 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
         /// Clients of each kind, each time.
-        #[arg(long, default_value_t = 10)]
+        #[arg(long, default_value_t = 5)]
         clients: usize,
         /// How many seconds a client tries.
-        #[arg(long, default_value_t = 180)]
+        #[arg(long, default_value_t = 90)]
         cap: u64,
         /// Only these.
         #[arg(long, value_enum, value_delimiter = ',')]

@@ -115,9 +115,13 @@ pub async fn run(program: &Path, stay: bool) -> Result<()> {
         .say(format!("node {} is back and has caught up; within a minute the descriptor lists it again", of_bob + 1));
     count(&alice, &bob, timeline)?;
     let said: Vec<_> = alice.state().echoed.into_iter().chain(bob.state().echoed).collect();
-    timeline.say("alice and bob leave");
-    drop((alice, bob));
-    restart_all(&cluster, &mut nodes, timeline).await?;
+    timeline.say("bob leaves; alice stays, and tries to come back whenever her connection ends");
+    drop(bob);
+    let welcomes = alice.state().welcomes;
+    let back = restart_all(&cluster, &mut nodes, timeline).await?;
+    // Her client knows the service as it was: nothing of that is left.
+    alice.wait("a new connection", SOON, |alice| alice.welcomes > welcomes && alice.joined).await?;
+    timeline.say(format!("alice is served again, {} after the last node was back", seconds(back.elapsed())));
     let carol_tor = tor.start_client().await?;
     let carol = User::new("carol", CHANNEL, dial_socks(carol_tor.socks_addr(), &cluster.address));
     carol.wait("joining", SOON, |carol| carol.joined).await?;
@@ -136,8 +140,8 @@ pub async fn run(program: &Path, stay: bool) -> Result<()> {
     Ok(())
 }
 
-/// Kills all nodes at once and starts them anew: for that time the service is not there.
-async fn restart_all(cluster: &Cluster, nodes: &mut Vec<NodeProcess>, timeline: Timeline) -> Result<()> {
+/// Kills all nodes at once and starts them anew: for that time the service is not there. Says when all were back.
+async fn restart_all(cluster: &Cluster, nodes: &mut Vec<NodeProcess>, timeline: Timeline) -> Result<Instant> {
     timeline.say("KILL -9: all three nodes; the service is gone");
     futures::future::try_join_all(nodes.drain(..).map(NodeProcess::kill)).await?;
     *nodes = futures::future::try_join_all((0..NODES).map(|index| start_node(cluster, index, timeline))).await?;
@@ -145,7 +149,7 @@ async fn restart_all(cluster: &Cluster, nodes: &mut Vec<NodeProcess>, timeline: 
         node.wait("links with both others", SOON, |node| node.peers.len() == NODES - 1).await?;
     }
     timeline.say("all three are back and linked");
-    Ok(())
+    Ok(Instant::now())
 }
 
 /// Starts a node and shows how far it is.
