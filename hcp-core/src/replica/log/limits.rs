@@ -53,10 +53,6 @@ pub(crate) const MAX_SAID: usize = 4_096;
 /// Branches on branches that are gone through to see how far a peer has one: more is a faulty author's doing, and is sent
 /// once in vain.
 pub(crate) const MAX_DEPTH: usize = 64;
-/// Segments that do not count, and are remembered for whoever names them: a faulty member's, between two checkpoints.
-pub(crate) const MAX_BESIDE: usize = 16_384;
-/// Branches in which such a segment is looked for.
-pub(crate) const MAX_BESIDE_BRANCHES: u32 = 8;
 /// Requests of one member for checkpoints whose votes are kept: the last ones, as the newest may be of no use to whoever is
 /// slow to sign.
 pub(crate) const MAX_ASKED: usize = 4;

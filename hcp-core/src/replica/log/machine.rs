@@ -33,7 +33,7 @@ use rand::rngs::StdRng;
 
 use self::appending::Appending;
 use self::checkpoints::Checkpoints;
-use self::checks::{Beside, Hashes};
+use self::checks::Hashes;
 use self::closing::{Proof, Survey};
 use self::fetching::Fetch;
 use self::holding::HeldBack;
@@ -236,7 +236,8 @@ pub(crate) struct Machine {
     recent: Recent,
     hashes: Hashes,
     held: HeldBack,
-    beside: Beside,
+    /// Segments that stand on what no checkpoint has: whoever names them names nothing. Each is stored, and paid for like others.
+    beside: BTreeSet<Tip>,
     appending: Appending,
     links: BTreeMap<NodeId, Link>,
     talks: BTreeMap<NodeId, Talk>,
@@ -271,6 +272,8 @@ enum Reading {
     Hashes(Vec<(LogId, u64)>),
     Push(Via),
     Need(Via),
+    /// Where one is that does not count, with so many before it.
+    NeedBeside { via: Via, tip: Tip, back: u32 },
     Proof(LogId),
     Survey,
     Fold(u64),
@@ -343,6 +346,7 @@ impl Machine {
             (Reading::Hashes(places), _) => self.hashes_failed(&places),
             (Reading::Push(via), found) => self.found_push(via, found),
             (Reading::Need(via), found) => self.found_need(via, found),
+            (Reading::NeedBeside { via, tip, back }, found) => self.found_beside(via, &tip, back, found),
             (Reading::Proof(log), found) => self.found_proof(log, found),
             (Reading::Survey, found) => self.found_survey(read, found),
             (Reading::Fold(number), found) => self.found_fold(number, found),
@@ -397,7 +401,7 @@ impl Machine {
             recent: Recent::default(),
             hashes: Hashes::default(),
             held: HeldBack::default(),
-            beside: Beside::default(),
+            beside: BTreeSet::new(),
             appending: Appending::default(),
             links: BTreeMap::new(),
             talks: BTreeMap::new(),

@@ -327,6 +327,8 @@ impl Machine {
             return;
         }
         self.ledger.adopt(&stable.covered);
+        let logs = &self.ledger.logs;
+        self.beside.retain(|tip| logs.get(&tip.log).is_some_and(|log| tip.seq > log.settled));
         self.durable.retain(|(log, _), _| self.ledger.logs.contains_key(log));
         self.let_go(&stable.covered);
         self.checkpoints.progress = None;

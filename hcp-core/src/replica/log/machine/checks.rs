@@ -1,10 +1,10 @@
 //! Whether a segment is held: from the tips, from the hashes in memory, or by asking the store.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::{Machine, Reading};
 use crate::replica::log::ledger::Log;
-use crate::replica::log::limits::{MAX_BESIDE, MAX_HASHES, READ_HASHES};
+use crate::replica::log::limits::{MAX_HASHES, READ_HASHES};
 use crate::replica::log::storage::{Branch, Hash, Read};
 use crate::replica::log::wire::Tip;
 use crate::replica::place::LogId;
@@ -17,13 +17,6 @@ pub(super) struct Hashes {
     /// To be asked for, and asked for.
     wanted: BTreeSet<(LogId, u64)>,
     asked: BTreeSet<(LogId, u64)>,
-}
-
-/// Segments that stand on what no checkpoint has: whoever names them names nothing.
-#[derive(Debug, Default)]
-pub(super) struct Beside {
-    known: HashSet<Tip>,
-    order: VecDeque<Tip>,
 }
 
 /// What stands at one place.
@@ -92,35 +85,6 @@ impl Hashes {
     }
 }
 
-impl Beside {
-    pub(super) fn contains(&self, tip: &Tip) -> bool {
-        self.known.contains(tip)
-    }
-
-    pub(super) fn insert(&mut self, tip: Tip) {
-        if self.known.insert(tip) {
-            self.order.push_back(tip);
-        }
-        if self.order.len() > MAX_BESIDE
-            && let Some(old) = self.order.pop_front()
-        {
-            self.known.remove(&old);
-        }
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Tip> {
-        self.order.iter()
-    }
-}
-
-impl FromIterator<Tip> for Beside {
-    fn from_iter<I: IntoIterator<Item = Tip>>(tips: I) -> Self {
-        let mut all = Self::default();
-        tips.into_iter().for_each(|tip| all.insert(tip));
-        all
-    }
-}
-
 impl Standing {
     fn on(&self, hash: &Hash) -> Option<Branch> {
         if self.list.len() >= FEW {
@@ -134,9 +98,6 @@ impl Machine {
     pub(super) fn held(&self, tip: &Tip) -> Held {
         #[cfg(test)]
         LOOKED.set(LOOKED.get() + 1);
-        if self.beside.contains(tip) {
-            return Held::Nothing;
-        }
         let Some(log) = self.ledger.logs.get(&tip.log) else {
             return if self.ledger.is_forgotten(&tip.log) { Held::Nothing } else { Held::No };
         };
@@ -145,6 +106,9 @@ impl Machine {
         }
         if tip.seq <= log.settled {
             return log.branches().next().map_or(Held::Nothing, |(branch, _)| Held::Yes(branch));
+        }
+        if self.beside.contains(tip) {
+            return Held::Nothing;
         }
         if !log.reaches(tip.seq) {
             return Held::No;
@@ -190,7 +154,10 @@ impl Machine {
         for ((log, seq), list) in places.iter().zip(found) {
             self.hashes.asked.remove(&(*log, *seq));
             for (hash, branch) in list {
-                self.hashes.insert(*log, *seq, hash, branch);
+                // What counts no more stands nowhere.
+                if !self.beside.contains(&Tip { log: *log, seq: *seq, hash }) {
+                    self.hashes.insert(*log, *seq, hash, branch);
+                }
             }
         }
         self.looked_up(places);

@@ -95,7 +95,7 @@ impl Machine {
                 Replay::new(covered, Some(several))
             }
         };
-        replay.beside = self.beside.iter().copied().collect();
+        replay.beside = self.beside.clone();
         let ranges = self.beyond(&replay.ledger, &asked.past);
         self.checkpoints.folds += 1;
         let number = self.checkpoints.folds;

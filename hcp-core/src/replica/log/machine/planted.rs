@@ -39,6 +39,8 @@ pub(in crate::replica::log) enum Defect {
     VotesForgotten,
     /// A branch stays that begins where a checkpoint has another one.
     BranchKept,
+    /// What stands beside a checkpoint is not kept for those who do not know that it does.
+    BesideForgotten,
     /// A checkpoint is loaded whoever signed it.
     MajorityIgnored,
     /// What a checkpoint covers is taken again when it comes again.

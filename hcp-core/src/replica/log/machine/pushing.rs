@@ -14,9 +14,9 @@ use super::links::Via;
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{Machine, Reading};
-use crate::replica::log::limits::{BEACON, MAX_BACK, MAX_BESIDE_BRANCHES, MAX_NEEDS, NEED, PAGE};
+use crate::replica::log::limits::{BEACON, MAX_BACK, MAX_NEEDS, NEED, PAGE};
 use crate::replica::log::message::{Message, Need};
-use crate::replica::log::storage::{Branch, Found, Payloads, Range, Read, Row};
+use crate::replica::log::storage::{Branch, Found, Hash, Payloads, Range, Read, Row};
 use crate::replica::log::wire::{Segment, Tip};
 use crate::replica::place::{LogId, NodeId};
 
@@ -216,20 +216,30 @@ impl Machine {
                 let what = Read::Rows { ranges: vec![range], bytes: PAGE, payloads: Payloads::Wanted };
                 self.read(what, Reading::Need(via));
             }
-            // It counts no more here, and may elsewhere; under which number it is held nobody knows any more.
+            // It counts no more here, and may elsewhere; under which number it is held only the store knows.
             Held::Nothing => {
-                let Some(log) = self.ledger.logs.get(&tip.log) else { return };
-                let branches = (0..=log.next_branch().0.min(MAX_BESIDE_BRANCHES)).map(Branch);
-                let from = tip.seq.saturating_sub(u64::from(need.back.min(MAX_BACK))).max(1);
-                let range = |branch| Range { log: tip.log, branch, from, to: tip.seq };
-                let ranges = branches.map(range).collect();
                 if let Some(link) = self.links.get_mut(&node) {
                     link.needing = true;
                 }
-                self.read(Read::Rows { ranges, bytes: PAGE, payloads: Payloads::Wanted }, Reading::Need(via));
+                let what = Read::Hashes(vec![(tip.log, tip.seq)]);
+                self.read(what, Reading::NeedBeside { via, tip, back: need.back });
             }
             Held::No | Held::Other(..) => {}
         }
+    }
+
+    pub(super) fn found_beside(&mut self, via: Via, tip: &Tip, back: u32, found: Found) {
+        let standing = if let Found::Hashes(mut found) = found { found.pop() } else { None };
+        let is_it = |(hash, _): &(Hash, Branch)| *hash == tip.hash;
+        let Some((_, branch)) = standing.into_iter().flatten().find(is_it) else {
+            if let Some(link) = self.link_of(via) {
+                link.needing = false;
+            }
+            return;
+        };
+        let from = tip.seq.saturating_sub(u64::from(back.min(MAX_BACK))).max(1);
+        let range = Range { log: tip.log, branch, from, to: tip.seq };
+        self.read(Read::Rows { ranges: vec![range], bytes: PAGE, payloads: Payloads::Wanted }, Reading::Need(via));
     }
 
     pub(super) fn found_need(&mut self, via: Via, found: Found) {

@@ -19,7 +19,7 @@ use crate::replica::place::{LogId, NodeId};
 enum Verdict {
     /// It is here already, or will never be taken.
     Drop,
-    /// It stands on what no checkpoint has: what needs it needs nothing.
+    /// It stands on what no checkpoint has: what needs it needs nothing but to know that.
     Beside,
     Wait(Why),
     /// Something else stands in its place, on this branch.
@@ -67,9 +67,16 @@ impl Machine {
             let tip = waiting.segment.tip();
             match self.judge(&waiting.segment) {
                 Verdict::Drop => self.done_with(&waiting),
-                Verdict::Beside => {
+                #[cfg(test)]
+                Verdict::Beside if planted(Defect::BesideForgotten) => {
                     self.beside.insert(tip);
                     self.done_with(&waiting);
+                    next.extend(self.released_by(&tip));
+                }
+                Verdict::Beside if !self.held.is_demanded(&tip) => self.done_with(&waiting),
+                Verdict::Beside => {
+                    let paid = self.paid_for(&waiting);
+                    self.stage_beside(waiting.segment, paid);
                     next.extend(self.released_by(&tip));
                 }
                 Verdict::Wait(why) => {

@@ -176,7 +176,7 @@ impl Recovery {
         let mut machine = Machine::new(self.config, now, wall, seed);
         machine.ledger = self.replay.ledger;
         machine.ledger.logs.values_mut().for_each(Log::renumber_if_taken);
-        machine.beside = self.replay.beside.into_iter().collect();
+        machine.beside = self.replay.beside;
         machine.position = self.position;
         machine.durable = machine
             .ledger

@@ -103,7 +103,9 @@ impl Replay {
             None if row.system => return Err(OpenError::Payload),
             None => Vec::new(),
         };
-        let counting = head.dependencies.iter().filter(|tip| !self.beside.contains(tip));
+        // A checkpoint that covers a place says what stands there, whatever else was seen to.
+        let counts = |tip: &&Tip| !self.beside.contains(*tip) || self.is_void(&tip.log, tip.seq);
+        let counting = head.dependencies.iter().filter(counts);
         let resolved: Vec<(Tip, Branch)> = counting.map(|tip| (*tip, self.on(tip))).collect();
         let Some(mut slot) = self.slot(&head) else { return Ok(Replayed::Void) };
         if branches == Branches::AsStored

@@ -18,12 +18,13 @@ use crate::replica::log::storage::{Batch, BatchId, Branch, Outcome, Row};
 use crate::replica::log::wire::{OVERHEAD, Segment, Tip};
 use crate::replica::place::{LogId, Place};
 
-/// A segment that was applied and is not durable yet.
+/// A segment that was taken in and is not durable yet.
 #[derive(Debug)]
 pub(super) struct Staged {
     pub(super) row: Arc<Row>,
     segment: Arc<Segment>,
-    pub(super) applied: Applied,
+    /// What it changed; none of one that counts no more.
+    applied: Option<Applied>,
     /// Of an own segment: what the application calls its entries, by index.
     pub(super) ids: Vec<(AppendId, u32)>,
     /// What a peer paid for it.
@@ -100,18 +101,7 @@ impl Machine {
         let whole = Arc::clone(&segment);
         let head = &whole.head;
         let applied = self.ledger.apply(&self.keys, head, segment.hash, entries, slot, resolved);
-        self.position.0 += 1;
-        let row = Arc::new(Row {
-            position: self.position,
-            log: head.log,
-            seq: head.seq,
-            branch: applied.branch,
-            hash: segment.hash,
-            header: segment.header.clone(),
-            signature: bytes::Bytes::copy_from_slice(&segment.signature),
-            payload: Some(segment.payload.clone()),
-            system: head.system,
-        });
+        let row = self.next_row(&segment, applied.branch);
         self.hashes.insert(head.log, head.seq, segment.hash, applied.branch);
         self.note_taken(&segment.tip(), applied.branch);
         let wall = UNIX_EPOCH + Duration::from_millis(self.wall);
@@ -134,10 +124,41 @@ impl Machine {
         if !self.ledger.is_open(&head.log) {
             self.to_cover.insert((head.log, applied.branch));
         }
-        if let Some(paid) = &paid {
+        self.stage_row(Staged { row, segment, applied: Some(applied), ids, paid });
+    }
+
+    /// Keeps a segment that stands beside what a checkpoint covers, and that something names which counts: whoever is to take
+    /// that in has to be shown that it stands there, also when its author shows it to nobody.
+    pub(super) fn stage_beside(&mut self, segment: Arc<Segment>, paid: Option<Paid>) {
+        let tip = segment.tip();
+        let Some(log) = self.ledger.logs.get_mut(&tip.log) else { return };
+        let branch = log.next_branch();
+        log.skip_numbers(Branch(branch.0.saturating_add(1)));
+        self.beside.insert(tip);
+        let row = self.next_row(&segment, branch);
+        self.stage_row(Staged { row, segment, applied: None, ids: Vec::new(), paid });
+    }
+
+    fn next_row(&mut self, segment: &Segment, branch: Branch) -> Arc<Row> {
+        self.position.0 += 1;
+        Arc::new(Row {
+            position: self.position,
+            log: segment.head.log,
+            seq: segment.head.seq,
+            branch,
+            hash: segment.hash,
+            header: segment.header.clone(),
+            signature: bytes::Bytes::copy_from_slice(&segment.signature),
+            payload: Some(segment.payload.clone()),
+            system: segment.head.system,
+        })
+    }
+
+    fn stage_row(&mut self, staged: Staged) {
+        if let Some(paid) = &staged.paid {
             *self.unstored.entry(paid.via.node).or_default() += paid.cost;
         }
-        self.staged.push(Staged { row, segment, applied, ids, paid });
+        self.staged.push(staged);
     }
 
     /// Has what is staged written, unless something is under way.
@@ -204,6 +225,7 @@ impl Machine {
     fn made_durable(&mut self, staged: Staged) {
         let Staged { row, segment, applied, ids, paid } = staged;
         paid.into_iter().for_each(|paid| self.stored_of(paid));
+        let Some(applied) = applied else { return };
         self.durable.insert((row.log, row.branch), (row.seq, row.hash));
         for link in self.links.values_mut() {
             link.due.insert((row.log, row.branch));

@@ -185,7 +185,7 @@ impl World {
         let log = machine.log();
         let honest = self.nodes.len() - self.plan.liars;
         let to = self.rng.random_range(0..honest);
-        match self.rng.random_range(0..11) {
+        match self.rng.random_range(0..12) {
             0 | 1 if self.plan.forks => {
                 let twin = self.liar.logs.entry(log).or_default();
                 let last = twin.sent.keys().next_back().copied().unwrap_or_default();
@@ -216,6 +216,7 @@ impl World {
             6 => self.flood(liar, log, to)?,
             7 => self.depend_on_nothing(liar, log, to)?,
             8 => self.offer_nonsense(liar, to)?,
+            9 if self.plan.forks => self.stand_beside(liar, log, to)?,
             _ => {
                 for _ in 0..self.rng.random_range(1..4) {
                     self.append(liar)?;
@@ -237,6 +238,23 @@ impl World {
         let id = self.oracle.invent(liar);
         let other = self.sign(liar, segment.head.clone(), id);
         self.put(liar, to, Message::Segment(other))
+    }
+
+    /// A segment that stands beside what a checkpoint covers, and another one that names it; only one node is shown them.
+    fn stand_beside(&mut self, liar: usize, log: LogId, to: usize) -> Checked {
+        let covered = self.nodes[to].machine.as_ref().and_then(|machine| machine.ledger().logs.get(&log));
+        let Some(covered) = covered.filter(|log| log.settled > 0 && !log.is_final()) else { return Ok(()) };
+        self.counts.note("lies: segments beside a checkpoint");
+        let head = Head { seq: covered.settled + 1, previous: self.rng.random(), ..first_head(log, self.wall(liar)) };
+        let id = self.oracle.invent(liar);
+        let beside = self.sign(liar, head, id);
+        let run = LogId { incarnation: Incarnation(self.rng.random()), ..log };
+        let head = Head { dependencies: vec![beside.tip()], ..first_head(run, self.wall(liar)) };
+        let id = self.oracle.invent(liar);
+        let names = self.sign(liar, head, id);
+        let (first, then) = if self.rng.random_bool(0.5) { (beside, names) } else { (names, beside) };
+        self.put(liar, to, Message::Segment(first))?;
+        self.put(liar, to, Message::Segment(then))
     }
 
     /// A segment in somebody else's name.

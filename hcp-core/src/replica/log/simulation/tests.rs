@@ -40,6 +40,7 @@ const HAPPENED: &[&str] = &[
     "lies: other segments for some",
     "lies: receipts for what is not on disk",
     "lies: replays",
+    "lies: segments beside a checkpoint",
     "lies: rolled-back disks",
     "lies: segments withheld",
     "lies: votes for what others sign",
@@ -100,7 +101,7 @@ fn is_noticed(defect: Defect, parity: u64, says: &str, others: &mut Vec<String>)
             Defect::HalfSuffices | Defect::VotesForgotten => {
                 Plan { nodes: 5, liars: 1, retention: 0.04, faults: vec![Fault::TwoFaced; 4], ..plan }
             }
-            Defect::BranchKept => Plan { retention: 0.04, forks: true, ..plan },
+            Defect::BranchKept | Defect::BesideForgotten => Plan { retention: 0.04, forks: true, ..plan },
             _ => plan,
         };
         let run = std::panic::catch_unwind(|| World::new(seed, plan).run().0);
@@ -121,7 +122,7 @@ fn is_noticed(defect: Defect, parity: u64, says: &str, others: &mut Vec<String>)
 fn what_is_broken_on_purpose_is_noticed() {
     const HOSTILE: u64 = 1;
     const ANY: u64 = 2;
-    let expected: [(Defect, u64, &str); 21] = [
+    let expected: [(Defect, u64, &str); 22] = [
         (Defect::CoverForgotten, HOSTILE, "is not at both of"),
         (Defect::DurableEarly, ANY, "missing at node"),
         (Defect::PrunedAgain, ANY, "is applied twice"),
@@ -141,6 +142,7 @@ fn what_is_broken_on_purpose_is_noticed() {
         (Defect::HalfSuffices, HOSTILE, "missing at node"),
         (Defect::VotesForgotten, HOSTILE, "hold different checkpoints"),
         (Defect::BranchKept, HOSTILE, "is not at both of"),
+        (Defect::BesideForgotten, HOSTILE, "missing at node"),
         (Defect::CutForgotten, ANY, "which its author had not seen"),
         (Defect::CopiesLate, ANY, "missing at node"),
     ];

@@ -1,7 +1,7 @@
 //! What segments that wait for others cost, and branches of which it is read what their authors had seen.
 
 use super::*;
-use crate::replica::log::limits::{FREE_BURST, MAX_BESIDE, OFFER};
+use crate::replica::log::limits::{FREE_BURST, OFFER};
 use crate::replica::log::message::Need;
 
 #[test]
@@ -36,21 +36,6 @@ fn what_many_wait_for_is_struck_off_one_by_one() {
     bench.say(1, Message::Segment(Arc::clone(last)));
     assert_eq!(bench.machine.sizes().held, 0);
     assert!(waiters.iter().all(|waiter| bench.machine.ledger().logs.contains_key(&waiter.head.log)));
-}
-
-#[test]
-fn a_set_of_what_counts_no_more_forgets_the_oldest() {
-    let tip = |n: u64| Tip {
-        log: LogId { node: NodeId([1; 32]), incarnation: Incarnation([1; 16]) },
-        seq: n + 1,
-        hash: [1; 32],
-    };
-    let mut beside: super::super::Beside = (0..MAX_BESIDE as u64).map(tip).collect();
-    beside.insert(tip(5));
-    assert!(beside.contains(&tip(0)));
-    beside.insert(tip(MAX_BESIDE as u64));
-    assert!(!beside.contains(&tip(0)) && beside.contains(&tip(1)) && beside.contains(&tip(MAX_BESIDE as u64)));
-    assert_eq!(beside.iter().count(), MAX_BESIDE);
 }
 
 /// A log whose second segment names one of node 2, and a branch at its third that an open log of the author's needs.
@@ -139,4 +124,55 @@ fn of_offers_that_come_at_once_one_is_looked_at_and_the_last_later() {
     assert_eq!(fetches(&mut bench), 0);
     bench.pass(OFFER / 2 + Duration::from_secs(1));
     assert_eq!(fetches(&mut bench), 1);
+}
+
+/// A node with a checkpoint of one segment of node 1's log, a segment that stands beside it, and one that names that.
+fn beside() -> (Bench, Arc<Segment>, Arc<Segment>) {
+    let cast = Cast::new(3, false);
+    let of = log(&cast, 1, 1);
+    let begun = Draft { entries: vec![manifest(&cast)], ..Draft::of(of, None) }.sign(&cast);
+    let stored = checkpoint(&cast, &settled(&cast, &[&begun]), &[Bytes::from_static(STATE)]);
+    let other = Draft { salt: 1, ..Draft::of(of, None) }.sign(&cast);
+    let beside = Draft::of(of, Some(&other)).sign(&cast);
+    let names = Draft { dependencies: vec![beside.tip()], ..Draft::of(log(&cast, 1, 2), None) }.sign(&cast);
+    let mut bench = Bench::open(cast, Some(stored));
+    bench.link(1);
+    bench.link(2);
+    (bench, beside, names)
+}
+
+#[test]
+fn what_stands_beside_a_checkpoint_is_kept_once_something_names_it_and_given_to_who_lacks_it() {
+    for named_first in [false, true] {
+        let (mut bench, beside, names) = beside();
+        let has = |bench: &Bench, tip: Tip| bench.disk.rows().any(|row| (row.log, row.hash) == (tip.log, tip.hash));
+        if !named_first {
+            bench.say(1, Message::Segment(Arc::clone(&beside)));
+            assert!(!has(&bench, beside.tip()), "nobody needs it");
+        }
+        bench.say(1, Message::Segment(Arc::clone(&names)));
+        assert!(!has(&bench, names.tip()), "where what it names stands is not known");
+        bench.say(1, Message::Segment(Arc::clone(&beside)));
+        assert!(has(&bench, beside.tip()) && has(&bench, names.tip()));
+        assert!(!bench.machine.ledger().logs[&beside.head.log].reaches(2), "it counts no more for that");
+        bench.take_sent(2);
+        bench.say(2, Message::Need(Need { tip: beside.tip(), back: 1 }));
+        bench.pass(Duration::from_secs(1));
+        let is_it = |message: &Message| matches!(message, Message::Segment(segment) if segment.tip() == beside.tip());
+        assert!(bench.take_sent(2).iter().any(is_it));
+    }
+}
+
+#[test]
+fn what_a_checkpoint_says_of_a_place_counts_whatever_was_seen_beside_the_one_before() {
+    let (mut bench, beside, names) = beside();
+    bench.say(1, Message::Segment(names));
+    bench.say(1, Message::Segment(Arc::clone(&beside)));
+    assert!(matches!(bench.machine.held(&beside.tip()), super::super::checks::Held::Nothing));
+    // The log goes on where the checkpoint ends, and another checkpoint covers that.
+    let log = &bench.machine.ledger().logs[&beside.head.log];
+    let settled_end = Tip { log: beside.head.log, seq: log.settled, hash: log.settled_hash };
+    assert_eq!(settled_end.seq, 1);
+    bench.machine.ledger.logs.get_mut(&beside.head.log).expect("it is held").settled = 2;
+    assert!(matches!(bench.machine.held(&beside.tip()), super::super::checks::Held::Yes(_)));
 }
