@@ -232,13 +232,13 @@ impl Run<'_> {
 
     /// What has to be so before clients are made ready; the node that is not like the others.
     async fn prepare(&mut self, case: Case, broken: &mut Vec<String>) -> Result<Option<usize>> {
-        let odd = self.stage.any(&[]);
         let launch = match case {
             Case::Fast => Launch { variables: clock::off_by("+90s")?, ..Launch::default() },
             Case::Slow => Launch { variables: clock::off_by("-90s")?, ..Launch::default() },
             Case::Bare => Launch { material: Material::Withheld, ..Launch::default() },
             _ => return Ok(None),
         };
+        let odd = self.stage.victim(&[]);
         let has_wrong_clock = !launch.variables.is_empty();
         self.stage.restart(odd, launch).await?;
         self.settle(broken).await;
@@ -254,11 +254,12 @@ impl Run<'_> {
         let victim = match case {
             Case::Publisher => stage.publisher(),
             Case::Bare => match (stage.publisher(), odd) {
-                (publisher, Some(odd)) if publisher == odd => stage.any(&[odd]),
+                (publisher, Some(odd)) if publisher == odd => stage.victim(&[odd]),
                 (publisher, _) => publisher,
             },
             Case::Rolling => round,
-            _ => stage.any(&[]),
+            Case::Healthy | Case::Fast | Case::Slow => 0,
+            _ => stage.victim(&[]),
         };
         let mut struck = Struck { dead: vec![victim], takeover: None };
         match case {
@@ -269,7 +270,7 @@ impl Run<'_> {
             Case::Freeze => stage.freeze(victim).await?,
             Case::Cut => stage.cut(victim).await?,
             Case::Two => {
-                let other = stage.any(&[victim]);
+                let other = stage.victim(&[victim]);
                 stage.kill(victim).await?;
                 stage.kill(other).await?;
                 struck.dead.push(other);

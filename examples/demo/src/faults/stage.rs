@@ -46,6 +46,8 @@ pub struct Stage {
     odd: Vec<bool>,
     frozen: Vec<bool>,
     cut: Vec<bool>,
+    /// How often each was chosen for something bad.
+    struck: Vec<usize>,
     namespaces: Option<Namespaces>,
     period: Duration,
     patience: Duration,
@@ -76,6 +78,7 @@ impl Stage {
             odd: vec![false; nodes],
             frozen: vec![false; nodes],
             cut: vec![false; nodes],
+            struck: vec![0; nodes],
             namespaces,
             period,
             patience,
@@ -237,6 +240,8 @@ impl Stage {
     pub async fn cut(&mut self, node: usize) -> Result<()> {
         self.namespaces.as_ref().ok_or("links can be cut in namespaces only")?.cut(node).await?;
         self.cut[node] = true;
+        // Its Arti tries its guards again only after minutes: what comes next begins with a node that does as the others do.
+        self.odd[node] = true;
         Ok(())
     }
 
@@ -282,6 +287,16 @@ impl Stage {
     /// A node at random, none of `not`.
     pub fn any(&self, not: &[usize]) -> usize {
         (0..self.size()).filter(|node| !not.contains(node)).choose(&mut rand::rng()).unwrap_or(0)
+    }
+
+    /// One at random of those that were struck least often, none of `not`. The others leave a node that fails more than three
+    /// times in three minutes in their descriptor for up to a minute.
+    pub fn victim(&mut self, not: &[usize]) -> usize {
+        let candidates = || (0..self.size()).filter(|node| !not.contains(node));
+        let least = candidates().map(|node| self.struck[node]).min();
+        let victim = candidates().filter(|node| Some(self.struck[*node]) == least).choose(&mut rand::rng()).unwrap_or(0);
+        self.struck[victim] += 1;
+        victim
     }
 
     /// The node whose descriptor clients find.

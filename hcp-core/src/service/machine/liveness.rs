@@ -365,7 +365,9 @@ impl Machine {
             return;
         }
         let known = peer.run.replace(incarnation).is_some();
-        if known && peer.forget_run(incarnation, self.now) {
+        // Who was held for dead is not listed any more: that it begins again is no second failure.
+        let listed = peer.is_alive();
+        if known && peer.forget_run(incarnation, self.now) && listed {
             self.urge(member);
         }
         self.hasten();

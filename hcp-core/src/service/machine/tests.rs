@@ -38,6 +38,8 @@ struct Harness {
     wall: u64,
     peers: Vec<OnionAddress>,
     counts: BTreeMap<OnionAddress, u64>,
+    /// Runs of peers that are not in their first.
+    runs: BTreeMap<OnionAddress, u64>,
     /// What the machine last sent to each.
     sent: BTreeMap<OnionAddress, u64>,
     /// Peers that are heard from.
@@ -71,6 +73,7 @@ impl Harness {
             alive: peers.clone(),
             peers,
             counts: BTreeMap::new(),
+            runs: BTreeMap::new(),
             sent: BTreeMap::new(),
             relays: 0,
             outputs: Vec::new(),
@@ -140,17 +143,22 @@ impl Harness {
     }
 
     fn beat(&mut self, peer: OnionAddress) {
+        let run = self.run_of(peer);
         let count = self.counts.entry(peer).or_default();
         *count += 1;
         let heartbeat = Heartbeat {
             sent: *count,
             echo: self.sent.get(&peer).map(|sent| Echo { sent: *sent, held: self.now.as_millis() as u64 - sent }),
             wall: self.wall,
-            pulse: Pulse::sign(address(1), peer, 1, *count, &unsigned()),
+            pulse: Pulse::sign(address(1), peer, run, *count, &unsigned()),
             seeking: Vec::new(),
             sightings: Vec::new(),
         };
         self.tell(Input::Message(peer, Message::Heartbeat(heartbeat)));
+    }
+
+    fn run_of(&self, peer: OnionAddress) -> u64 {
+        self.runs.get(&peer).copied().unwrap_or(1)
     }
 
     /// Lets time pass in steps of a quarter second; those who live are heard.
