@@ -298,7 +298,9 @@ impl Run<'_> {
     }
 
     async fn heal(&mut self, broken: &mut Vec<String>) -> Result<()> {
-        match self.stage.heal().await {
+        let healed = self.stage.heal().await;
+        self.stage.wait_rested().await;
+        match healed {
             Ok(()) => Ok(()),
             // The nodes run: what clients see is still worth seeing.
             Err(error) if error.to_string().starts_with("not healthy") => {

@@ -48,6 +48,8 @@ pub struct Stage {
     cut: Vec<bool>,
     /// How often each was chosen for something bad.
     struck: Vec<usize>,
+    /// When each failed or left.
+    failures: Vec<Vec<Instant>>,
     namespaces: Option<Namespaces>,
     period: Duration,
     patience: Duration,
@@ -79,6 +81,7 @@ impl Stage {
             frozen: vec![false; nodes],
             cut: vec![false; nodes],
             struck: vec![0; nodes],
+            failures: vec![Vec::new(); nodes],
             namespaces,
             period,
             patience,
@@ -199,6 +202,7 @@ impl Stage {
     /// # Errors
     /// When it does not run.
     pub async fn kill(&mut self, node: usize) -> Result<()> {
+        self.failures[node].push(Instant::now());
         self.forget(node);
         self.nodes[node].take().ok_or("the node does not run")?.kill().await
     }
@@ -210,7 +214,10 @@ impl Stage {
     pub async fn stop(&mut self, node: usize) -> Result<()> {
         self.forget(node);
         match self.nodes[node].take() {
-            Some(process) => process.terminate(STOP).await,
+            Some(process) => {
+                self.failures[node].push(Instant::now());
+                process.terminate(STOP).await
+            }
             None => Ok(()),
         }
     }
@@ -221,6 +228,7 @@ impl Stage {
     /// When it does not run.
     pub async fn freeze(&mut self, node: usize) -> Result<()> {
         self.frozen[node] = true;
+        self.failures[node].push(Instant::now());
         self.process(node)?.freeze().await
     }
 
@@ -240,6 +248,7 @@ impl Stage {
     pub async fn cut(&mut self, node: usize) -> Result<()> {
         self.namespaces.as_ref().ok_or("links can be cut in namespaces only")?.cut(node).await?;
         self.cut[node] = true;
+        self.failures[node].push(Instant::now());
         // Its Arti tries its guards again only after minutes: what comes next begins with a node that does as the others do.
         self.odd[node] = true;
         Ok(())
@@ -273,6 +282,7 @@ impl Stage {
     pub async fn tell(&mut self, node: usize, line: &str) -> Result<()> {
         // What was done to it ends with it.
         self.odd[node] = true;
+        self.failures[node].push(Instant::now());
         self.nodes[node].as_mut().ok_or("the node does not run")?.tell(line).await
     }
 
@@ -289,8 +299,15 @@ impl Stage {
         (0..self.size()).filter(|node| !not.contains(node)).choose(&mut rand::rng()).unwrap_or(0)
     }
 
-    /// One at random of those that were struck least often, none of `not`. The others leave a node that fails more than three
-    /// times in three minutes in their descriptor for up to a minute.
+    /// Waits until no node has failed so often lately that its next failure would not be urgent to the others.
+    pub async fn wait_rested(&self) {
+        let counted = |failures: &Vec<Instant>| failures.iter().filter(|at| at.elapsed() < FLAPPING).count();
+        while self.failures.iter().any(|failures| counted(failures) >= FAILURES) {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// One at random of those that were struck least often, none of `not`.
     pub fn victim(&mut self, not: &[usize]) -> usize {
         let candidates = || (0..self.size()).filter(|node| !not.contains(node));
         let least = candidates().map(|node| self.struck[node]).min();
@@ -454,6 +471,11 @@ const STOP: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(100);
 /// Nodes publish what is new, and not urgent, within half of that.
 const RENEWED: Duration = Duration::from_secs(120);
+
+/// What others do at once for a node that fails they do so many times in so long; after that they take up to a minute, so that
+/// one that flaps does not make a flood of uploads.
+const FAILURES: usize = 3;
+const FLAPPING: Duration = Duration::from_secs(180);
 
 /// Points that one descriptor may list (rend-spec-v3).
 const LISTED: usize = 20;
