@@ -181,7 +181,11 @@ async fn send_file(
     })
     .await?;
     timeline.say(format!("the file is complete {} after it was offered", seconds(began.elapsed())));
-    timeline.say(format!("{} were on bob's disk already, and {} with the next piece", mebibytes(kept), mebibytes(resumed)));
+    timeline.say(format!(
+        "{} were on bob's disk already, and {} with the next piece",
+        mebibytes(kept),
+        mebibytes(resumed)
+    ));
     let (sent, received) = (hash(&source)?, hash(&downloads.join("film.bin"))?);
     timeline.say(format!("BLAKE3 of alice's file {sent}"));
     timeline.say(format!("BLAKE3 of bob's file   {received}"));

@@ -66,7 +66,8 @@ impl Report {
             self.periods
         );
         text.push_str("\n### Connects of stock clients whose introduction was lost with a silent node\n\n");
-        let lost: Vec<_> = self.cases.iter().flat_map(|case| case.lost.iter().map(move |index| (case, *index))).collect();
+        let lost: Vec<_> =
+            self.cases.iter().flat_map(|case| case.lost.iter().map(move |index| (case, *index))).collect();
         if lost.is_empty() {
             text.push_str("None.\n");
         }

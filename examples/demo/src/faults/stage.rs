@@ -311,7 +311,8 @@ impl Stage {
     pub fn victim(&mut self, not: &[usize]) -> usize {
         let candidates = || (0..self.size()).filter(|node| !not.contains(node));
         let least = candidates().map(|node| self.struck[node]).min();
-        let victim = candidates().filter(|node| Some(self.struck[*node]) == least).choose(&mut rand::rng()).unwrap_or(0);
+        let victim =
+            candidates().filter(|node| Some(self.struck[*node]) == least).choose(&mut rand::rng()).unwrap_or(0);
         self.struck[victim] += 1;
         victim
     }

@@ -273,11 +273,19 @@ enum Reading {
     Push(Via),
     Need(Via),
     /// Where one is that does not count, with so many before it.
-    NeedBeside { via: Via, tip: Tip, back: u32 },
+    NeedBeside {
+        via: Via,
+        tip: Tip,
+        back: u32,
+    },
     Proof(LogId),
     Survey,
     Fold(u64),
-    Piece { via: Via, root: Hash, index: u32 },
+    Piece {
+        via: Via,
+        root: Hash,
+        index: u32,
+    },
 }
 
 impl Machine {

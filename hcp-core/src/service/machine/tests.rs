@@ -9,8 +9,7 @@ use crate::network::onion::{PeriodView, PointDescription, RelayId, UploadReport}
 use crate::service::gossip::{Answer, Echo, Entrust, Heartbeat, Tags};
 use crate::service::tuning::{
     COLLISION, EAGER_PROBE, HYSTERESIS_LASTS, MARKS, MAX_DOUBT, MAX_HELD, MAX_TAKEN, MAX_TAKEN_OF_ONE,
-    POINT_INTRODUCTIONS, POINT_LIFE, PROBE, PROMISES,
-    REACHED, RETIRING, REUPLOAD, TAKEOVER_WINDOW,
+    POINT_INTRODUCTIONS, POINT_LIFE, PROBE, PROMISES, REACHED, RETIRING, REUPLOAD, TAKEOVER_WINDOW,
 };
 
 mod points;

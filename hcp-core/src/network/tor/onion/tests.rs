@@ -154,8 +154,7 @@ async fn a_relay_passes_on_no_more_introductions_than_it_was_asked_to() {
     let testnet = testnet().await;
     let identity = Identity::generate();
     let rate = IntroductionRate { per_second: 1, burst: 2 };
-    let (mut a, (client, _home)) =
-        tokio::join!(Node::launch_limited("a", testnet, &identity, rate), joined(testnet));
+    let (mut a, (client, _home)) = tokio::join!(Node::launch_limited("a", testnet, &identity, rate), joined(testnet));
     a.establish(1, &HashSet::new()).await;
     let point = a.points[0].1.description;
     let start = Instant::now();

@@ -137,7 +137,9 @@ impl Bench {
                     Store::Full => self.handle(Input::Stored(id, Outcome::Full)),
                     Store::Away => {}
                 },
-                Output::Read(id, what) if matches!(self.store, Store::Away | Store::Unread) => self.reads.push((id, what)),
+                Output::Read(id, what) if matches!(self.store, Store::Away | Store::Unread) => {
+                    self.reads.push((id, what))
+                }
                 Output::Read(id, what) => {
                     let found = self.disk.read(&what);
                     self.handle(Input::Found(id, found));
