@@ -20,6 +20,10 @@ pub(crate) const NEED: Duration = Duration::from_millis(1_500);
 pub(crate) const HELD: Duration = Duration::from_secs(15);
 /// Requests for something lacking that go to one peer in one round of half a second.
 pub(crate) const MAX_NEEDS: usize = 8;
+/// Of what one peer asked for, so much waits to be read for it; more it asks for again.
+pub(crate) const MAX_QUEUED_NEEDS: usize = 4_096;
+/// So many places are read at once.
+pub(crate) const NEEDS_AT_ONCE: usize = 64;
 /// How many segments before the one that is needed are asked for at the most; it doubles from one on.
 pub(crate) const MAX_BACK: u32 = 256;
 /// Bytes that one link may have under way, held back here and on their way to the disk, with what segments cost beside their

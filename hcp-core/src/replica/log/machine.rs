@@ -3,6 +3,7 @@
 //! The driver tells it what happened ([`Input`]) with both clocks, and carries out what it answers ([`Output`]), in order.
 
 mod appending;
+mod beside;
 mod checkpoints;
 mod checks;
 mod closing;
@@ -32,6 +33,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::appending::Appending;
+use self::beside::Beside;
 use self::checkpoints::Checkpoints;
 use self::checks::Hashes;
 use self::closing::{Proof, Survey};
@@ -236,8 +238,7 @@ pub(crate) struct Machine {
     recent: Recent,
     hashes: Hashes,
     held: HeldBack,
-    /// Segments that stand on what no checkpoint has: whoever names them names nothing. Each is stored, and paid for like others.
-    beside: BTreeSet<Tip>,
+    beside: Beside,
     appending: Appending,
     links: BTreeMap<NodeId, Link>,
     talks: BTreeMap<NodeId, Talk>,
@@ -272,20 +273,10 @@ enum Reading {
     Hashes(Vec<(LogId, u64)>),
     Push(Via),
     Need(Via),
-    /// Where one is that does not count, with so many before it.
-    NeedBeside {
-        via: Via,
-        tip: Tip,
-        back: u32,
-    },
     Proof(LogId),
     Survey,
     Fold(u64),
-    Piece {
-        via: Via,
-        root: Hash,
-        index: u32,
-    },
+    Piece { via: Via, root: Hash, index: u32 },
 }
 
 impl Machine {
@@ -354,7 +345,6 @@ impl Machine {
             (Reading::Hashes(places), _) => self.hashes_failed(&places),
             (Reading::Push(via), found) => self.found_push(via, found),
             (Reading::Need(via), found) => self.found_need(via, found),
-            (Reading::NeedBeside { via, tip, back }, found) => self.found_beside(via, &tip, back, found),
             (Reading::Proof(log), found) => self.found_proof(log, found),
             (Reading::Survey, found) => self.found_survey(read, found),
             (Reading::Fold(number), found) => self.found_fold(number, found),
@@ -409,7 +399,7 @@ impl Machine {
             recent: Recent::default(),
             hashes: Hashes::default(),
             held: HeldBack::default(),
-            beside: BTreeSet::new(),
+            beside: Beside::default(),
             appending: Appending::default(),
             links: BTreeMap::new(),
             talks: BTreeMap::new(),

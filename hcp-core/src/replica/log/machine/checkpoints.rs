@@ -327,8 +327,6 @@ impl Machine {
             return;
         }
         self.ledger.adopt(&stable.covered);
-        let logs = &self.ledger.logs;
-        self.beside.retain(|tip| logs.get(&tip.log).is_some_and(|log| tip.seq > log.settled));
         self.durable.retain(|(log, _), _| self.ledger.logs.contains_key(log));
         self.let_go(&stable.covered);
         self.checkpoints.progress = None;
@@ -346,7 +344,13 @@ impl Machine {
 
     /// Whether this node has taken in what does not count behind a checkpoint that was made of what is here: a branch that
     /// begins where the checkpoint has another one, or anything more of a log that it knows to have forked.
-    fn holds_what_does_not_count(&self, covered: &Ledger) -> bool {
+    pub(super) fn holds_what_does_not_count(&self, covered: &Ledger) -> bool {
+        // What names it named nothing so far, and from there on names what the checkpoint has in that place.
+        let covers =
+            |tip: &Tip| covered.logs.get(&tip.log).is_some_and(|log| !log.is_final() && tip.seq <= log.settled);
+        if self.beside.tips().any(covers) {
+            return true;
+        }
         self.ledger.logs.iter().any(|(id, log)| match (covered.forgotten.get(id), covered.logs.get(id)) {
             (Some(last), _) => log.forked || log.reaches(last + 1),
             // Once for each such log: what named it is understood anew, as everybody does who loads the checkpoint.

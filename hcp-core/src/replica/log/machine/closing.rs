@@ -50,22 +50,28 @@ impl Machine {
         if planted(Defect::ForkIgnored) {
             return self.done_with(&waiting);
         }
-        if !self.is_forked(&tip.log) && !self.proofs.contains_key(&tip.log) {
-            self.proofs.insert(tip.log, Proof { tip, signature: waiting.segment.signature });
-            match self.recent.get(tip.log, on, tip.seq) {
-                Some((row, _)) => self.prove(&row.clone()),
-                None => {
-                    let range = Range { log: tip.log, branch: on, from: tip.seq, to: tip.seq };
-                    let what = Read::Rows { ranges: vec![range], bytes: 1, payloads: Payloads::OfSystem };
-                    self.read(what, Reading::Proof(tip.log));
-                }
-            }
-        }
+        self.prove_fork(&tip, waiting.segment.signature, on);
         let wanted = self.held.is_demanded(&tip);
         if wanted && self.is_forked(&tip.log) {
             self.survey(waiting, standing, on);
         } else {
             self.held.insert(tip, Waiting { why: Why::Unwanted, ..waiting });
+        }
+    }
+
+    /// Says that a log forked, unless that is known: what stands in the place of this segment, on that branch, is read first.
+    pub(super) fn prove_fork(&mut self, tip: &Tip, signature: [u8; SIGNATURE], on: Branch) {
+        if self.is_forked(&tip.log) || self.proofs.contains_key(&tip.log) {
+            return;
+        }
+        self.proofs.insert(tip.log, Proof { tip: *tip, signature });
+        match self.recent.get(tip.log, on, tip.seq) {
+            Some((row, _)) => self.prove(&row.clone()),
+            None => {
+                let range = Range { log: tip.log, branch: on, from: tip.seq, to: tip.seq };
+                let what = Read::Rows { ranges: vec![range], bytes: 1, payloads: Payloads::OfSystem };
+                self.read(what, Reading::Proof(tip.log));
+            }
         }
     }
 

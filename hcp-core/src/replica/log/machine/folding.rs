@@ -95,7 +95,7 @@ impl Machine {
                 Replay::new(covered, Some(several))
             }
         };
-        replay.beside = self.beside.clone();
+        replay.beside = self.beside.all();
         let ranges = self.beyond(&replay.ledger, &asked.past);
         self.checkpoints.folds += 1;
         let number = self.checkpoints.folds;

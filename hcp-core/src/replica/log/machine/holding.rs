@@ -56,6 +56,11 @@ impl HeldBack {
         self.demand.contains(tip)
     }
 
+    /// Whether something that is held back waits for it.
+    pub(super) fn is_awaited(&self, tip: &Tip) -> bool {
+        self.by_missing.contains_key(tip)
+    }
+
     pub(super) fn insert(&mut self, tip: Tip, waiting: Waiting) {
         match &waiting.why {
             Why::Missing(missing) => {

@@ -1,6 +1,6 @@
 //! Links: who may speak, what it may send, what it confirms.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::checks::Held;
@@ -11,7 +11,7 @@ use super::{Machine, Output, Unlink};
 use crate::replica::log::ledger::is_member;
 use crate::replica::log::limits::{ANSWERS, FREE_BURST, FREE_RATE, OFFER, TALK, WINDOW};
 use crate::replica::log::message::{Hello, Message, Offer, Receipt};
-use crate::replica::log::storage::{Branch, Hash};
+use crate::replica::log::storage::{Branch, Hash, Range};
 use crate::replica::log::wire::Tip;
 use crate::replica::place::{LogId, NodeId};
 
@@ -56,6 +56,8 @@ pub(super) struct Link {
     pub(super) blocked: bool,
     /// Nothing is read for it before.
     pub(super) pause: Duration,
+    /// What it asked for, and what it will for what it is sent; the first of them are being read.
+    pub(super) needs: VecDeque<Range>,
     pub(super) needing: bool,
     /// The statement of the checkpoint that it was offered, and when.
     pub(super) offered: Option<(Hash, Duration)>,
@@ -103,6 +105,7 @@ impl Link {
             reading: false,
             blocked: false,
             pause: Duration::ZERO,
+            needs: VecDeque::new(),
             needing: false,
             offered: None,
             holds: None,

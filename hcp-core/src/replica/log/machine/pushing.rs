@@ -14,9 +14,9 @@ use super::links::Via;
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{Machine, Reading};
-use crate::replica::log::limits::{BEACON, MAX_BACK, MAX_NEEDS, NEED, PAGE};
+use crate::replica::log::limits::{BEACON, MAX_BACK, MAX_NEEDS, MAX_QUEUED_NEEDS, NEED, NEEDS_AT_ONCE, PAGE};
 use crate::replica::log::message::{Message, Need};
-use crate::replica::log::storage::{Branch, Found, Hash, Payloads, Range, Read, Row};
+use crate::replica::log::storage::{Branch, Found, Payloads, Range, Read, Row};
 use crate::replica::log::wire::{Segment, Tip};
 use crate::replica::place::{LogId, NodeId};
 
@@ -121,6 +121,7 @@ impl Machine {
         link.allowed = left;
         let sent = link.sent.entry((row.log, row.branch)).or_insert((0, now));
         sent.0 = row.seq.max(sent.0);
+        self.send_beside(node, &segment);
         self.send(node, Message::Segment(segment));
         true
     }
@@ -193,66 +194,90 @@ impl Machine {
     }
 
     pub(super) fn take_need(&mut self, node: NodeId, need: Need) {
-        let Some(link) = self.links.get(&node) else { return };
-        if link.needing {
-            return;
+        let range = self.range_of(&need);
+        let Some(link) = self.links.get_mut(&node) else { return };
+        if link.needs.len() < MAX_QUEUED_NEEDS {
+            link.needs.extend(range);
         }
-        let (via, tip) = (link.via, need.tip);
-        match self.held(&tip) {
-            Held::Ask => self.want_hash(tip.log, tip.seq),
+        self.answer_needs(node);
+    }
+
+    /// Where what is needed stands, with what stands before it.
+    fn range_of(&mut self, need: &Need) -> Option<Range> {
+        let tip = need.tip;
+        let from = tip.seq.saturating_sub(u64::from(need.back.min(MAX_BACK))).max(1);
+        let (branch, from) = match self.held(&tip) {
+            Held::Ask => {
+                self.want_hash(tip.log, tip.seq);
+                return None;
+            }
             Held::Yes(branch) => {
-                let Some(log) = self.ledger.logs.get(&tip.log) else { return };
+                let log = self.ledger.logs.get(&tip.log)?;
                 let owner = log.owner(branch, tip.seq);
                 let durable = self.durable.get(&(tip.log, owner)).map_or(0, |(seq, _)| *seq);
                 let first = log.get(owner).map_or(1, |chain| chain.from).max(log.settled + 1);
-                let from = tip.seq.saturating_sub(u64::from(need.back.min(MAX_BACK))).max(first);
-                if tip.seq > durable || from > tip.seq {
-                    return;
+                if tip.seq > durable {
+                    return None;
                 }
-                let range = Range { log: tip.log, branch: owner, from, to: tip.seq };
-                if let Some(link) = self.links.get_mut(&node) {
-                    link.needing = true;
-                }
-                let what = Read::Rows { ranges: vec![range], bytes: PAGE, payloads: Payloads::Wanted };
-                self.read(what, Reading::Need(via));
+                (owner, from.max(first))
             }
-            // It counts no more here, and may elsewhere; under which number it is held only the store knows.
-            Held::Nothing => {
-                if let Some(link) = self.links.get_mut(&node) {
-                    link.needing = true;
-                }
-                let what = Read::Hashes(vec![(tip.log, tip.seq)]);
-                self.read(what, Reading::NeedBeside { via, tip, back: need.back });
-            }
-            Held::No | Held::Other(..) => {}
-        }
+            // It counts no more here, and may elsewhere.
+            Held::Nothing => (self.beside.on(&tip)?, from),
+            Held::No | Held::Other(..) => return None,
+        };
+        (from <= tip.seq).then_some(Range { log: tip.log, branch, from, to: tip.seq })
     }
 
-    pub(super) fn found_beside(&mut self, via: Via, tip: &Tip, back: u32, found: Found) {
-        let standing = if let Found::Hashes(mut found) = found { found.pop() } else { None };
-        let is_it = |(hash, _): &(Hash, Branch)| *hash == tip.hash;
-        let Some((_, branch)) = standing.into_iter().flatten().find(is_it) else {
-            if let Some(link) = self.link_of(via) {
-                link.needing = false;
+    /// What this segment names and counts no more, its reader will not be shown by anybody else.
+    fn send_beside(&mut self, node: NodeId, segment: &Segment) {
+        for tip in &segment.head.dependencies {
+            if let Some(branch) = self.beside.on(tip)
+                && let Some(link) = self.links.get_mut(&node)
+                && link.needs.len() < MAX_QUEUED_NEEDS
+            {
+                link.needs.push_back(Range { log: tip.log, branch, from: 1, to: tip.seq });
             }
+        }
+        self.answer_needs(node);
+    }
+
+    fn answer_needs(&mut self, node: NodeId) {
+        let Some(link) = self.links.get_mut(&node).filter(|link| !link.needing && !link.needs.is_empty()) else {
             return;
         };
-        let from = tip.seq.saturating_sub(u64::from(back.min(MAX_BACK))).max(1);
-        let range = Range { log: tip.log, branch, from, to: tip.seq };
-        self.read(Read::Rows { ranges: vec![range], bytes: PAGE, payloads: Payloads::Wanted }, Reading::Need(via));
+        link.needing = true;
+        let (via, ranges) = (link.via, link.needs.iter().take(NEEDS_AT_ONCE).copied().collect());
+        self.read(Read::Rows { ranges, bytes: PAGE, payloads: Payloads::Wanted }, Reading::Need(via));
     }
 
     pub(super) fn found_need(&mut self, via: Via, found: Found) {
         let Some(link) = self.link_of(via) else { return };
         link.needing = false;
-        let Found::Rows(rows) = found else { return };
+        let rows = if let Found::Rows(rows) = found { rows } else { Vec::new() };
+        let asked = link.needs.len().min(NEEDS_AT_ONCE);
+        let mut left: Vec<Range> = link.needs.drain(..asked).collect();
+        for row in &rows {
+            for range in left.iter_mut().filter(|range| (range.log, range.branch) == (row.log, row.branch)) {
+                range.from = range.from.max(row.seq + 1);
+            }
+        }
+        // Of what nothing was found there is nothing; the rest did not fit.
+        left.retain(|range| !rows.is_empty() && range.from <= range.to);
+        for range in left.into_iter().rev() {
+            link.needs.push_front(range);
+        }
         for row in rows {
             let Some(link) = self.link_of(via) else { return };
             let Some(segment) = segment_of(&row) else { continue };
-            let Some(left) = link.allowed.checked_sub(segment.cost() as u64) else { return };
-            link.allowed = left;
+            let Some(credit) = link.allowed.checked_sub(segment.cost() as u64) else {
+                // It asks again.
+                link.needs.clear();
+                return;
+            };
+            link.allowed = credit;
             self.send(via.node, Message::Segment(Arc::new(segment)));
         }
+        self.answer_needs(via.node);
     }
 }
 

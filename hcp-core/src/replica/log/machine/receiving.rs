@@ -69,11 +69,13 @@ impl Machine {
                 Verdict::Drop => self.done_with(&waiting),
                 #[cfg(test)]
                 Verdict::Beside if planted(Defect::BesideForgotten) => {
-                    self.beside.insert(tip);
+                    self.beside.insert(tip, None);
                     self.done_with(&waiting);
                     next.extend(self.released_by(&tip));
                 }
-                Verdict::Beside if !self.held.is_demanded(&tip) => self.done_with(&waiting),
+                Verdict::Beside if !self.held.is_demanded(&tip) && !self.held.is_awaited(&tip) => {
+                    self.done_with(&waiting)
+                }
                 Verdict::Beside => {
                     let paid = self.paid_for(&waiting);
                     self.stage_beside(waiting.segment, paid);

@@ -7,6 +7,7 @@ mod tests;
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::beside::Beside;
 use super::checkpoints::{Noted, Stable};
 #[cfg(test)]
 use super::planted::{Defect, planted};
@@ -176,7 +177,8 @@ impl Recovery {
         let mut machine = Machine::new(self.config, now, wall, seed);
         machine.ledger = self.replay.ledger;
         machine.ledger.logs.values_mut().for_each(Log::renumber_if_taken);
-        machine.beside = self.replay.beside;
+        let rows = self.replay.rows_beside;
+        machine.beside = Beside::of(self.replay.beside.into_iter().map(|tip| (tip, rows.get(&tip).copied())).collect());
         machine.position = self.position;
         machine.durable = machine
             .ledger

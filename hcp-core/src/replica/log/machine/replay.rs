@@ -27,6 +27,8 @@ pub(super) struct Replay {
     base: BTreeMap<LogId, Arc<Vector>>,
     /// Segments that stand on what no checkpoint has: whoever names them names nothing.
     pub(super) beside: BTreeSet<Tip>,
+    /// Rows of such.
+    pub(super) rows_beside: BTreeMap<Tip, Branch>,
 }
 
 /// What one segment named, and where it stands.
@@ -67,7 +69,15 @@ impl Replay {
     pub(super) fn new(ledger: Ledger, only: Option<BTreeSet<LogId>>) -> Self {
         let base = ledger.logs.iter().filter(|(_, log)| !log.is_final());
         let base = base.filter_map(|(id, log)| Some((*id, Arc::clone(&log.chains().next()?.seen)))).collect();
-        Self { ledger, only, standing: HashMap::new(), named: HashMap::new(), base, beside: BTreeSet::new() }
+        Self {
+            ledger,
+            only,
+            standing: HashMap::new(),
+            named: HashMap::new(),
+            base,
+            beside: BTreeSet::new(),
+            rows_beside: BTreeMap::new(),
+        }
     }
 
     pub(super) fn row(&mut self, keys: &Keys, row: &Row, branches: Branches) -> Result<Replayed, OpenError> {
@@ -85,7 +95,9 @@ impl Replay {
             if let Some(log) = self.ledger.logs.get_mut(&row.log) {
                 log.skip_numbers(Branch(row.branch.0.saturating_add(1)));
             }
-            self.beside.insert(Tip { log: row.log, seq: row.seq, hash: row.hash });
+            let tip = Tip { log: row.log, seq: row.seq, hash: row.hash };
+            self.beside.insert(tip);
+            self.rows_beside.insert(tip, row.branch);
             return Ok(Replayed::Void);
         }
         if needed.iter().any(|tip| !self.has(tip)) {

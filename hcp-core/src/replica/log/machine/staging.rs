@@ -131,10 +131,17 @@ impl Machine {
     /// that in has to be shown that it stands there, also when its author shows it to nobody.
     pub(super) fn stage_beside(&mut self, segment: Arc<Segment>, paid: Option<Paid>) {
         let tip = segment.tip();
+        let before = segment.head.before();
+        let goes_on = before.and_then(|before| self.beside.ended_by(&before));
         let Some(log) = self.ledger.logs.get_mut(&tip.log) else { return };
-        let branch = log.next_branch();
+        let branch = goes_on.unwrap_or_else(|| log.next_branch());
         log.skip_numbers(Branch(branch.0.saturating_add(1)));
-        self.beside.insert(tip);
+        // Of two at one place its author has signed both: once that is known nothing more of its log counts.
+        let other = self.beside.other_at(&tip).or_else(|| self.hashes.at(&tip.log, tip.seq).first().copied());
+        if let Some((_, on)) = other {
+            self.prove_fork(&tip, segment.signature, on);
+        }
+        self.beside.insert(tip, Some(branch));
         let row = self.next_row(&segment, branch);
         self.stage_row(Staged { row, segment, applied: None, ids: Vec::new(), paid });
     }

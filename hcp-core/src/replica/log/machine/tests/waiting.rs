@@ -126,53 +126,105 @@ fn of_offers_that_come_at_once_one_is_looked_at_and_the_last_later() {
     assert_eq!(fetches(&mut bench), 1);
 }
 
-/// A node with a checkpoint of one segment of node 1's log, a segment that stands beside it, and one that names that.
-fn beside() -> (Bench, Arc<Segment>, Arc<Segment>) {
+/// A node with a checkpoint of one segment of node 1's log, so many in a row that stand beside it, and one that names the last.
+fn beside(count: usize) -> (Bench, Vec<Arc<Segment>>, Arc<Segment>) {
     let cast = Cast::new(3, false);
     let of = log(&cast, 1, 1);
     let begun = Draft { entries: vec![manifest(&cast)], ..Draft::of(of, None) }.sign(&cast);
     let stored = checkpoint(&cast, &settled(&cast, &[&begun]), &[Bytes::from_static(STATE)]);
-    let other = Draft { salt: 1, ..Draft::of(of, None) }.sign(&cast);
-    let beside = Draft::of(of, Some(&other)).sign(&cast);
-    let names = Draft { dependencies: vec![beside.tip()], ..Draft::of(log(&cast, 1, 2), None) }.sign(&cast);
+    let mut chain = vec![Draft { salt: 1, ..Draft::of(of, None) }.sign(&cast)];
+    for _ in 0..count {
+        let next = Draft::of(of, chain.last().map(|last| &**last)).sign(&cast);
+        chain.push(next);
+    }
+    let dependencies = chain.last().map(|last| last.tip()).into_iter().collect();
+    let names = Draft { dependencies, ..Draft::of(log(&cast, 1, 2), None) }.sign(&cast);
     let mut bench = Bench::open(cast, Some(stored));
     bench.link(1);
     bench.link(2);
-    (bench, beside, names)
+    (bench, chain.split_off(1), names)
+}
+
+fn has(bench: &Bench, segment: &Segment) -> bool {
+    bench.disk.rows().any(|row| (row.log, row.hash) == (segment.head.log, segment.hash))
 }
 
 #[test]
 fn what_stands_beside_a_checkpoint_is_kept_once_something_names_it_and_given_to_who_lacks_it() {
     for named_first in [false, true] {
-        let (mut bench, beside, names) = beside();
-        let has = |bench: &Bench, tip: Tip| bench.disk.rows().any(|row| (row.log, row.hash) == (tip.log, tip.hash));
+        let (mut bench, chain, names) = beside(1);
+        let beside = &chain[0];
         if !named_first {
-            bench.say(1, Message::Segment(Arc::clone(&beside)));
-            assert!(!has(&bench, beside.tip()), "nobody needs it");
+            bench.say(1, Message::Segment(Arc::clone(beside)));
+            assert!(!has(&bench, beside), "nobody needs it");
         }
         bench.say(1, Message::Segment(Arc::clone(&names)));
-        assert!(!has(&bench, names.tip()), "where what it names stands is not known");
-        bench.say(1, Message::Segment(Arc::clone(&beside)));
-        assert!(has(&bench, beside.tip()) && has(&bench, names.tip()));
+        assert!(!has(&bench, &names), "where what it names stands is not known");
+        bench.say(1, Message::Segment(Arc::clone(beside)));
+        assert!(has(&bench, beside) && has(&bench, &names));
         assert!(!bench.machine.ledger().logs[&beside.head.log].reaches(2), "it counts no more for that");
         bench.take_sent(2);
         bench.say(2, Message::Need(Need { tip: beside.tip(), back: 1 }));
-        bench.pass(Duration::from_secs(1));
         let is_it = |message: &Message| matches!(message, Message::Segment(segment) if segment.tip() == beside.tip());
         assert!(bench.take_sent(2).iter().any(is_it));
     }
 }
 
 #[test]
-fn what_a_checkpoint_says_of_a_place_counts_whatever_was_seen_beside_the_one_before() {
-    let (mut bench, beside, names) = beside();
+fn a_whole_branch_beside_a_checkpoint_is_kept_and_given_at_once() {
+    const COUNT: usize = 40;
+    let (mut bench, chain, names) = beside(COUNT);
+    bench.say(1, Message::Segment(Arc::clone(&names)));
+    // The last first, as it is asked for.
+    for segment in chain.iter().rev() {
+        bench.say(1, Message::Segment(Arc::clone(segment)));
+    }
+    assert!(chain.iter().all(|segment| has(&bench, segment)) && has(&bench, &names));
+    bench.take_sent(2);
+    bench.say(2, Message::Need(Need { tip: chain[COUNT - 1].tip(), back: 255 }));
+    let sent = bench.take_sent(2);
+    let given = |tip: Tip| sent.iter().any(|message| matches!(message, Message::Segment(of) if of.tip() == tip));
+    assert!(chain.iter().all(|segment| given(segment.tip())));
+}
+
+/// Otherwise whoever lacks it would have to ask for each, and what names it waits for so long and no longer.
+#[test]
+fn what_is_pushed_brings_what_it_names_that_stands_beside_a_checkpoint() {
+    let (mut bench, chain, names) = beside(40);
+    bench.take_sent(2);
+    bench.say(1, Message::Segment(Arc::clone(&names)));
+    for segment in chain.iter().rev() {
+        bench.say(1, Message::Segment(Arc::clone(segment)));
+    }
+    bench.pass(Duration::from_secs(20));
+    let sent = bench.take_sent(2);
+    let given = |tip: Tip| sent.iter().any(|message| matches!(message, Message::Segment(of) if of.tip() == tip));
+    assert!(given(names.tip()) && chain.iter().all(|segment| given(segment.tip())));
+}
+
+#[test]
+fn of_two_segments_beside_a_checkpoint_in_one_place_it_is_said_that_their_log_forked() {
+    let (mut bench, chain, names) = beside(1);
+    let fake = Draft { salt: 3, ..Draft::of(chain[0].head.log, None) }.sign(&bench.cast);
+    let other = Draft::of(chain[0].head.log, Some(&fake)).sign(&bench.cast);
+    let too = Draft { dependencies: vec![other.tip()], ..Draft::of(log(&bench.cast, 1, 3), None) }.sign(&bench.cast);
+    for segment in [&names, &chain[0], &too, &other] {
+        bench.say(1, Message::Segment(Arc::clone(segment)));
+    }
+    bench.pass(Duration::from_secs(1));
+    assert!(bench.machine.is_forked(&chain[0].head.log));
+}
+
+/// From there on whoever names it names what the checkpoint has in its place, so everything behind is understood anew.
+#[test]
+fn a_checkpoint_that_covers_the_place_of_what_stood_beside_the_one_before_has_the_store_opened_again() {
+    let (mut bench, chain, names) = beside(1);
     bench.say(1, Message::Segment(names));
-    bench.say(1, Message::Segment(Arc::clone(&beside)));
-    assert!(matches!(bench.machine.held(&beside.tip()), super::super::checks::Held::Nothing));
-    // The log goes on where the checkpoint ends, and another checkpoint covers that.
-    let log = &bench.machine.ledger().logs[&beside.head.log];
-    let settled_end = Tip { log: beside.head.log, seq: log.settled, hash: log.settled_hash };
-    assert_eq!(settled_end.seq, 1);
-    bench.machine.ledger.logs.get_mut(&beside.head.log).expect("it is held").settled = 2;
-    assert!(matches!(bench.machine.held(&beside.tip()), super::super::checks::Held::Yes(_)));
+    bench.say(1, Message::Segment(Arc::clone(&chain[0])));
+    let of = chain[0].head.log;
+    let mut covered = bench.machine.ledger().clone();
+    assert!(!bench.machine.holds_what_does_not_count(&covered));
+    let log = covered.logs.get_mut(&of).expect("it is held");
+    (log.settled, log.settled_hash) = (2, [9; 32]);
+    assert!(bench.machine.holds_what_does_not_count(&covered));
 }
