@@ -240,21 +240,31 @@ impl World {
         self.put(liar, to, Message::Segment(other))
     }
 
-    /// A segment that stands beside what a checkpoint covers, and another one that names it; only one node is shown them.
+    /// Segments that stand beside what a checkpoint covers, and another one that names the last; only one node is shown them.
     fn stand_beside(&mut self, liar: usize, log: LogId, to: usize) -> Checked {
         let covered = self.nodes[to].machine.as_ref().and_then(|machine| machine.ledger().logs.get(&log));
         let Some(covered) = covered.filter(|log| log.settled > 0 && !log.is_final()) else { return Ok(()) };
         self.counts.note("lies: segments beside a checkpoint");
-        let head = Head { seq: covered.settled + 1, previous: self.rng.random(), ..first_head(log, self.wall(liar)) };
-        let id = self.oracle.invent(liar);
-        let beside = self.sign(liar, head, id);
+        let (first, wall) = (covered.settled + 1, self.wall(liar));
+        let (mut previous, mut all) = (self.rng.random(), Vec::new());
+        for seq in first..=first + self.rng.random_range(0..12) {
+            let id = self.oracle.invent(liar);
+            let beside = self.sign(liar, Head { seq, previous, ..first_head(log, wall) }, id);
+            previous = beside.hash;
+            all.push(beside);
+        }
         let run = LogId { incarnation: Incarnation(self.rng.random()), ..log };
-        let head = Head { dependencies: vec![beside.tip()], ..first_head(run, self.wall(liar)) };
+        let named = all.last().map(|last| last.tip());
+        let head = Head { dependencies: named.into_iter().collect(), ..first_head(run, wall) };
         let id = self.oracle.invent(liar);
-        let names = self.sign(liar, head, id);
-        let (first, then) = if self.rng.random_bool(0.5) { (beside, names) } else { (names, beside) };
-        self.put(liar, to, Message::Segment(first))?;
-        self.put(liar, to, Message::Segment(then))
+        all.push(self.sign(liar, head, id));
+        if self.rng.random_bool(0.5) {
+            all.reverse();
+        }
+        for segment in all {
+            self.put(liar, to, Message::Segment(segment))?;
+        }
+        Ok(())
     }
 
     /// A segment in somebody else's name.
