@@ -114,8 +114,8 @@ mod tests {
 
     const PROTOCOL: &str = "test/link/1";
 
-    /// What the engine is told of a link, and the other end of that.
-    async fn linked() -> (mpsc::Receiver<Input>, Stream, [Node; 2]) {
+    /// What the engine is told of a link, the other end of that, and what it takes for that to live.
+    async fn linked() -> (mpsc::Receiver<Input>, Stream, (Session, [Node; 2])) {
         let network: Arc<dyn Network> = Arc::new(MemoryNetwork::new());
         let (inputs, told) = Inputs::without_engine();
         let near = Node::builder(Identity::generate(), Arc::clone(&network)).protocol(
@@ -130,13 +130,13 @@ mod tests {
         let far = Node::builder(Identity::generate(), network).bind().await.expect("free");
         let session = far.connect(near.address()).await.expect("it is there");
         let stream = session.open(PROTOCOL).await.expect("it is served");
-        (told, stream, [near, far])
+        (told, stream, (session, [near, far]))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_floods_is_read_at_its_pace_and_nothing_is_lost() {
         const FRAMES: u32 = 1_000;
-        let (mut told, mut stream, _nodes) = linked().await;
+        let (mut told, mut stream, _alive) = linked().await;
         let flood = async {
             for number in 0..FRAMES {
                 stream.send(number.to_be_bytes().to_vec()).await.expect("it is read in the end");
@@ -160,7 +160,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_read_has_a_bounded_queue_and_is_let_go() {
-        let (mut told, _stream, _nodes) = linked().await;
+        let (mut told, _stream, _alive) = linked().await;
         let Some(Input::LinkUp { link, id, .. }) = told.recv().await else { panic!("no link") };
         let frame = Bytes::from(vec![0; 16 * 1024]);
         let mut queued = 0;
@@ -186,7 +186,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_frame_that_is_too_long_ends_the_link() {
-        let (mut told, mut stream, _nodes) = linked().await;
+        let (mut told, mut stream, _alive) = linked().await;
         assert!(matches!(told.recv().await, Some(Input::LinkUp { .. })));
         stream.send(vec![0; MAX_FRAME]).await.expect("open");
         assert!(matches!(told.recv().await, Some(Input::Frame { bytes, .. }) if bytes.len() == MAX_FRAME));

@@ -366,7 +366,7 @@ impl Machine {
         }
         let known = peer.run.replace(incarnation).is_some();
         // Who was held for dead is not listed any more: that it begins again is no second failure.
-        let listed = peer.is_alive();
+        let listed = self.listed.members.contains_key(&member);
         if known && peer.forget_run(incarnation, self.now) && listed {
             self.urge(member);
         }

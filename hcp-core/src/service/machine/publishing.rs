@@ -72,7 +72,7 @@ pub(super) struct Publishing {
 /// What is to be listed, as it was found last.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
-    members: BTreeMap<OnionAddress, Vec<PointDescription>>,
+    pub(super) members: BTreeMap<OnionAddress, Vec<PointDescription>>,
     merged: Merged,
     /// For whom.
     clients: Option<Arc<[DiscoveryPublicKey]>>,

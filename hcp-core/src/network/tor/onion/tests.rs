@@ -161,7 +161,7 @@ async fn a_relay_passes_on_no_more_introductions_than_it_was_asked_to() {
     let all = (0..16).map(|_| is_passed_on(&client, point.relay, introduction(&client, &identity, a.period(), &point)));
     let passed = futures::future::join_all(all).await.into_iter().filter(|passed| *passed).count();
     let most = 3 + start.elapsed().as_secs() as usize;
-    assert!((2..=most).contains(&passed), "{passed} in {:?}", start.elapsed());
+    assert!((1..=most).contains(&passed), "{passed} in {:?}", start.elapsed());
     assert!(passed < 16, "all came so slowly that nothing was to be limited");
     eventually(20, || a.service.counts().introductions == passed as u64).await;
 }

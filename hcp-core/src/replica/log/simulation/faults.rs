@@ -282,8 +282,28 @@ impl World {
                 self.nodes[node].manifest = self.cast.manifests.len() - 1;
             }
         }
+        self.tell_everybody_where_manifests_are_lost();
         for (one, two) in self.pairs.keys().copied().collect::<Vec<_>>() {
             self.after(Duration::from_millis(300), Event::Dial { one, two });
+        }
+    }
+
+    /// A manifest that only a node was given which is gone, or with which nobody links that lacks it, reaches nobody: its owner
+    /// has to give it to others, too.
+    fn tell_everybody_where_manifests_are_lost(&mut self) {
+        let count = |what| self.plan.faults.iter().filter(|fault| **fault == what).count();
+        if count(Fault::Remove) + count(Fault::Gone) < 2 || count(Fault::Remove) == 0 {
+            return;
+        }
+        let newest = self.cast.manifests.len() - 1;
+        for node in 0..self.nodes.len() {
+            self.nodes[node].manifest = newest;
+            if self.nodes[node].machine.is_some() {
+                let told = self.cast.manifests[newest].clone();
+                if let Err(reason) = self.tell(node, Input::Manifest(told)) {
+                    self.failed = Some(reason);
+                }
+            }
         }
     }
 }
