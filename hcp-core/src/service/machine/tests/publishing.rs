@@ -148,10 +148,10 @@ fn a_directory_that_does_not_answer_holds_up_nothing_when_somebody_has_died() {
 /// is the same run that comes back or another one does not matter.
 #[test]
 fn who_dies_again_and_again_is_left_out_at_once_for_a_few_times() {
-    for runs in [1, 5] {
+    for runs in [1, 4] {
         let (mut harness, peer, period) = second();
         let mut soon = Vec::new();
-        for turn in 1..=5 {
+        for turn in 1..=4 {
             harness.runs.insert(peer, turn.min(runs));
             harness.publishes(peer, 2 * turn, Vec::new());
             harness.pass(GATHERING + Duration::from_secs(1));
@@ -163,7 +163,7 @@ fn who_dies_again_and_again_is_left_out_at_once_for_a_few_times() {
             soon.push(harness.until_upload(period, DEAD_AT_MOST + URGENT_UPLOAD).is_some());
             harness.alive.push(peer);
         }
-        assert_eq!(soon, [true, true, true, false, false], "of {runs} runs");
+        assert_eq!(soon, [true, true, true, false], "of {runs} runs");
     }
 }
 
