@@ -215,7 +215,7 @@ fn judge(report: &mut Report) {
 /// By how much memory in the last quarter of the time was more than in the second, as a part of it: the first is for caches to
 /// fill. None without samples in both.
 fn grown(memory: &[(f64, f64)]) -> Option<f64> {
-    let end = memory.last()?.0;
+    let end = memory.last().map(|(at, _)| *at).filter(|end| *end > 0.0)?;
     let quarter = |from: f64, to: f64| {
         let inside: Vec<_> =
             memory.iter().filter(|(at, _)| *at >= from * end && *at <= to * end).map(|(_, m)| *m).collect();
