@@ -276,8 +276,9 @@ impl Run<'_> {
                 struck.dead.push(other);
             }
             Case::Mute => {
+                let told = Instant::now();
                 stage.tell(victim, "fault mute").await?;
-                stage.wait_declared_dead(victim).await?;
+                stage.wait_declared_dead(victim, told).await?;
             }
             Case::Garbage => {
                 let told = Instant::now();

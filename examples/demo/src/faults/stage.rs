@@ -386,19 +386,19 @@ impl Stage {
         }
     }
 
-    /// Waits until every other node has said that a node is dead.
+    /// Waits until another node has acted on its belief that a node is dead. Links of the log do not tell: they stay.
     ///
     /// # Errors
     /// When that takes longer than a takeover may.
-    pub async fn wait_declared_dead(&self, node: usize) -> Result<()> {
-        let started = Instant::now();
+    pub async fn wait_declared_dead(&self, node: usize, since: Instant) -> Result<()> {
         loop {
-            let sees = |process: &NodeProcess| process.with(|state| state.peers.contains(&(node as u64)));
+            let of_it = |takeover: &crate::node::Takeover| takeover.member == node as u64 && takeover.at >= since;
+            let acted = |process: &NodeProcess| process.with(|state| state.takeovers.iter().any(of_it));
             let mut others = self.nodes.iter().enumerate().filter(|(other, _)| *other != node);
-            if !others.any(|(_, process)| process.as_ref().is_some_and(sees)) {
+            if others.any(|(_, process)| process.as_ref().is_some_and(acted)) {
                 return Ok(());
             }
-            if started.elapsed() > 2 * super::judge::TAKEOVER {
+            if since.elapsed() > 2 * super::judge::TAKEOVER {
                 return Err("the others never declared it dead".into());
             }
             tokio::time::sleep(POLL).await;

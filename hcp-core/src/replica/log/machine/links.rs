@@ -56,9 +56,9 @@ pub(super) struct Link {
     pub(super) blocked: bool,
     /// Nothing is read for it before.
     pub(super) pause: Duration,
-    /// What it asked for, and what it will for what it is sent; the first of them are being read.
+    /// What it asked for, and what it will for what it is sent; so many of the first are being read.
     pub(super) needs: VecDeque<Range>,
-    pub(super) needing: bool,
+    pub(super) reading_needs: usize,
     /// The statement of the checkpoint that it was offered, and when.
     pub(super) offered: Option<(Hash, Duration)>,
     /// That of the one that it holds, and since when it says so.
@@ -106,7 +106,7 @@ impl Link {
             blocked: false,
             pause: Duration::ZERO,
             needs: VecDeque::new(),
-            needing: false,
+            reading_needs: 0,
             offered: None,
             holds: None,
             told_holds: None,

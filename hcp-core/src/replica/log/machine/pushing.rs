@@ -228,7 +228,7 @@ impl Machine {
         (from <= tip.seq).then_some(Range { log: tip.log, branch, from, to: tip.seq })
     }
 
-    /// What this segment names and counts no more, its reader will not be shown by anybody else.
+    /// Queues what a segment names that counts no more: its author may have shown that to this node alone.
     fn send_beside(&mut self, node: NodeId, segment: &Segment) {
         for tip in &segment.head.dependencies {
             if let Some(branch) = self.beside.on(tip)
@@ -242,19 +242,18 @@ impl Machine {
     }
 
     fn answer_needs(&mut self, node: NodeId) {
-        let Some(link) = self.links.get_mut(&node).filter(|link| !link.needing && !link.needs.is_empty()) else {
-            return;
-        };
-        link.needing = true;
-        let (via, ranges) = (link.via, link.needs.iter().take(NEEDS_AT_ONCE).copied().collect());
+        let idle = |link: &&mut super::links::Link| link.reading_needs == 0 && !link.needs.is_empty();
+        let Some(link) = self.links.get_mut(&node).filter(idle) else { return };
+        let ranges: Vec<Range> = link.needs.iter().take(NEEDS_AT_ONCE).copied().collect();
+        link.reading_needs = ranges.len();
+        let via = link.via;
         self.read(Read::Rows { ranges, bytes: PAGE, payloads: Payloads::Wanted }, Reading::Need(via));
     }
 
     pub(super) fn found_need(&mut self, via: Via, found: Found) {
         let Some(link) = self.link_of(via) else { return };
-        link.needing = false;
         let rows = if let Found::Rows(rows) = found { rows } else { Vec::new() };
-        let asked = link.needs.len().min(NEEDS_AT_ONCE);
+        let asked = std::mem::take(&mut link.reading_needs).min(link.needs.len());
         let mut left: Vec<Range> = link.needs.drain(..asked).collect();
         for row in &rows {
             for range in left.iter_mut().filter(|range| (range.log, range.branch) == (row.log, row.branch)) {
