@@ -1,4 +1,4 @@
-//! The test vectors of protocol.md, section 20, that concern frames, padding, PROOF and JOIN. Each file is made here and
+//! The test vectors of protocol.md, section 22, that concern frames, padding, PROOF and JOIN. Each file is made here and
 //! compared with the one that is kept; `HCP_WRITE_VECTORS=1` writes it instead.
 
 use std::path::PathBuf;
