@@ -11,6 +11,7 @@ mod event;
 mod failure;
 mod ledger;
 mod pipe;
+mod places;
 mod reconnect;
 mod registry;
 mod router;
@@ -55,8 +56,9 @@ use crate::session::{Acceptor, Credentials, Dial, Dialler, Keepalive, MAX_LANES,
 /// Accepted connections whose dialler has not proved itself yet, for each listener; at 100 KiB each. One more displaces the
 /// oldest that has said nothing, so that strangers who say nothing lock nobody out, or else any of them.
 pub const MAX_HANDSHAKES: usize = 64;
-/// Accepted sessions that each address of a node has at once, its own and those of services; beyond that peers are told that it
-/// is busy. Those at one address take no place from those at another, and sessions that the node dialled take none.
+/// Accepted sessions that each address of a node has at once, its own and those of services, which take some 30 KiB each while
+/// they are idle. Beyond that the oldest in which nothing is open makes room, or else peers are told that the address is busy.
+/// Those at one address take no place from those at another, and sessions that the node dialled take none.
 pub const MAX_SESSIONS: usize = 1024;
 /// The longest timeout of a keepalive; a session that may be silent for longer is not being watched.
 pub const MAX_KEEPALIVE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -381,7 +383,8 @@ impl NodeBuilder {
     }
 
     /// When silent sessions are probed and given up: by default after 5 s and 15 s. Shorter notices death sooner and costs
-    /// a ping per interval and session.
+    /// a ping per interval and session. Sessions at the services that the node serves stay as by default, so that strangers
+    /// cannot tell one replica from the others.
     #[must_use]
     pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.keepalive = Keepalive { interval, timeout };
@@ -451,7 +454,10 @@ impl NodeBuilder {
                           credentials: Credentials,
                           router: Arc<Router>,
                           sessions: Arc<Sessions>| {
-            let present = Present::new(&credentials, self.keepalive)?;
+            // All replicas of a service are alike to a stranger, who could know a node of its own again by when it pings.
+            let keepalive =
+                if matches!(credentials, Credentials::Replica(_)) { Keepalive::default() } else { self.keepalive };
+            let present = Present::new(&credentials, keepalive)?;
             let shown = present.watch();
             let environment = Environment {
                 router,

@@ -57,13 +57,14 @@ pub const MAX_STREAM_WINDOW: u64 = 8_388_608;
 /// What all windows of a session together may grow beyond [`STREAM_WINDOW`], in bytes: with the windows of 64 streams it
 /// bounds what a peer can make this side hold to 64 MiB a session.
 pub const SESSION_GROWTH: u64 = 25_165_824;
-/// Streams that a peer may have open at once in one session.
+/// Streams that a peer may have open at once in one session: each may hold a window, and what people and services do with one
+/// peer at a time is a handful.
 pub const MAX_STREAMS: u32 = 32;
 /// Lanes that may live at once in one session: more would share the same few relays of the onion service's guards.
 pub const MAX_LANES: usize = 4;
 /// How long a handshake may take from the transport's first byte; short enough that idle strangers cost little.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The longest name of a protocol, in bytes.
+/// The longest name of a protocol, in bytes: what a length of one byte can say.
 pub const MAX_PROTOCOL_NAME: usize = 255;
 
 /// CLOSE: an orderly end.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
@@ -11,6 +11,7 @@ use super::MAX_HANDSHAKES;
 use super::driver::{self, Environment, LINGER, Lanes};
 use super::event::count;
 use super::pipe::{Pipe, READ_BUFFER, Step};
+use super::places::Places;
 use super::sessions::Offer;
 use crate::network::{BoxedTransport, Incoming, Listener};
 use crate::session::{Accepted, Accepting, Acceptor, CLOSE_BUSY, Event, Formerly, Machine, PRIMARY, SessionError};
@@ -24,7 +25,7 @@ pub(super) async fn accept_all(
     environment: Environment,
     max_sessions: usize,
 ) {
-    let places = Arc::new(Semaphore::new(max_sessions));
+    let places = Arc::new(Places::new(max_sessions));
     let mut handshakes: Vec<(AbortHandle, Weak<Pending>)> = Vec::new();
     let mut tasks = JoinSet::new();
     loop {
@@ -69,7 +70,7 @@ fn displaced(handshakes: &[(AbortHandle, Weak<Pending>)]) -> usize {
 async fn serve(
     acceptor: Arc<Acceptor>,
     mut environment: Environment,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     transport: BoxedTransport,
     pending: Arc<Pending>,
 ) {
@@ -101,14 +102,14 @@ async fn serve_session(
     mut machine: Box<Machine>,
     pipe: Pipe,
     environment: Environment,
-    places: &Semaphore,
+    places: &Places,
     pending: Arc<Pending>,
 ) {
     // Only what has established both is handed out as a session.
     let (Some(Event::Established(peer)), Some(id)) = (machine.poll_event(), machine.session_id()) else {
         return tracing::error!("an accepted session is not established");
     };
-    let Ok(_place) = places.try_acquire() else {
+    let Some(_place) = places.take().await else {
         count(&environment.telling.counts.sessions_refused);
         machine.close(CLOSE_BUSY);
         let words = pipe.finish(|out| machine.poll_output(Instant::now(), PRIMARY, out));
@@ -117,8 +118,9 @@ async fn serve_session(
     };
     drop(pending);
     let (session, drive) = driver::start(machine, pipe, peer, id, environment);
+    places.note(&session.shared);
     drive.await;
-    // Only the dialler ends a session for want of use.
+    // For want of use the dialler ends a session; here it only makes room.
     drop(session);
 }
 

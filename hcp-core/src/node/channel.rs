@@ -2,7 +2,6 @@
 //! way, credit, and what became of handles.
 
 use std::collections::VecDeque;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -15,8 +14,8 @@ use super::ledger::Holder;
 use crate::identity::delegation::{Delegation, SerialFloors};
 use crate::session::{Peer, Priority, SessionError, SessionId, SessionStats, StreamId};
 
-/// Bytes that a session may have sent without the peer giving credit for them again, all streams together: what a peer that
-/// allows more than it reads can make this side keep.
+/// Bytes that a session may have taken from its applications and not let go of, all streams together: what has not gone out,
+/// and bulk that the peer has not acknowledged. What a peer that allows more than it reads can make this side keep.
 pub(super) const SEND_BUDGET: usize = 64 * 1024 * 1024;
 
 /// What handles ask of the driver, in the order in which they ask.
@@ -124,18 +123,23 @@ pub(super) struct Channel {
     /// What may still be sent, in bytes of payload and frame costs; closed when nothing may be any more.
     pub(super) credit: Arc<Semaphore>,
     pub(super) inbox: Arc<Inbox>,
-    /// This side has ended its direction.
-    pub(super) finished: Arc<AtomicBool>,
+    /// Whether this side has ended its direction; commands for the stream are handed over while it is locked, so that none
+    /// comes behind the end.
+    pub(super) finished: Arc<Mutex<bool>>,
     pub(super) shared: Arc<Shared>,
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        let finished = self.finished.load(std::sync::atomic::Ordering::Acquire);
+        let finished = *locked(&self.finished);
         let left = if finished { Left::Finished } else { Left::Abandoned };
         self.shared.signals.tell(|told| told.dropped.push((self.id, left)));
         self.inbox.clear();
     }
+}
+
+pub(super) fn locked(finished: &Mutex<bool>) -> MutexGuard<'_, bool> {
+    finished.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What came in on a stream and was not taken. Bounded by the window, which the machine enforces.

@@ -125,7 +125,8 @@ impl Session {
         false
     }
 
-    /// Says goodbye and ends the session, for all who share it, once what was sent before has gone out.
+    /// Says goodbye and ends the session, for all who share it, once what was sent before has gone out, for which it takes
+    /// 5 seconds at the most; [`Self::drain`] waits for what the peer has yet to get.
     ///
     /// # Cancel safety
     /// Cancel-safe; the session ends all the same once it was asked to.

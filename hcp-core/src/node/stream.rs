@@ -1,13 +1,12 @@
 //! A stream as an application holds it: whole messages in order, with backpressure.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::channel::{Channel, Command, End};
+use super::channel::{Channel, Command, End, locked};
 use super::{RESET_ANONYMOUS, RESET_BUSY, RESET_UNKNOWN_PROTOCOL};
 use crate::error::ErrorKind;
 use crate::session::{MAX_MESSAGE, Priority, RESET_DRAINING, StreamId, message_cost};
@@ -20,7 +19,7 @@ pub struct StreamSender {
     /// Shared by all streams of the session.
     budget: Arc<Semaphore>,
     /// Shared by all handles of the stream.
-    finished: Arc<AtomicBool>,
+    finished: Arc<Mutex<bool>>,
 }
 
 /// An ordered flow of messages to and from a peer.
@@ -100,6 +99,12 @@ impl Stream {
         self.sender.finish().await;
     }
 
+    /// Lets more be sent than the peer has allowed.
+    #[cfg(test)]
+    pub(super) fn grant_for_tests(&self, bytes: usize) {
+        self.sender.credit.add_permits(bytes);
+    }
+
     /// A second handle for sending, so that one task may send while another receives.
     ///
     /// The stream ends with the [`Stream`] itself, whatever happens to this handle.
@@ -134,7 +139,7 @@ impl StreamSender {
         if message.len() > MAX_MESSAGE {
             return Err(SendError::TooLong { length: message.len() });
         }
-        if self.finished.load(Ordering::Acquire) {
+        if *locked(&self.finished) {
             return Err(SendError::Finished);
         }
         // At most MAX_MESSAGE and a few frame costs, which fits.
@@ -143,6 +148,11 @@ impl StreamSender {
         // Closed never: a session that ends closes its streams' credit.
         let budget = self.budget.acquire_many(cost).await.map_err(|_| SendError::Closed)?;
         let slot = self.commands.reserve().await.map_err(|_| SendError::Closed)?;
+        // Another handle may have ended it meanwhile.
+        let finished = locked(&self.finished);
+        if *finished {
+            return Err(SendError::Finished);
+        }
         credit.forget();
         budget.forget();
         slot.send(Command::Send { stream: self.id, message });
@@ -154,10 +164,11 @@ impl StreamSender {
     /// # Cancel safety
     /// Cancel-safe.
     pub async fn finish(&mut self) {
-        if let Ok(slot) = self.commands.reserve().await
-            && !self.finished.swap(true, Ordering::AcqRel)
-        {
-            slot.send(Command::Finish { stream: self.id });
+        if let Ok(slot) = self.commands.reserve().await {
+            let mut finished = locked(&self.finished);
+            if !std::mem::replace(&mut *finished, true) {
+                slot.send(Command::Finish { stream: self.id });
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::identity::delegation::{OwnerCertificate, OwnerKey, Round, SessionKey, Validity};
 use crate::network::MemoryNetwork;
-use crate::session::MAX_STREAMS;
+use crate::session::{MAX_STREAMS, Priority};
 
 const DEAF: &str = "test/deaf/1";
 const ECHO: &str = "test/echo/1";
@@ -37,7 +37,11 @@ fn memory() -> Arc<dyn Network> {
 
 /// Sends until nothing more goes out.
 async fn fill(session: &Session) -> Stream {
-    let mut stream = session.open(DEAF).await.unwrap();
+    fill_with(session, Priority::Live).await
+}
+
+async fn fill_with(session: &Session, priority: Priority) -> Stream {
+    let mut stream = session.open_with(DEAF, priority).await.unwrap();
     while timeout(Duration::from_secs(1), stream.send(vec![1; 50_000])).await.is_ok_and(|sent| sent.is_ok()) {}
     stream
 }
@@ -91,8 +95,11 @@ async fn what_a_session_has_under_way_is_bounded_and_given_back() {
     near.send_budget = BUDGET;
     let near = near.bind().await.unwrap();
     let session = near.connect(far.address()).await.unwrap();
-    // Two windows that nobody reads, and most of a third.
-    let (first, _second, mut third) = (fill(&session).await, fill(&session).await, fill(&session).await);
+    // What has gone out takes no memory, however little is read.
+    let _gone = [fill(&session).await, fill(&session).await, fill(&session).await];
+    // Bulk does until it is acknowledged: two windows that nobody reads, and most of a third.
+    let bulk = || fill_with(&session, Priority::Bulk);
+    let (first, _second, mut third) = (bulk().await, bulk().await, bulk().await);
     let mut echoing = session.open(ECHO).await.unwrap();
     let large = vec![0; 60_000];
     assert!(timeout(Duration::from_secs(60), echoing.send(large.clone())).await.is_err(), "there is no room for it");
@@ -100,12 +107,54 @@ async fn what_a_session_has_under_way_is_bounded_and_given_back() {
     drop(first);
     timeout(Duration::from_secs(1), echoing.send(large.clone())).await.expect("there is room again").unwrap();
     assert_eq!(echoing.recv().await.unwrap().unwrap(), large);
-    // What is credited comes back, too: far more than the budget passes in all.
+    // What has gone comes back, too: far more than the budget passes in all.
     for _ in 0..3 * BUDGET / large.len() {
-        timeout(Duration::from_secs(60), echoing.send(large.clone())).await.expect("credit frees the budget").unwrap();
+        timeout(Duration::from_secs(60), echoing.send(large.clone()))
+            .await
+            .expect("what goes frees the budget")
+            .unwrap();
         assert_eq!(echoing.recv().await.unwrap().unwrap(), large);
     }
-    assert!(timeout(Duration::from_secs(1), third.send(vec![0; 500_000])).await.is_err());
+    assert!(timeout(Duration::from_secs(1), third.send(vec![0; 510_000])).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_behind_the_end_that_another_handle_has_told() {
+    let network = memory();
+    let (far, near) = (builder(&network).bind().await.unwrap(), builder(&network).bind().await.unwrap());
+    let session = near.connect(far.address()).await.unwrap();
+    let mut stream = fill(&session).await;
+    // It waits for credit, which comes once the stream's other end is dropped, if ever.
+    let mut sender = stream.sender();
+    let late = tokio::spawn(async move { sender.send(vec![1; 50_000]).await });
+    tokio::task::yield_now().await;
+    stream.finish().await;
+    assert!(!late.is_finished());
+    stream.grant_for_tests(100_000);
+    assert_eq!(late.await.unwrap(), Err(SendError::Finished));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_is_kept_alive_as_every_other_replica_keeps_it() {
+    let network = memory();
+    let service = service(&network).await;
+    let address = service.credentials.service();
+    let far = builder(&network).service(service).keepalive(Duration::from_millis(100), Duration::from_secs(1));
+    let far = far.bind().await.unwrap();
+    let near = builder(&network).keepalive(Duration::from_secs(100), Duration::from_secs(200)).bind().await.unwrap();
+    let pings = async |session: Session| {
+        let before = session.stats().frames_received;
+        tokio::time::sleep(Duration::from_millis(4_500)).await;
+        session.stats().frames_received - before
+    };
+    let own = near.connect(far.address()).await.unwrap();
+    echoes(&own).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(pings(own).await > 10, "the own address is kept as the node was told");
+    let shared = near.connect_anonymously(address).await.unwrap();
+    echoes(&shared).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(pings(shared).await, 0, "the first ping comes after 5 s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,6 +186,43 @@ async fn a_node_with_no_room_for_a_session_says_so_and_keeps_those_that_it_has()
     };
     timeout(Duration::from_secs(10), gone).await.unwrap();
     echoes(&near.connect_anonymously(far.address()).await.unwrap()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_in_which_nothing_is_open_makes_room_for_another() {
+    let network = memory();
+    let mut far = builder(&network);
+    far.max_sessions = 3;
+    let far = far.bind().await.unwrap();
+    let near = builder(&network).bind().await.unwrap();
+    let mut sessions = Vec::new();
+    for _ in 0..3 {
+        sessions.push(near.connect_anonymously(far.address()).await.unwrap());
+    }
+    // The first is of use; the other two only stay.
+    let mut used = sessions[0].open(ECHO).await.unwrap();
+    echoes(&sessions[0]).await;
+    let refused = near.connect_anonymously(far.address()).await.unwrap();
+    assert!(matches!(refused.closed().await, SessionError::ClosedByPeer(3)), "they may have just come");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let mut newer = Vec::new();
+    for idle in &sessions[1..] {
+        let session = near.connect_anonymously(far.address()).await.unwrap();
+        echoes(&session).await;
+        newer.push(session);
+        let ended = timeout(Duration::from_secs(20), idle.closed()).await.expect("it makes room");
+        assert!(matches!(ended, SessionError::ClosedByPeer(3)), "{ended}");
+    }
+    used.send("still here").await.unwrap();
+    assert_eq!(used.recv().await.unwrap().unwrap(), "still here");
+    // A driver is gone a moment after its end is told.
+    let gone = async {
+        while far.stats().sessions_open > 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), gone).await.unwrap();
+    assert_eq!((far.stats().sessions_refused, far.stats().sessions_open), (1, 3));
 }
 
 /// A listener at the address of a service that any node may serve, with what it is served under.

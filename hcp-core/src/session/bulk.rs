@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
+use super::limits::{FRAME_COST, frame_cost};
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{ConnId, PRIMARY, SessionError};
@@ -15,6 +16,8 @@ use crate::wire::{FLAG_FIN, Frame, Received};
 #[derive(Debug)]
 struct Sent {
     by: ConnId,
+    /// What it cost of the window.
+    cost: u64,
     /// Kept while it may have to be sent again: the primary loses nothing, or the session ends with it.
     frame: Option<Frame>,
 }
@@ -25,6 +28,8 @@ pub(super) struct BulkSender {
     /// The place of the first frame that is not known to have arrived.
     acknowledged: u64,
     sent: VecDeque<Sent>,
+    /// What those cost.
+    unacknowledged: u64,
     /// Places that were on a lane that ended.
     again: BTreeSet<u64>,
     resent: u64,
@@ -44,6 +49,11 @@ impl BulkSender {
         self.sent.is_empty()
     }
 
+    /// What the frames cost that are not known to have arrived.
+    pub(super) fn unacknowledged(&self) -> u64 {
+        self.unacknowledged
+    }
+
     /// Gives a new frame its place and notes by which connection it goes.
     pub(super) fn first_time(&mut self, by: ConnId, mut frame: Frame) -> Frame {
         frame.place = self.places();
@@ -52,10 +62,14 @@ impl BulkSender {
     }
 
     fn note(&mut self, by: ConnId, frame: &Frame) {
-        let sent = Sent { by, frame: (by != PRIMARY).then(|| frame.clone()) };
+        let cost = frame_cost(frame);
+        let sent = Sent { by, cost, frame: (by != PRIMARY).then(|| frame.clone()) };
         match usize::try_from(frame.place - self.acknowledged).ok().and_then(|index| self.sent.get_mut(index)) {
             Some(known) => *known = sent,
-            None => self.sent.push_back(sent),
+            None => {
+                self.unacknowledged += cost;
+                self.sent.push_back(sent);
+            }
         }
     }
 
@@ -83,16 +97,17 @@ impl BulkSender {
         }
     }
 
-    /// Takes the peer's word that it has all frames before `received`, and forgets them.
-    pub(super) fn acknowledge(&mut self, received: u64) -> Result<(), SessionError> {
+    /// Takes the peer's word that it has all frames before `received`, and forgets them; what they cost.
+    pub(super) fn acknowledge(&mut self, received: u64) -> Result<u64, SessionError> {
         if received < self.acknowledged || received > self.places() {
             return Err(SessionError::OutOfPlace("an acknowledgement"));
         }
         // No further than what was sent, whose number is a usize.
-        self.sent.drain(..(received - self.acknowledged) as usize);
+        let arrived = self.sent.drain(..(received - self.acknowledged) as usize).map(|sent| sent.cost).sum();
+        self.unacknowledged -= arrived;
         self.acknowledged = received;
         self.again = self.again.split_off(&received);
-        Ok(())
+        Ok(arrived)
     }
 
     fn sent_at(&self, place: u64) -> Option<&Sent> {
@@ -120,7 +135,7 @@ impl BulkReceiver {
         self.next
     }
 
-    /// Bytes of the frames behind a gap.
+    /// What the frames behind a gap take, in bytes.
     pub(super) fn ahead_bytes(&self) -> usize {
         self.ahead_bytes
     }
@@ -144,7 +159,7 @@ impl BulkReceiver {
         if frame.flags & FLAG_FIN != 0 {
             self.end = Some(frame.place);
         }
-        self.ahead_bytes += frame.payload.len();
+        self.ahead_bytes += weight(frame.flags, &frame.payload);
         self.ahead.insert(frame.place, (frame.flags, frame.payload));
     }
 
@@ -172,10 +187,15 @@ impl BulkReceiver {
             self.next += 1;
             return Some(frame);
         }
-        self.ahead_bytes -= frame.1.len();
+        self.ahead_bytes -= weight(frame.0, &frame.1);
         self.next += 1;
         Some(frame)
     }
+}
+
+/// What a frame takes that waits behind a gap: what it costs, as an empty one is not nothing.
+fn weight(flags: u8, payload: &Bytes) -> usize {
+    if flags & FLAG_FIN != 0 { 0 } else { payload.len() + FRAME_COST as usize }
 }
 
 #[cfg(test)]
@@ -203,8 +223,10 @@ mod tests {
         assert_eq!(places, [2, 3]);
         assert_eq!(sender.resent(), 3);
         assert!(sender.acknowledge(1).is_err() && sender.acknowledge(6).is_err());
-        sender.acknowledge(5).unwrap();
-        assert!(sender.is_acknowledged());
+        // Each has one byte. One that was sent again costs what it did.
+        assert_eq!(sender.unacknowledged(), 3 * (1 + FRAME_COST));
+        assert_eq!(sender.acknowledge(5).unwrap(), 3 * (1 + FRAME_COST));
+        assert!(sender.is_acknowledged() && sender.unacknowledged() == 0);
     }
 
     #[test]
@@ -214,11 +236,13 @@ mod tests {
             assert!(!receiver.is_known(place, 0).unwrap());
             receiver.insert(frame(place, 0));
         }
+        assert_eq!(receiver.ahead_bytes(), 3 * (1 + FRAME_COST as usize));
         let mut seen: Vec<_> = std::iter::from_fn(|| receiver.next()).map(|(_, content)| content).collect();
         assert!(receiver.is_known(0, 0).unwrap() && receiver.is_known(3, 0).unwrap());
         receiver.insert(frame(1, 0));
         seen.extend(std::iter::from_fn(|| receiver.next()).map(|(_, content)| content));
         assert_eq!(seen, ["0", "1", "2", "3"]);
+        assert_eq!(receiver.ahead_bytes(), 0);
     }
 
     #[test]

@@ -138,6 +138,11 @@ impl Connection {
         &self.traffic
     }
 
+    /// What a frame takes that has not come whole, in bytes.
+    pub(super) fn partial(&self) -> usize {
+        self.decoder.partial()
+    }
+
     pub(super) fn round_trip(&self) -> &RoundTrip {
         &self.round_trip
     }

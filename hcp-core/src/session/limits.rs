@@ -5,10 +5,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{MAX_STREAMS, SessionError};
-use crate::wire::RECORD;
+use crate::wire::{FLAG_FIN, Frame, RECORD};
 
 /// What each frame costs of the window beyond its payload, so that a flood of empty messages runs out of credit too.
 pub(super) const FRAME_COST: u64 = 64;
+/// What a frame costs of the window. The end of a stream costs nothing, and there is one.
+pub(super) fn frame_cost(frame: &Frame) -> u64 {
+    if frame.flags & FLAG_FIN != 0 { 0 } else { frame.payload.len() as u64 + FRAME_COST }
+}
+
 /// The content of the frames that long messages are cut into, which a BULK frame with its headers makes one TLS record of;
 /// a DATA frame that does takes 8 bytes more. Four of them are a full batch, and the longest message costs less than the
 /// least window.
@@ -20,7 +25,8 @@ pub(super) const LEAST_CUT: usize = 1_024;
 pub(super) const LEAST_WINDOW: u64 = 532_480;
 /// Application data that an acceptor reads before PROOF or JOIN: a padded flight many times over.
 pub(super) const MAX_BEFORE_PROOF: u64 = 16 * 1024;
-/// Answers that may wait for a peer that does not read.
+/// Answers that may wait for a peer that does not read: more than the streams and pings that an honest one has open, and
+/// some 30 KiB.
 pub(super) const MAX_ANSWERS: usize = 1_024;
 /// Streams of both sides that a session holds at once, those included that are over and not yet consumed.
 pub(super) const MAX_HELD: usize = 2 * MAX_STREAMS as usize;
@@ -31,7 +37,8 @@ pub(super) const OUTPUT_HIGH_WATER: usize = 60 * 1024;
 pub(super) const UNHEARD_BULK: u64 = 4;
 /// How long a measured round trip is good for deciding whether a window grows.
 pub(super) const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
-/// Frames without a cost that may come at once, and in a second in the long run.
+/// Frames without a cost that may come at once, and in a second in the long run: some ten times what the busiest honest peer
+/// was seen to send, and little work.
 const CHURN_BURST: u32 = 2_000;
 const CHURN_RATE: u32 = 1_000;
 

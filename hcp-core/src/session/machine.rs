@@ -68,6 +68,8 @@ pub(crate) enum Event {
     Credit { stream: StreamId, bytes: u64 },
     /// A message has gone out in fewer frames than were paid for: this many bytes more may be sent.
     Refunded { stream: StreamId, bytes: u64 },
+    /// What cost so much takes no memory here any more: it has gone out, or of bulk is known to have arrived.
+    Gone { stream: StreamId, bytes: u64 },
     /// The peer abandoned the stream; the last event of it. What of it was not consumed need not be.
     Reset { stream: StreamId, code: u32 },
     /// Both directions have ended; the last event of the stream. What was not consumed still wants
@@ -431,8 +433,16 @@ impl Machine {
         }
     }
 
-    /// Bytes that the peer makes this machine hold before they are messages: parts of messages, and bulk behind a gap.
+    /// Bytes that the peer makes this machine hold before they are messages: parts of frames and messages, and bulk behind a
+    /// gap.
     pub(crate) fn held(&self) -> usize {
+        let frames: usize = self.lanes.values().chain([&self.primary]).map(Connection::partial).sum();
+        frames + self.streams.assembling()
+    }
+
+    /// What of that the windows of streams pay for.
+    #[cfg(feature = "testing")]
+    pub(crate) fn held_for_streams(&self) -> usize {
         self.streams.assembling()
     }
 
@@ -486,6 +496,12 @@ impl Machine {
 
     pub(super) fn streams(&self) -> &Streams {
         &self.streams
+    }
+
+    /// Takes CREDIT in that the peer's machine would not send.
+    #[cfg(test)]
+    pub(super) fn credit_for_tests(&mut self, stream: StreamId, bytes: u64) -> Result<(), SessionError> {
+        self.streams.credit(stream, &proto::Credit { bytes, received: 0 }, &mut self.events)
     }
 
     fn connection(&mut self, conn: ConnId) -> Option<&mut Connection> {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::assembly::Assembly;
 use super::bulk::{BulkReceiver, BulkSender};
-use super::limits::{CUT, FRAME_COST, LEAST_CUT, UNHEARD_BULK};
+use super::limits::{CUT, FRAME_COST, LEAST_CUT, UNHEARD_BULK, frame_cost};
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::window::ReceiveWindow;
@@ -72,6 +72,8 @@ pub(super) struct Stream {
     /// What may still be queued, in bytes of payload and frame costs.
     allowance: u64,
     outgoing: VecDeque<Outgoing>,
+    /// What of it is paid for and waits.
+    queued: u64,
     sending: Direction,
 
     window: ReceiveWindow,
@@ -105,6 +107,7 @@ impl Stream {
             heard: false,
             allowance,
             outgoing: VecDeque::new(),
+            queued: 0,
             sending: Direction::Open,
             window: ReceiveWindow::new(now),
             untaken: VecDeque::new(),
@@ -162,6 +165,7 @@ impl Stream {
     pub(super) fn queue(&mut self, message: Bytes) {
         if self.sending == Direction::Open {
             self.allowance = self.allowance.saturating_sub(cost(message.len()));
+            self.queued += cost(message.len());
             let paid = frames(message.len()) + spare_frames(message.len());
             self.outgoing.push_back(Outgoing::Message { rest: message, paid });
         }
@@ -252,13 +256,16 @@ impl Stream {
             self.outgoing.pop_front();
         }
         self.allowance += refund;
+        let frame =
+            Frame::new(if self.bulk.is_some() { FrameKind::Bulk } else { FrameKind::Data }, flags, self.id, payload);
+        self.queued = self.queued.saturating_sub(frame_cost(&frame) + refund);
         #[cfg(test)]
-        if planted(Defect::FrameDropped) && payload.len() >= CUT && !self.outgoing.is_empty() {
+        if planted(Defect::FrameDropped) && frame.payload.len() >= CUT && !self.outgoing.is_empty() {
             return self.next_frame(by, room);
         }
         let frame = match &mut self.bulk {
-            Some((sender, _)) => sender.first_time(by, Frame::new(FrameKind::Bulk, flags, self.id, payload)),
-            None => Frame::new(FrameKind::Data, flags, self.id, payload),
+            Some((sender, _)) => sender.first_time(by, frame),
+            None => frame,
         };
         Some((frame, refund))
     }
@@ -390,16 +397,24 @@ impl Stream {
         !self.untaken.is_empty()
     }
 
-    /// Takes the peer's CREDIT in.
-    pub(super) fn credit(&mut self, credit: &proto::Credit) -> Result<(), SessionError> {
+    /// Takes the peer's CREDIT in; what the frames cost that it acknowledges.
+    ///
+    /// What waits here, and of bulk what may have to be sent again, counts against the largest window: or a peer that gives
+    /// credit, and neither reads nor acknowledges, could have this side keep whatever its application sends.
+    pub(super) fn credit(&mut self, credit: &proto::Credit) -> Result<u64, SessionError> {
         self.heard = true;
-        let allowance = self.allowance.checked_add(credit.bytes).filter(|sum| *sum <= MAX_STREAM_WINDOW);
-        self.allowance = allowance.ok_or(SessionError::Limit("credit"))?;
-        match &mut self.bulk {
-            Some((sender, _)) => sender.acknowledge(credit.received),
-            None if credit.received == 0 => Ok(()),
-            None => Err(SessionError::OutOfPlace("an acknowledgement")),
+        let (arrived, kept) = match &mut self.bulk {
+            Some((sender, _)) => (sender.acknowledge(credit.received)?, sender.unacknowledged()),
+            None if credit.received == 0 => (0, 0),
+            None => return Err(SessionError::OutOfPlace("an acknowledgement")),
+        };
+        let allowance = self.allowance.checked_add(credit.bytes);
+        let out = allowance.and_then(|allowance| allowance.checked_add(self.queued + kept));
+        if out.is_none_or(|out| out > MAX_STREAM_WINDOW) {
+            return Err(SessionError::Limit("credit"));
         }
+        self.allowance += credit.bytes;
+        Ok(arrived)
     }
 
     /// Whether a CREDIT has to go. Who sends no more needs none.

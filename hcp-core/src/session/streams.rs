@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::limits::MAX_HELD;
+use super::limits::{MAX_HELD, frame_cost};
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::schedule::{CLASSES, Schedule};
@@ -105,6 +105,13 @@ impl Streams {
     /// Forgets a stream; `false` when it was over.
     pub(super) fn remove(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.all.remove(&id) else { return false };
+        // Or who opens and resets streams while nothing goes out would make them grow.
+        if stream.in_send_queue {
+            self.sending[stream.priority() as usize].retain(|other| *other != id);
+        }
+        if stream.in_credit_queue {
+            self.crediting.retain(|other| *other != id);
+        }
         self.pool += stream.pooled();
         self.resent += stream.resent();
         !stream.over
@@ -152,7 +159,7 @@ impl Streams {
         events: &mut VecDeque<Event>,
     ) -> Result<(), SessionError> {
         let Some(stream) = self.live(id) else { return Ok(()) };
-        stream.credit(credit)?;
+        gone(id, stream.credit(credit)?, events);
         if credit.bytes > 0 {
             events.push_back(Event::Credit { stream: id, bytes: credit.bytes });
         }
@@ -246,6 +253,10 @@ impl Streams {
         let stream = self.all.get_mut(&id)?;
         stream.in_send_queue = false;
         let (frame, refund) = stream.next_frame(by, room)?;
+        // Bulk is kept until it is acknowledged.
+        if frame.kind == FrameKind::Data {
+            gone(id, frame_cost(&frame), events);
+        }
         if refund > 0 {
             events.push_back(Event::Refunded { stream: id, bytes: refund });
         }
@@ -259,6 +270,12 @@ impl Streams {
     fn next_of(&self, class: usize, by: ConnId, lanes: bool) -> Option<usize> {
         let may_send = |id: &StreamId| self.all.get(id).is_some_and(|stream| stream.may_send(by, lanes));
         self.sending[class].iter().position(may_send)
+    }
+
+    /// How many streams stand in the queues.
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.sending.iter().map(VecDeque::len).sum::<usize>() + self.crediting.len()
     }
 
     /// Drops what waits to be sent.
@@ -314,5 +331,14 @@ impl Streams {
         };
         let open = proto::Open { protocol: protocol.to_owned(), priority: priority.into() };
         Frame::control(FrameKind::Open, id, &open)
+    }
+}
+
+/// Tells that a stream has let go of what cost so much.
+fn gone(id: StreamId, bytes: u64, events: &mut VecDeque<Event>) {
+    match events.back_mut() {
+        _ if bytes == 0 => {}
+        Some(Event::Gone { stream, bytes: before }) if *stream == id => *before += bytes,
+        _ => events.push_back(Event::Gone { stream: id, bytes }),
     }
 }

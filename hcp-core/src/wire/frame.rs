@@ -21,6 +21,16 @@ pub(crate) const HEADER_LEN: usize = 10;
 pub(crate) const PLACE_LEN: usize = 8;
 /// The most content of a DATA or BULK frame, in bytes, that a receiver takes.
 pub(crate) const MAX_CONTENT: usize = 65_536;
+/// The longest HELLO: a certificate, a delegation and limits have some 600 bytes, and later versions may say more.
+const MAX_HELLO: usize = 4_096;
+/// The longest PROOF, and OPEN: a key and a signature, a protocol's name of 255 bytes, and room for later versions.
+const MAX_PROOF: usize = 1_024;
+/// JOIN: a session's id, a number and a MAC, of fixed lengths.
+const JOIN_LEN: usize = 52;
+/// What PING asks to be given back: enough to tell answers apart.
+const PING_LEN: usize = 8;
+/// Numbers, two at the most, and room for later versions.
+const MAX_CONTROL: usize = 64;
 /// Room that is made for a payload on its header's word: one TLS record, what this version's frames have at most.
 const ROOM_AHEAD: usize = 16 * 1024;
 /// The message goes on in the stream's next frame.
@@ -92,13 +102,13 @@ impl FrameKind {
     /// The lengths that a payload of this kind may have: control messages are small.
     fn payload_limits(self) -> (usize, usize) {
         match self {
-            Self::Hello => (0, 4_096),
-            Self::Proof | Self::Open => (0, 1_024),
-            Self::Join => (52, 52),
+            Self::Hello => (0, MAX_HELLO),
+            Self::Proof | Self::Open => (0, MAX_PROOF),
+            Self::Join => (JOIN_LEN, JOIN_LEN),
             Self::Data | Self::Optional(_) => (0, MAX_CONTENT),
             Self::Bulk => (PLACE_LEN, PLACE_LEN + MAX_CONTENT),
-            Self::Ping | Self::Pong => (8, 8),
-            Self::Credit | Self::Reset | Self::Drain | Self::Close => (0, 64),
+            Self::Ping | Self::Pong => (PING_LEN, PING_LEN),
+            Self::Credit | Self::Reset | Self::Drain | Self::Close => (0, MAX_CONTROL),
         }
     }
 
@@ -303,6 +313,11 @@ struct Partial {
 }
 
 impl Decoder {
+    /// Room that a payload has which is not whole, in bytes.
+    pub(crate) fn partial(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.payload.capacity())
+    }
+
     /// Takes bytes off `input` up to the end of the next frame, which it gives; or all of them, when none is whole. An
     /// optional frame is given as soon as its header is there.
     #[inline]

@@ -52,6 +52,45 @@ async fn a_flood_of_silent_handshakes_displaces_itself_and_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flood_of_handshakes_that_have_begun_cannot_keep_everybody_else_out() {
+    const DIALS: usize = 40;
+    let hello = client_hello().await;
+    let network = memory();
+    let (far, near) = (server(&network).await, client(&network).await);
+    let before = near.connect(far.address()).await.unwrap();
+    eventually("it is accepted", || far.stats().sessions_open == 1).await;
+    let mut strangers = Vec::new();
+    let mut stranger = async || {
+        let mut stream = network.dial(far.address(), HCP_PORT).await.unwrap();
+        // The place may have gone to another already.
+        let _ = stream.write_all(&hello).await;
+        strangers.push(stream);
+    };
+    for _ in 0..20 * MAX_HANDSHAKES {
+        stranger().await;
+    }
+    // While half as many come as there are places, each dialler has some six chances in ten.
+    let mut served = 0;
+    for _ in 0..DIALS {
+        let (other, address) = (client(&network).await, far.address());
+        let dialling = tokio::spawn(async move { other.connect(address).await.map(|_| other) });
+        for _ in 0..MAX_HANDSHAKES / 2 {
+            stranger().await;
+        }
+        served += usize::from(dialling.await.unwrap().is_ok());
+    }
+    assert!(served >= DIALS / 5, "{served} of {DIALS} were served");
+    echoes(&before, "a session from before").await;
+    // Nothing is left of them but what may be under way at once.
+    let stats = far.stats();
+    let strangers = (20 * MAX_HANDSHAKES + DIALS * MAX_HANDSHAKES / 2) as u64;
+    assert!(stats.handshakes_displaced >= strangers - MAX_HANDSHAKES as u64, "{stats:?}");
+    tokio::time::sleep(HANDSHAKE_TIMEOUT + Duration::from_secs(10)).await;
+    assert!(far.stats().handshakes_failed >= strangers, "{:?}", far.stats());
+    soon(client(&network).await.connect(far.address())).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handshake_that_trickles_ends_at_its_deadline() {
     let hello = client_hello().await;
     let network = memory();

@@ -271,6 +271,7 @@ async fn a_peer_that_falls_silent_is_given_up_on_both_sides() {
     let session = client.connect(server.address()).await.unwrap();
     let mut stream = session.open("test/who/1").await.unwrap();
     stream.recv().await.unwrap().unwrap();
+    assert_eq!(server.stats().sessions_open, 1);
     // An hour of idleness is no silence: pings are answered.
     assert!(tokio::time::timeout(Duration::from_secs(3600), session.closed()).await.is_err());
     assert!(session.round_trip().is_some());
@@ -278,6 +279,8 @@ async fn a_peer_that_falls_silent_is_given_up_on_both_sides() {
     let given_up = tokio::time::timeout(Duration::from_secs(16), session.closed()).await.unwrap();
     assert!(matches!(given_up, SessionError::Silent), "{given_up}");
     assert_eq!(stream.recv().await, Err(RecvError::SessionEnded));
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    assert_eq!(server.stats().sessions_open, 0, "the other side has noticed by itself");
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ pub(super) struct Attached {
     /// `None` once its handle was dropped.
     inbox: Option<Arc<Inbox>>,
     credit: Arc<Semaphore>,
-    /// Sent, and not given credit for again: what it holds of the session's budget.
+    /// Taken from the application, and not gone: what it holds of the session's budget.
     out: usize,
     budget: Arc<Semaphore>,
     /// The machine has told its last event.
@@ -95,9 +95,11 @@ impl Driver {
         now: Instant,
     ) {
         let draining = !matches!(*self.shared.standing.borrow(), Standing::Open);
-        let opened = match self.machine.open(now, protocol, priority) {
-            _ if draining => Opened::Draining,
+        // Nothing is opened then, as nobody would end it.
+        let opened = if draining { None } else { self.machine.open(now, protocol, priority) };
+        let opened = match opened {
             Some((id, credit)) => Opened::Stream(self.attach(id, priority, credit, commands)),
+            None if draining => Opened::Draining,
             None => Opened::TooMany,
         };
         // Dropped unread, the stream resets itself.
@@ -152,11 +154,21 @@ impl Driver {
                         attached.end(End::Finished);
                     }
                 }
-                Event::Credit { stream, bytes } | Event::Refunded { stream, bytes } => {
-                    if let Some(attached) = self.streams.get_mut(&stream) {
-                        attached.refund(bytes);
+                Event::Credit { stream, bytes } => {
+                    if let Some(attached) = self.streams.get(&stream) {
                         // The machine holds the sum below the largest window.
                         attached.credit.add_permits(usize::try_from(bytes).unwrap_or(0));
+                    }
+                }
+                Event::Refunded { stream, bytes } => {
+                    if let Some(attached) = self.streams.get_mut(&stream) {
+                        attached.refund(bytes);
+                        attached.credit.add_permits(usize::try_from(bytes).unwrap_or(0));
+                    }
+                }
+                Event::Gone { stream, bytes } => {
+                    if let Some(attached) = self.streams.get_mut(&stream) {
+                        attached.refund(bytes);
                     }
                 }
                 Event::Reset { stream, code } => {

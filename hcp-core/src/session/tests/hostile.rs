@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::harness::{Pair, Raw, bulk, data, events, open, open_bulk};
 use crate::identity::Identity;
-use crate::session::{Event, MAX_MESSAGE, MAX_STREAMS, Priority, SessionError};
+use crate::session::{
+    Event, MAX_MESSAGE, MAX_STREAM_WINDOW, MAX_STREAMS, Machine, Priority, STREAM_WINDOW, SessionError, message_cost,
+};
 use crate::wire::session_proto as proto;
 use crate::wire::{FLAG_FIN, FLAG_MORE, Frame, FrameKind};
 
@@ -108,6 +110,101 @@ fn answers_that_the_peer_does_not_read_are_bounded() {
         });
         assert!(matches!(refused, Some(SessionError::Limit(_))), "{refused:?}");
         assert!(answered < 1_100, "{answered}");
+    }
+}
+
+/// Sends on a stream as an application does that has no end of it: whatever the peer allows. Returns when the machine has had
+/// enough, with what the peer made it keep in all.
+fn send_all_that_is_allowed(
+    machine: &mut Machine,
+    stream: u32,
+    mut ask: impl FnMut(&mut Machine) -> Result<(), SessionError>,
+) -> (u64, SessionError) {
+    let message = Bytes::from(vec![1; 50_000]);
+    let (mut credit, mut kept) = (STREAM_WINDOW, 0);
+    for _ in 0..200 {
+        while credit >= message_cost(message.len()) {
+            credit -= message_cost(message.len());
+            kept += message_cost(message.len());
+            machine.send(stream, message.clone());
+        }
+        if let Err(error) = ask(machine) {
+            return (kept, error);
+        }
+        for event in events(machine) {
+            match event {
+                Event::Credit { bytes, .. } => credit += bytes,
+                Event::Refunded { bytes, .. } => {
+                    credit += bytes;
+                    kept -= bytes;
+                }
+                Event::Gone { bytes, .. } => kept -= bytes,
+                _ => {}
+            }
+        }
+    }
+    panic!("{kept} bytes are kept, and it goes on")
+}
+
+#[test]
+fn a_peer_that_gives_credit_and_reads_nothing_is_no_store_for_what_it_asks() {
+    let (server, now) = (Identity::generate(), Instant::now());
+    for frame in [open(1), open_bulk(1)] {
+        let (mut raw, mut machine) = Raw::established(&server, now);
+        raw.send(&frame);
+        machine.handle_input(now, 0, &raw.output()).unwrap();
+        events(&mut machine);
+        let (kept, error) = send_all_that_is_allowed(&mut machine, 1, |machine| {
+            raw.send(&credit(1, 600_000));
+            machine.handle_input(now, 0, &raw.output())
+        });
+        assert!(matches!(error, SessionError::Limit("credit")), "{error:?}");
+        assert!((MAX_STREAM_WINDOW / 2..=MAX_STREAM_WINDOW).contains(&kept), "{kept}");
+    }
+}
+
+#[test]
+fn a_peer_that_reads_bulk_and_acknowledges_none_of_it_is_cut_off() {
+    let mut pair = Pair::new();
+    let id = pair.open(Priority::Bulk);
+    let lane = pair.join();
+    pair.settle();
+    // The other side's machine is left out from here on: what the lane brings is read and dropped.
+    let mut read = 0;
+    let (mut first, now) = (true, pair.now);
+    let (kept, error) = send_all_that_is_allowed(&mut pair.a, id, |machine| {
+        for conn in [lane, 0] {
+            loop {
+                let mut out = Vec::new();
+                machine.poll_output(now, conn, &mut out);
+                if out.is_empty() {
+                    break;
+                }
+                read += out.len();
+            }
+        }
+        // As if the peer's machine had said so; it would have acknowledged.
+        machine.credit_for_tests(id, if std::mem::take(&mut first) { 0 } else { 600_000 })
+    });
+    assert!(matches!(error, SessionError::Limit("credit")), "{error:?}");
+    assert!(read > 4_000_000, "{read}");
+    assert!((MAX_STREAM_WINDOW / 2..=MAX_STREAM_WINDOW).contains(&kept), "{kept}");
+}
+
+#[test]
+fn streams_that_are_opened_and_reset_while_nothing_goes_out_leave_nothing_behind() {
+    let (server, now) = (Identity::generate(), Instant::now());
+    let (mut raw, mut machine) = Raw::established(&server, now);
+    for round in 0..400 {
+        let stream = 2 * round + 1;
+        raw.send(&if round % 2 == 0 { open(stream) } else { open_bulk(stream) });
+        let later = now + Duration::from_millis(u64::from(round) * 10);
+        machine.handle_input(later, 0, &raw.output()).unwrap();
+        machine.send(stream, Bytes::from_static(b"never read"));
+        raw.send(&Frame::control(FrameKind::Reset, stream, &proto::Reset::default()));
+        machine.handle_input(later, 0, &raw.output()).unwrap();
+        events(&mut machine);
+        assert_eq!(machine.streams().queued(), 0, "round {round}");
     }
 }
 

@@ -116,6 +116,7 @@ impl World {
             }
             Event::Credit { stream, bytes } => self.credit(session, side, stream, bytes),
             Event::Refunded { stream, bytes } => self.refunded(session, side, stream, bytes),
+            Event::Gone { .. } => Ok(()),
             Event::Reset { stream, code } => {
                 self.report.log(now, ("reset", session, side, stream, code));
                 self.report.happened(match code {
@@ -382,7 +383,7 @@ impl World {
     fn see_to_memory(&self, session: usize, side: usize) -> Checked {
         let it = &self.sessions[session];
         let Some(machine) = &it.sides[side].machine else { return Ok(()) };
-        let (held, may_hold) = (machine.held() as u64, it.ledger.may_hold(side));
+        let (held, may_hold) = (machine.held_for_streams() as u64, it.ledger.may_hold(side));
         if held > may_hold {
             return violated(format!("{held} bytes are held, and {may_hold} are allowed"));
         }

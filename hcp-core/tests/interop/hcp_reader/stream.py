@@ -107,19 +107,18 @@ class Stream:
         return out
 
     def credit(self, amount: int, received: int) -> None:
-        """Takes a CREDIT."""
+        """Takes a CREDIT. What the peer has not acknowledged counts as if it was still to be sent."""
         self.allowed += amount
-        if self.allowed > MAX_CREDIT:
+        if received and not self.is_bulk:
+            raise ProtocolError("received on a stream that is not bulk")
+        if self.is_bulk:
+            if received > self.next_out or received < self.confirmed:
+                raise ProtocolError("received goes back, or beyond what was sent")
+            for place in range(self.confirmed, received):
+                del self.kept[place]
+            self.confirmed = received
+        if self.allowed + sum(cost(kept.frame) for kept in self.kept.values()) > MAX_CREDIT:
             raise ProtocolError("more credit than may be out")
-        if not self.is_bulk:
-            if received:
-                raise ProtocolError("received on a stream that is not bulk")
-            return
-        if received > self.next_out or received < self.confirmed:
-            raise ProtocolError("received goes back, or beyond what was sent")
-        for place in range(self.confirmed, received):
-            del self.kept[place]
-        self.confirmed = received
 
     # Receiving.
 
