@@ -195,7 +195,9 @@ impl Ledger {
 
     /// Notes that an entry was appended again, and says whether its first copy is here.
     fn note_again(&mut self, first: &Place) -> Turn {
-        let held = self.logs.get(&first.log).is_some_and(|log| log.reaches(first.seq));
+        // Of a log that is over, what everybody has seen stays so, whether a checkpoint has let go of it here or not yet.
+        let over = self.forgotten.get(&first.log).is_some_and(|last| first.seq <= *last);
+        let held = over || self.logs.get(&first.log).is_some_and(|log| log.reaches(first.seq));
         let new = !held && self.again.entry(first.log).or_default().insert((first.seq, first.index));
         if new { Turn::First } else { Turn::Repeated }
     }

@@ -63,6 +63,9 @@ pub(crate) const MAX_ASKED: usize = 4;
 /// A member's request is made into a state once so many times as long has passed as its last one took, for each member: all
 /// requests together take half of the time at the most, whatever one member asks.
 pub(crate) const FOLD_REST: u32 = 2;
+/// Some round trips at the least: whoever asks ever anew, and has the members' votes move each time, would otherwise leave no
+/// time in which another's request can find them all in its past.
+pub(crate) const MIN_FOLD_REST: Duration = Duration::from_secs(2);
 /// But after so long in any case.
 pub(crate) const MAX_FOLD_REST: Duration = Duration::from_secs(3_600);
 /// Pieces of a state that one peer is asked for at once: enough to keep a link busy, and below its credit.

@@ -217,6 +217,9 @@ impl Machine {
         for asked in &mut self.checkpoints.asked {
             asked.split(split);
         }
+        if let Some(fold) = &mut self.checkpoints.fold {
+            fold.split(split);
+        }
         if let Some(built) = &mut self.checkpoints.built {
             built.asked.split(split);
         }
@@ -401,7 +404,7 @@ impl Machine {
 }
 
 impl Asked {
-    fn split(&mut self, split: &Split) {
+    pub(super) fn split(&mut self, split: &Split) {
         self.past.split(split);
         split.rename_writer(&mut self.writer, self.tip.seq);
     }

@@ -125,6 +125,12 @@ impl Machine {
         }
     }
 
+    /// What stands at a place has to be read again.
+    #[cfg(test)]
+    pub(super) fn forget_hash(&mut self, log: &LogId, seq: u64) {
+        self.hashes.known.remove(&(*log, seq));
+    }
+
     /// What stands at a place is not in memory any more, nor at all.
     #[cfg(test)]
     pub(super) fn forget_place(&mut self, log: &LogId, seq: u64) {

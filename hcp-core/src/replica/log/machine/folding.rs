@@ -16,10 +16,10 @@ use super::status::TooLarge;
 use super::{Machine, Output, Reading, Unfold};
 use crate::replica::log::checkpoint::{MAX_PIECES, MAX_SUMMARY, Statement, state_root, summary_hash};
 use crate::replica::log::ledger::Ledger;
-use crate::replica::log::limits::{FOLD_REST, MAX_FOLD_REST, PAGE};
+use crate::replica::log::limits::{FOLD_REST, MAX_FOLD_REST, MIN_FOLD_REST, PAGE};
 use crate::replica::log::storage::{Branch, Found, Hash, Payloads, Range, Read};
 use crate::replica::log::summary;
-use crate::replica::log::vector::{Vector, Writer};
+use crate::replica::log::vector::{Split, Vector, Writer};
 use crate::replica::log::wire::Tip;
 use crate::replica::place::LogId;
 
@@ -43,6 +43,13 @@ pub(super) struct Fold {
 #[derive(Debug)]
 pub(super) struct Progress {
     replay: Replay,
+}
+
+impl Fold {
+    /// What a writer wrote has another name now.
+    pub(super) fn split(&mut self, split: &Split) {
+        self.asked.split(split);
+    }
 }
 
 impl Machine {
@@ -204,7 +211,8 @@ impl Machine {
     fn rest(&mut self, fold: &Fold) {
         let took = self.now.saturating_sub(fold.began);
         let members = self.manifest.contents().members().len() as u32;
-        let until = self.now + took.saturating_mul(FOLD_REST * members).min(MAX_FOLD_REST);
+        let rest = took.saturating_mul(FOLD_REST * members).clamp(MIN_FOLD_REST, MAX_FOLD_REST);
+        let until = self.now + rest;
         self.checkpoints.rests.insert(fold.asked.tip.log.node, until);
     }
 

@@ -3,7 +3,7 @@
 //! Segments go in the order in which this node took them in, so that on a link dependencies go before dependents. What was
 //! written lately is in memory; the rest is read in pages, one at a time for each peer, and no more than it has credit for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rand::RngExt;
@@ -159,36 +159,48 @@ impl Machine {
             return;
         }
         let now = self.now;
-        let mut wanted: BTreeSet<(NodeId, Tip)> = BTreeSet::new();
-        let mut asked = Vec::new();
+        let linked: Vec<NodeId> = self.links.iter().filter(|(_, link)| link.heard).map(|(node, _)| *node).collect();
+        if linked.is_empty() {
+            return;
+        }
+        // What is needed by what each has sent, and what waits for it.
+        let mut wanted: BTreeMap<NodeId, BTreeMap<Tip, Vec<Tip>>> = BTreeMap::new();
         for (tip, waiting) in &self.held.waiting {
             if let Why::Missing(missing) = &waiting.why
                 && now.saturating_sub(waiting.asked) >= NEED
             {
-                let lacking = missing.iter().filter(|needed| !self.held.contains(needed));
-                wanted.extend(lacking.map(|needed| (waiting.from, *needed)));
-                asked.push(*tip);
+                for needed in missing.iter().filter(|needed| !self.held.contains(needed)) {
+                    wanted.entry(waiting.from).or_default().entry(*needed).or_default().push(*tip);
+                }
             }
         }
-        for tip in asked {
-            if let Some(waiting) = self.held.waiting.get_mut(&tip) {
-                waiting.asked = now;
-            }
+        let mut turns: VecDeque<_> = wanted.into_iter().map(|(from, needs)| (from, needs.into_iter())).collect();
+        // One of each in turn, so that nobody's needs push out another's.
+        if !turns.is_empty() {
+            turns.rotate_left(self.rng.random_range(0..turns.len()));
         }
-        let linked: Vec<NodeId> = self.links.iter().filter(|(_, link)| link.heard).map(|(node, _)| *node).collect();
-        let mut counts: std::collections::BTreeMap<NodeId, usize> = std::collections::BTreeMap::new();
-        for (from, tip) in wanted {
-            if linked.is_empty() {
-                return;
-            }
+        let mut counts: BTreeMap<NodeId, usize> = BTreeMap::new();
+        while let Some((from, mut needs)) = turns.pop_front() {
+            let Some((tip, waiting)) = needs.next() else { continue };
+            turns.push_back((from, needs));
             // Who sent what needs it has it, or else anybody may.
             let sender = linked.contains(&from) && self.rng.random_bool(0.7);
             let node = if sender { from } else { linked[self.rng.random_range(0..linked.len())] };
             let count = counts.entry(node).or_default();
             *count += 1;
-            if *count <= MAX_NEEDS {
-                let back = self.held.back_for(tip.log);
-                self.send(node, Message::Need(Need { tip, back }));
+            if *count > MAX_NEEDS {
+                if counts.len() == linked.len() && counts.values().all(|count| *count > MAX_NEEDS) {
+                    return;
+                }
+                continue;
+            }
+            let back = self.held.back_for(tip.log);
+            self.send(node, Message::Need(Need { tip, back }));
+            // What nothing was asked for is asked for in the next round.
+            for tip in waiting {
+                if let Some(waiting) = self.held.waiting.get_mut(&tip) {
+                    waiting.asked = now;
+                }
             }
         }
     }

@@ -213,7 +213,8 @@ impl Machine {
 
     /// The store has said what stands at some places.
     pub(super) fn looked_up(&mut self, places: &[(LogId, u64)]) {
-        let tips: Vec<Tip> = places.iter().flat_map(|place| self.held.askers(place)).collect();
+        // Once each, however many of these places it waits for.
+        let tips: BTreeSet<Tip> = places.iter().flat_map(|place| self.held.askers(place)).collect();
         for tip in tips {
             if let Some(waiting) = self.held.remove(&tip) {
                 self.consider(waiting);

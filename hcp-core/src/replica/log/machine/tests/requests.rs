@@ -102,3 +102,32 @@ fn what_the_store_could_not_read_is_read_again() {
     bench.tell(Input::Found(read, found));
     assert_eq!(bench.sealed.len(), 1);
 }
+
+#[test]
+fn a_fork_that_shows_while_a_state_is_made_keeps_nobody_from_signing_it() {
+    let mut bench = Bench::new(Cast::new(3, false));
+    bench.link(1);
+    bench.seals = false;
+    let of = log(&bench.cast, 1, 1);
+    let first = Draft::of(of, None).sign(&bench.cast);
+    let entries = vec![Entry::Retain { base: [0; 32] }];
+    let asking = Draft { entries, ..Draft::of(of, Some(&first)) }.sign(&bench.cast);
+    // Another one in the place of the request, which an open log of the same member needs.
+    let twin = Draft { salt: 1, ..Draft::of(of, Some(&first)) }.sign(&bench.cast);
+    let needs = Draft { dependencies: vec![twin.tip()], ..Draft::of(log(&bench.cast, 1, 2), None) }.sign(&bench.cast);
+    for segment in [first, Arc::clone(&asking), needs] {
+        bench.say(1, Message::Segment(segment));
+    }
+    assert_eq!(bench.sealed, [asking.tip()]);
+    bench.say(1, Message::Segment(twin));
+    bench.pass(Duration::from_secs(2));
+    assert_eq!(bench.machine.ledger().logs[&of].count(), 2, "it has forked");
+    bench.seal(asking.tip());
+    bench.drain();
+    bench.pass(Duration::from_secs(2));
+    let own = bench.disk.rows().filter(|row| row.log == bench.machine.log());
+    let entries = own.flat_map(|row| entry::entries(row.payload.as_ref().expect("it is there")).expect("good"));
+    let votes: Vec<Tip> =
+        entries.filter_map(|entry| if let Entry::Vote(vote) = entry { Some(vote.asked) } else { None }).collect();
+    assert_eq!(votes, [asking.tip()]);
+}

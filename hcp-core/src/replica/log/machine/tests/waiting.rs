@@ -228,3 +228,70 @@ fn a_checkpoint_that_covers_the_place_of_what_stood_beside_the_one_before_has_th
     (log.settled, log.settled_hash) = (2, [9; 32]);
     assert!(bench.machine.holds_what_does_not_count(&covered));
 }
+
+#[test]
+fn what_one_member_needs_keeps_nobody_elses_needs_from_being_asked_for() {
+    let cast = Cast::new(4, false);
+    // Whoever comes first in the order of nodes.
+    let (low, high) = if cast.nodes[1] < cast.nodes[2] { (1, 2) } else { (2, 1) };
+    let nowhere = |run: u8, number: u32| {
+        let mut hash = [7; 32];
+        hash[..4].copy_from_slice(&number.to_be_bytes());
+        Tip { log: log(&cast, low, run), seq: u64::from(number) + 2, hash }
+    };
+    let junk: Vec<_> = (2..5)
+        .map(|run| {
+            let dependencies = (0..250).map(|number| nowhere(run + 10, number)).collect();
+            Draft { dependencies, ..Draft::of(log(&cast, low, run), None) }.sign(&cast)
+        })
+        .collect();
+    let lacking = Draft::of(log(&cast, 3, 1), None).sign(&cast);
+    let honest = Draft { dependencies: vec![lacking.tip()], ..Draft::of(log(&cast, high, 1), None) }.sign(&cast);
+    let mut bench = Bench::new(cast);
+    bench.link(low);
+    bench.link(high);
+    for segment in junk {
+        bench.say(low, Message::Segment(segment));
+    }
+    bench.say(high, Message::Segment(honest));
+    bench.sent.clear();
+    bench.pass(Duration::from_secs(3));
+    let needed = |(_, message): &(NodeId, Message)| matches!(message, Message::Need(need) if need.tip == lacking.tip());
+    assert!(bench.sent.iter().any(needed));
+    let all = bench.sent.iter().filter(|(_, message)| matches!(message, Message::Need(_))).count();
+    assert!(all > 50, "{all}: what is left of a peer's share goes to who has more");
+}
+
+#[test]
+fn what_waits_for_many_places_that_are_read_is_judged_once_for_each_answer() {
+    const COUNT: u64 = 400;
+    let cast = Cast::new(3, false);
+    let mut chain: Vec<Arc<Segment>> = Vec::new();
+    for _ in 0..COUNT {
+        let next = Draft::of(log(&cast, 1, 1), chain.last().map(|last| &**last)).sign(&cast);
+        chain.push(next);
+    }
+    let dependencies = chain.iter().map(|segment| segment.tip()).collect();
+    let waiter = Draft { dependencies, ..Draft::of(log(&cast, 2, 1), None) }.sign(&cast);
+    let mut bench = Bench::new(cast);
+    bench.link(1);
+    bench.link(2);
+    for segment in &chain {
+        bench.say(1, Message::Segment(Arc::clone(segment)));
+    }
+    for segment in &chain {
+        bench.machine.forget_hash(&segment.head.log, segment.head.seq);
+    }
+    bench.store = Store::Unread;
+    let looked = super::super::checks::looked();
+    bench.say(2, Message::Segment(Arc::clone(&waiter)));
+    for _ in 0..20 {
+        for (read, what) in std::mem::take(&mut bench.reads) {
+            let found = bench.disk.read(&what);
+            bench.tell(Input::Found(read, found));
+        }
+    }
+    assert!(has(&bench, &waiter));
+    let each = (super::super::checks::looked() - looked) / COUNT;
+    assert!(each < 20, "for each place it was looked {each} times whether one is held");
+}
