@@ -162,6 +162,25 @@ impl Messenger {
         self.handle.shutdown().await;
     }
 
+    /// Copies the profile, as it is now, to a folder, where [`Profile::open`] opens it with the same passphrase.
+    ///
+    /// A backup is restored by opening it, or by moving it to where the profile was; not both at once. What was written
+    /// and received since then comes back from the contacts, as far as they still have it; events get other cursors, so
+    /// that an application reads them from [`Cursor::START`].
+    ///
+    /// # Errors
+    /// [`ProfileError`]; nothing is left in the folder then. [`ProfileError::AlreadyExists`] when there is a profile in it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop the copying.
+    pub async fn back_up(&self, folder: impl Into<PathBuf>) -> Result<(), ProfileError> {
+        let key = self.call(|engine| engine.machine().store().key().clone()).await?;
+        let (from, to) = (self.handle.folder().to_owned(), folder.into());
+        // Not on the engine's thread, which has contacts to talk to.
+        let copied = tokio::task::spawn_blocking(move || profile::back_up(&from, &key, &to)).await;
+        copied.unwrap_or(Err(ProfileError::Closed))
+    }
+
     /// Everybody in the list, in the order in which they came into it.
     ///
     /// # Errors
@@ -467,6 +486,12 @@ impl GoOnlineError {
             Self::Store(error) => error.kind(),
             Self::Closed => ErrorKind::Closed,
         }
+    }
+}
+
+impl From<Stopped> for ProfileError {
+    fn from(_: Stopped) -> Self {
+        Self::Closed
     }
 }
 

@@ -2,14 +2,10 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::path::Path;
-#[cfg(feature = "replica")]
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
-#[cfg(feature = "replica")]
-use rusqlite::OpenFlags;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use zeroize::Zeroizing;
 
 use crate::error::ErrorKind;
@@ -18,9 +14,30 @@ use crate::error::ErrorKind;
 #[derive(Debug)]
 pub(crate) struct Database {
     pub(crate) connection: Connection,
+    /// Dropped once the connection is closed.
+    _log: Option<EmptyLog>,
     #[cfg(feature = "replica")]
     path: PathBuf,
     _lock: Option<File>,
+}
+
+/// Leaves an empty write-ahead log beside a database that is closed. SQLite does not tell whose log it finds: a copy that is
+/// laid over what a killed process left would be read with the log of that. With this, the copy has a log, too.
+#[derive(Debug)]
+struct EmptyLog(PathBuf);
+
+impl Drop for EmptyLog {
+    fn drop(&mut self) {
+        // What SQLite has left, because it could not put it into the database, stays.
+        let _ = private().create_new(true).open(&self.0);
+    }
+}
+
+/// The write-ahead log of a database.
+pub(crate) fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
 }
 
 impl Database {
@@ -44,14 +61,7 @@ impl Database {
         drop(private().open(path)?);
         let mut connection = Connection::open(path)?;
         if let Some(key) = key {
-            // A raw key, which SQLCipher takes as it is; the passphrase was stretched when its key file was opened.
-            let digits = Zeroizing::new(HEXLOWER.encode(key));
-            let raw = Zeroizing::new(format!("x'{}'", *digits));
-            // Says nothing on standard error, where it would report a damaged database to whoever looks.
-            connection.pragma_update(None, "cipher_log_level", "NONE")?;
-            connection.pragma_update(None, "key", raw.as_str())?;
-            // Nothing of a query may spill into a file in the clear.
-            connection.pragma_update(None, "temp_store", "MEMORY")?;
+            unlock(&connection, key)?;
         }
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // What a commit reported must survive a power cut.
@@ -59,6 +69,7 @@ impl Database {
         migrate(&mut connection, migrations)?;
         Ok(Self {
             connection,
+            _log: Some(EmptyLog(log_of(path))),
             #[cfg(feature = "replica")]
             path: path.to_owned(),
             _lock: Some(lock),
@@ -72,6 +83,7 @@ impl Database {
         migrate(&mut connection, migrations)?;
         Ok(Self {
             connection,
+            _log: None,
             #[cfg(feature = "replica")]
             path: PathBuf::new(),
             _lock: None,
@@ -84,6 +96,34 @@ impl Database {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         Ok(Connection::open_with_flags(&self.path, flags)?)
     }
+}
+
+/// Writes a copy of an encrypted database, under the same key, to a file that is not there yet. The database may be open: the
+/// copy has what was committed when it began, and others go on meanwhile.
+#[cfg(feature = "messenger")]
+pub(crate) fn copy_encrypted(from: &Path, key: &[u8; 32], to: &Path) -> Result<(), StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(from, flags)?;
+    unlock(&connection, key)?;
+    // SQLite fills an empty file; made here, so that only its owner can read it.
+    let copy = private().create_new(true).open(to)?;
+    let name = to.to_str().ok_or(io::ErrorKind::InvalidFilename).map_err(io::Error::from)?;
+    connection.execute("VACUUM INTO ?1", [name])?;
+    copy.sync_all()?;
+    Ok(private().truncate(true).open(log_of(to))?.sync_all()?)
+}
+
+/// Gives a connection the key of its database.
+fn unlock(connection: &Connection, key: &[u8; 32]) -> Result<(), StoreError> {
+    // A raw key, which SQLCipher takes as it is; the passphrase was stretched when its key file was opened.
+    let digits = Zeroizing::new(HEXLOWER.encode(key));
+    let raw = Zeroizing::new(format!("x'{}'", *digits));
+    // Says nothing on standard error, where it would report a damaged database to whoever looks.
+    connection.pragma_update(None, "cipher_log_level", "NONE")?;
+    connection.pragma_update(None, "key", raw.as_str())?;
+    // Nothing of a query may spill into a file in the clear.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(())
 }
 
 /// Brings a database to the newest of `migrations`, each of which is run once.
@@ -108,7 +148,7 @@ fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Store
 }
 
 /// Opens or makes a file that only its owner can read.
-fn private() -> OpenOptions {
+pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]
@@ -246,6 +286,35 @@ impl StoreError {
 #[cfg(all(test, feature = "replica"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_that_is_laid_over_what_a_killed_process_left_is_read_as_it_was_copied() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, copy) = (folder.path().join("a.db"), folder.path().join("copy"));
+        let rows = |database: &Database| -> i64 {
+            database.connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap()
+        };
+        let first = Database::open(&path, &["CREATE TABLE t (x)"]).unwrap();
+        first.connection.execute("INSERT INTO t VALUES (1)", []).unwrap();
+        drop(first);
+        std::fs::create_dir(&copy).unwrap();
+        for file in ["a.db", "a.db-wal", "a.db.lock"] {
+            std::fs::copy(folder.path().join(file), copy.join(file)).unwrap();
+        }
+        let second = Database::open(&path, &["CREATE TABLE t (x)"]).unwrap();
+        second.connection.execute("INSERT INTO t VALUES (2)", []).unwrap();
+        second.connection.execute("CREATE TABLE u (x)", []).unwrap();
+        // As a process that is killed leaves it: the log is not in the database yet, and stays.
+        let log = std::fs::read(log_of(&path)).unwrap();
+        assert!(!log.is_empty());
+        drop(second);
+        std::fs::write(log_of(&path), log).unwrap();
+        for file in std::fs::read_dir(&copy).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        assert_eq!(rows(&Database::open(&path, &["CREATE TABLE t (x)"]).unwrap()), 1);
+    }
 
     #[test]
     fn a_second_opening_is_refused_while_the_first_lives() {

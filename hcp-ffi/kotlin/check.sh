@@ -28,7 +28,7 @@ mkdir -p target/generated target/native/linux-x86-64
 "$bin/uniffi-bindgen" kotlin "$bin/libhcp_ffi.so" "$root/hcp-ffi/uniffi.toml" target/generated
 strip --strip-debug -o target/native/linux-x86-64/libhcp_ffi.so "$bin/libhcp_ffi.so"
 
-mvn -B -q -Dstyle.color=never verify
+HCP_BIN=$bin mvn -B -q -Dstyle.color=never verify
 
 # JUnit passes over what it does not take for a test, such as one that returns something, and says nothing.
 written=$(grep -rhow '@Test' src/test/kotlin | wc -l)

@@ -87,6 +87,17 @@ impl Messenger {
         Ok(())
     }
 
+    /// Copies the profile, as it is now, to a folder, where `Profile.open` opens it with the same passphrase.
+    ///
+    /// A backup is restored by opening it, or by moving it to where the profile was; not both at once. What was written
+    /// and received since then comes back from the contacts, as far as they still have it; events get other cursors.
+    ///
+    /// # Errors
+    /// `InvalidInput` when there is a profile in the folder already; `Storage`, `LimitExceeded` when the disk is full, `Closed`.
+    pub async fn back_up(&self, folder: String) -> Result<(), HcpError> {
+        Ok(self.core()?.back_up(folder).await?)
+    }
+
     /// Watches whether others can reach this profile; `Stopped` while it is offline.
     ///
     /// # Errors

@@ -63,7 +63,8 @@ impl NodeBuilder {
     }
 
     /// When silent sessions are probed and given up: by default after 5 s and 15 s. Shorter notices death sooner and costs
-    /// a ping per interval and session.
+    /// a ping per interval and session. Sessions at the services that the node serves stay as by default, so that strangers
+    /// cannot tell one replica from the others.
     pub fn keepalive(self: Arc<Self>, interval: Duration, timeout: Duration) -> Arc<Self> {
         self.inner.set(|builder| builder.keepalive(interval, timeout));
         self

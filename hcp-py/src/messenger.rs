@@ -107,6 +107,10 @@ impl Messenger {
         })
     }
 
+    fn back_up(&self, folder: PathBuf) -> Operation {
+        self.change(async move |messenger| messenger.back_up(folder).await)
+    }
+
     fn status(&self) -> Watch {
         Watch::new(self.0.status(), ListenerStatus::from_core)
     }

@@ -99,6 +99,20 @@ async def test_presence_shows_and_goes(people: People) -> None:
     assert bob.status().value == hcp.ListenerStatus.Stopped()
 
 
+async def test_profile_is_backed_up_while_it_is_open(people: People, tmp_path: Path) -> None:
+    alice, bob = people.alice, people.bob
+    await befriend(alice, bob)
+    await alice.send(bob.address, "kept")
+    await received(bob, "kept")
+    await bob.back_up(tmp_path / "backup")
+    with pytest.raises(InvalidInputError) as caught:
+        await bob.back_up(tmp_path / "backup")
+    assert caught.value.reason == "AlreadyExists"
+    await bob.shutdown()
+    async with hcp.Messenger(await hcp.Profile.open(tmp_path / "backup", PASSPHRASE)) as restored:
+        assert [message.text for message in await restored.messages(alice.address)] == ["kept"]
+
+
 async def test_queued_message_can_be_taken_back(people: People) -> None:
     alice, bob = people.alice, people.bob
     await befriend(alice, bob)

@@ -61,6 +61,14 @@ pub(crate) enum Command {
     Id,
     /// Change the passphrase.
     Passphrase(ChangePassphrase),
+    /// Copy the profile to a folder, also while its daemon runs.
+    ///
+    /// To restore it, put the folder in the place of the profile's. What was written and received since then comes back from
+    /// your contacts, as far as they still have it. The passphrase is that of the profile.
+    Backup {
+        /// The folder, which is made when it is missing.
+        folder: PathBuf,
+    },
     /// List the profiles in the home.
     Profiles,
     /// Ask, accept, refuse and list people.
@@ -296,7 +304,7 @@ impl FromStr for NetworkChoice {
 }
 
 /// A daemon works in another folder, and JSON holds only UTF-8.
-fn absolute(path: &Path) -> Result<String, Failure> {
+pub(crate) fn absolute(path: &Path) -> Result<String, Failure> {
     let path = std::path::absolute(path).map_err(|error| Failure::file("use the path", path, &error))?;
     path.into_os_string()
         .into_string()
@@ -304,11 +312,14 @@ fn absolute(path: &Path) -> Result<String, Failure> {
 }
 
 fn read_text() -> Result<String, Failure> {
-    let mut text = String::new();
+    let mut text = Vec::new();
     // One byte more than fits, so that what is too long is refused and not cut.
-    let read = std::io::stdin().take(MAX_TEXT as u64 + 1).read_to_string(&mut text);
+    let read = std::io::stdin().take(MAX_TEXT as u64 + 1).read_to_end(&mut text);
     read.map_err(|error| Failure::of("read the text from standard input", &error))?;
-    Ok(text)
+    if text.len() > MAX_TEXT {
+        return Err(Failure::new(format!("the text has more than the limit of {MAX_TEXT} bytes")));
+    }
+    String::from_utf8(text).map_err(|_| Failure::new("the text is not UTF-8"))
 }
 
 #[cfg(test)]

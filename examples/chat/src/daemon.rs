@@ -71,7 +71,11 @@ async fn online(
     output: &Output,
     joined: &mut Option<Joined>,
 ) -> Result<(), Failure> {
-    let network = joined.insert(network::join(common, folder).await?).network();
+    let out_of_reach = async |problem: String| {
+        tracing::warn!(problem, "cannot join the network yet");
+        output.tell(&json!({"event": "unreachable", "message": problem})).await;
+    };
+    let network = joined.insert(network::join(common, folder, out_of_reach).await?).network();
     messenger.go_online(network).await.map_err(|error| Failure::of("go online", &error))?;
     output.tell(&json!({"event": "ready", "address": messenger.address().to_string()})).await;
     let mut status = messenger.status();

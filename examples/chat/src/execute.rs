@@ -3,7 +3,7 @@
 use hcp_core::error::ErrorKind;
 use hcp_core::identity::OnionAddress;
 use hcp_core::messenger::{
-    ContactError, ContactState, EventsError, IdError, MAX_PAGE, MessageError, Messenger, TransferError,
+    ContactError, ContactState, EventsError, IdError, MAX_PAGE, MessageError, Messenger, ProfileError, TransferError,
 };
 use hcp_core::network::ListenerStatus;
 use serde_json::{Value, json};
@@ -22,6 +22,10 @@ pub(crate) async fn execute(messenger: &Messenger, request: Request) -> Result<V
     match request {
         Request::Id {} => Ok(json!({"address": messenger.address().to_string(), "name": messenger.name().await?})),
         Request::Status {} => status(messenger).await,
+        Request::Backup { folder } => {
+            messenger.back_up(absolute(folder.clone())?).await?;
+            Ok(json!({"folder": folder}))
+        }
         Request::Contacts {} => {
             let contacts = messenger.contacts().await?;
             Ok(json!({"contacts": contacts.iter().map(json::contact).collect::<Vec<_>>()}))
@@ -172,6 +176,12 @@ fn parse_address(text: &str) -> Result<OnionAddress, Refusal> {
 /// A relative path would depend on where the daemon was started.
 fn absolute(path: String) -> Result<String, Refusal> {
     if std::path::Path::new(&path).is_absolute() { Ok(path) } else { Err(Refusal::invalid("the path is not absolute")) }
+}
+
+impl From<ProfileError> for Refusal {
+    fn from(error: ProfileError) -> Self {
+        Self::new(error.kind(), chain(&error))
+    }
 }
 
 impl From<ContactError> for Refusal {

@@ -48,6 +48,10 @@ async fn start(cli: Cli) -> Result<(), Failure> {
         Command::Init(command) => profile::init(&common, command).await,
         Command::Passphrase(command) => profile::change_passphrase(&common, &command).await,
         Command::Profiles => profile::list(&common),
+        Command::Backup { folder } => {
+            let folder = cli::absolute(&folder)?;
+            once::run(&common, request::Request::Backup { folder }).await
+        }
         Command::Daemon(command) => daemon::daemon(&common, command).await,
         Command::File(file) => once::run(&common, FileCommand::from(file).request()?).await,
         Command::Id => once::run(&common, request::Request::Id {}).await,

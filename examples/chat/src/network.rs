@@ -3,13 +3,19 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use hcp_core::network::tor::TorNetwork;
+use hcp_core::error::ErrorKind;
+use hcp_core::network::tor::{BootstrapError, TorNetwork, TorNetworkBuilder};
 use hcp_core::network::{LocalNetwork, Network};
 use hcp_core::testing::PrivateTorDescription;
 
 use crate::cli::{Common, NetworkChoice};
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
+
+/// How long after an attempt that came to nothing the next one begins, at first and at the most.
+const PAUSE_FIRST: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// A network that is ready to use.
 pub(crate) enum Joined {
@@ -27,8 +33,9 @@ pub(crate) fn check(common: &Common) -> Result<(), Failure> {
     }
 }
 
-/// Joins it; `folder` is the profile's, beside which Tor keeps its state.
-pub(crate) async fn join(common: &Common, folder: &Path) -> Result<Joined, Failure> {
+/// Joins it; `folder` is the profile's, beside which Tor keeps its state. While the network is out of reach it tries again, and
+/// has `told` why.
+pub(crate) async fn join(common: &Common, folder: &Path, mut told: impl AsyncFnMut(String)) -> Result<Joined, Failure> {
     match &common.network {
         NetworkChoice::Local(addresses) => {
             tracing::warn!("the local network hides nothing: it is for development only");
@@ -39,27 +46,47 @@ pub(crate) async fn join(common: &Common, folder: &Path) -> Result<Joined, Failu
             let private = common.private_tor.as_deref();
             // Guards of the one network must not be tried on the other.
             let home = folder.join(if private.is_some() { "tor-private" } else { "tor" });
-            let mut builder = TorNetwork::builder(home.join("state"), home.join("cache"));
-            if let Some(path) = private {
-                tracing::warn!("a private Tor network protects nobody: it is for tests only");
-                let description = PrivateTorDescription::load(path)
-                    .map_err(|error| Failure::file("use the description of a private Tor network", path, &error))?;
-                builder = builder.private_network(description.network());
-            }
-            let mut progress = builder.progress();
-            let bootstrap = builder.bootstrap();
-            tokio::pin!(bootstrap);
-            loop {
-                tokio::select! {
-                    network = &mut bootstrap => {
-                        return network.map(Joined::Tor).map_err(|error| Failure::of("join Tor", &error));
-                    }
-                    Ok(()) = progress.changed() => {
-                        let now = progress.borrow_and_update().clone();
-                        tracing::info!(percent = now.percent, state = now.text, "joining Tor");
-                        tell_person(now.percent);
-                    }
+            let private = match private {
+                Some(path) => {
+                    tracing::warn!("a private Tor network protects nobody: it is for tests only");
+                    let description = PrivateTorDescription::load(path);
+                    let what = "use the description of a private Tor network";
+                    Some(description.map_err(|error| Failure::file(what, path, &error))?)
                 }
+                None => None,
+            };
+            let mut pause = PAUSE_FIRST;
+            loop {
+                let mut builder = TorNetwork::builder(home.join("state"), home.join("cache"));
+                if let Some(description) = &private {
+                    builder = builder.private_network(description.network());
+                }
+                let error = match bootstrap(builder).await {
+                    Ok(network) => return Ok(Joined::Tor(network)),
+                    Err(error) => error,
+                };
+                if !matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::TimedOut) {
+                    return Err(Failure::of("join Tor", &error));
+                }
+                told(chain(&error)).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+}
+
+async fn bootstrap(builder: TorNetworkBuilder) -> Result<TorNetwork, BootstrapError> {
+    let mut progress = builder.progress();
+    let bootstrap = builder.bootstrap();
+    tokio::pin!(bootstrap);
+    loop {
+        tokio::select! {
+            network = &mut bootstrap => return network,
+            Ok(()) = progress.changed() => {
+                let now = progress.borrow_and_update().clone();
+                tracing::info!(percent = now.percent, state = now.text, "joining Tor");
+                tell_person(now.percent);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hcp_core::messenger::Messenger;
+use hcp_core::messenger::{Messenger, Profile};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -28,18 +28,21 @@ pub(crate) enum By {
 /// Runs one command and prints what came of it.
 pub(crate) async fn run(common: &Common, request: Request) -> Result<(), Failure> {
     let folder = home::profile_folder(common)?;
-    let daemon = socket::connect(&folder);
-    let daemon = daemon.map_err(|error| Failure::file("use the daemon's socket in", &folder, &error))?;
     let command = show::Command::of(&request);
-    let (value, by) = match daemon {
-        Some(stream) => (ask(stream, &request, &folder).await?, By::Daemon),
-        None => (offline(common, request).await?, By::Offline),
+    let (value, by) = loop {
+        let daemon = socket::connect(&folder);
+        let daemon = daemon.map_err(|error| Failure::file("use the daemon's socket in", &folder, &error))?;
+        if let Some(stream) = daemon {
+            break (ask(stream, &request, &folder).await?, By::Daemon);
+        }
+        if let Some(profile) = profile::open_for_a_moment(common).await? {
+            break (offline(profile, request).await?, By::Offline);
+        }
     };
     print(&if common.json { request::line(&value) } else { show::lines(command, &value, by) })
 }
 
-async fn offline(common: &Common, request: Request) -> Result<Value, Failure> {
-    let (profile, _) = profile::open(common).await?;
+async fn offline(profile: Profile, request: Request) -> Result<Value, Failure> {
     let messenger = Messenger::new(profile);
     let result = execute(&messenger, request).await;
     messenger.shutdown().await;

@@ -1,7 +1,9 @@
 //! Commands on a profile as a whole: making one, its passphrase, the list; and opening one.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use hcp_core::identity::Passphrase;
 use hcp_core::identity::keyfile::Argon2Cost;
 use hcp_core::messenger::{Profile, ProfileError};
 use serde_json::json;
@@ -9,6 +11,11 @@ use serde_json::json;
 use crate::cli::{ChangePassphrase, Common, Init};
 use crate::failure::{Failure, chain};
 use crate::{home, passphrase, print, request, socket};
+
+/// How long a profile may be in use by another command, or by a daemon that starts or ends.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked at meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// `hcp-chat init`.
 pub(crate) async fn init(common: &Common, command: Init) -> Result<(), Failure> {
@@ -75,11 +82,34 @@ pub(crate) fn list(common: &Common) -> Result<(), Failure> {
 pub(crate) async fn open(common: &Common) -> Result<(Profile, PathBuf), Failure> {
     let folder = existing(common)?;
     let passphrase = passphrase::existing(common)?;
-    let opened = {
-        let folder = folder.clone();
-        blocking(move || Profile::open(folder, &passphrase)).await?
-    };
-    Ok((opened.map_err(|error| refused(common, &folder, &error))?, folder))
+    match open_in(&folder, &passphrase).await? {
+        Ok(profile) => Ok((profile, folder)),
+        Err(error) => Err(refused(common, &folder, &error)),
+    }
+}
+
+/// Opens the chosen profile for one command. While another command has it, or a daemon that starts or ends, it waits a little;
+/// `None` when there is a daemon that can be asked instead.
+pub(crate) async fn open_for_a_moment(common: &Common) -> Result<Option<Profile>, Failure> {
+    let folder = existing(common)?;
+    let passphrase = passphrase::existing(common)?;
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        match open_in(&folder, &passphrase).await? {
+            Ok(profile) => return Ok(Some(profile)),
+            Err(ProfileError::InUse) if Instant::now() < patience => {}
+            Err(error) => return Err(refused(common, &folder, &error)),
+        }
+        if matches!(socket::connect(&folder), Ok(Some(_))) {
+            return Ok(None);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn open_in(folder: &Path, passphrase: &Passphrase) -> Result<Result<Profile, ProfileError>, Failure> {
+    let (folder, passphrase) = (folder.to_owned(), passphrase.clone());
+    blocking(move || Profile::open(folder, &passphrase)).await
 }
 
 /// The folder of the chosen profile, which must be there before anybody is asked for its passphrase.

@@ -13,6 +13,9 @@ use serde_json::{Map, Value, json};
 pub(crate) enum Request {
     Id {},
     Status {},
+    Backup {
+        folder: String,
+    },
     Contacts {},
     ContactAdd {
         address: String,

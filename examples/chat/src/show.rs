@@ -10,6 +10,7 @@ use crate::request::Request;
 pub(crate) enum Command {
     Id,
     Status,
+    Backup,
     Contacts,
     Contact,
     Send,
@@ -24,6 +25,7 @@ impl Command {
         match request {
             Request::Id {} => Self::Id,
             Request::Status {} | Request::Events { .. } => Self::Status,
+            Request::Backup { .. } => Self::Backup,
             Request::Contacts {} => Self::Contacts,
             Request::ContactAdd { .. }
             | Request::ContactAccept { .. }
@@ -50,6 +52,7 @@ pub(crate) fn lines(command: Command, value: &Value, by: By) -> String {
     match command {
         Command::Id => format!("{}\n", text(value, "address")),
         Command::Status => status(value, by),
+        Command::Backup => format!("copied to {}\n", text(value, "folder")),
         Command::Contacts => {
             list(&value["contacts"], "no contacts: `hcp-chat contact add ADDRESS` asks somebody", contact)
         }

@@ -2,9 +2,10 @@
 //! the other, and carries out what follows once it is on disk.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
@@ -13,10 +14,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::event::{Cursor, Event, EventKind, EventsError, Live};
 use super::fault;
 use super::files;
+use super::link::Paces;
 use super::machine::{LinkId, Machine, Now, Output, Served};
 use super::profile::Profile;
 use super::store::{ContactId, EventRow, RowKind, message_state, transfer_state};
-use super::transfer::TransferId;
+use super::transfer::{DISK_RESERVE, TransferId};
 use crate::identity::OnionAddress;
 use crate::node::Session;
 use crate::store::StoreError;
@@ -27,6 +29,8 @@ const INPUT_QUEUE: usize = 64;
 const OUTBOX_BYTES: usize = 1024 * 1024;
 /// Frames that are taken in with one transaction.
 const BATCH: usize = 64;
+/// How often the disk is asked for its room, in which time contacts can send some MiB of the reserve.
+const ROOM_EVERY: Duration = Duration::from_secs(1);
 
 /// What the engine is asked to do.
 pub(super) enum Input {
@@ -78,6 +82,35 @@ pub(super) struct Engine {
     /// While online: who dials and fetches.
     errands: Option<mpsc::UnboundedSender<Errand>>,
     timeout: watch::Sender<Option<Instant>>,
+    room: Room,
+}
+
+/// Whether the disk has room for what contacts write. Looked at now and then.
+struct Room {
+    folder: PathBuf,
+    /// When it was looked at last, and what was found.
+    found: Option<(Instant, bool)>,
+}
+
+impl Room {
+    fn in_folder(folder: PathBuf) -> Self {
+        Self { folder, found: None }
+    }
+
+    fn there_is(&mut self, now: Instant) -> bool {
+        if let Some((at, found)) = self.found
+            && now.saturating_duration_since(at) < ROOM_EVERY
+        {
+            return found;
+        }
+        // Where that cannot be told, there is as much as there is.
+        let found = files::free_space(&self.folder).map_or(true, |free| free >= DISK_RESERVE);
+        if !found {
+            tracing::warn!("the disk is nearly full: nothing more is received until there is room");
+        }
+        self.found = Some((now, found));
+        found
+    }
 }
 
 /// The engine has stopped, or the profile is being closed.
@@ -89,6 +122,7 @@ pub(super) struct Stopped;
 pub(super) struct Inputs {
     queue: mpsc::Sender<Input>,
     timeout: watch::Receiver<Option<Instant>>,
+    paces: Arc<Paces>,
     /// Ends when the profile is closed.
     running: watch::Receiver<()>,
 }
@@ -98,7 +132,8 @@ impl Inputs {
     #[cfg(test)]
     pub(super) fn without_engine() -> (Self, mpsc::Receiver<Input>) {
         let (queue, inputs) = mpsc::channel(INPUT_QUEUE);
-        (Self { queue, timeout: watch::channel(None).1, running: watch::channel(()).1 }, inputs)
+        let (timeout, running) = (watch::channel(None).1, watch::channel(()).1);
+        (Self { queue, timeout, paces: Arc::default(), running }, inputs)
     }
 
     /// Starts the engine's thread.
@@ -106,7 +141,7 @@ impl Inputs {
         let (queue, inputs) = mpsc::channel(INPUT_QUEUE);
         let (timeout_tx, timeout) = watch::channel(None);
         let (running_tx, running) = watch::channel(());
-        let Profile { identity, store } = profile;
+        let Profile { identity, store, folder } = profile;
         let engine = Engine {
             machine: Machine::new(identity.address(), store, rand::random()),
             links: HashMap::new(),
@@ -114,6 +149,7 @@ impl Inputs {
             serving: HashMap::new(),
             errands: None,
             timeout: timeout_tx,
+            room: Room::in_folder(folder),
         };
         let thread = std::thread::Builder::new().name("hcp-messenger".into());
         let spawned = thread.spawn(move || {
@@ -124,7 +160,12 @@ impl Inputs {
             // The queue is closed then, and every call says so.
             tracing::error!(%error, "cannot start the messenger's thread");
         }
-        Self { queue, timeout, running }
+        Self { queue, timeout, paces: Arc::default(), running }
+    }
+
+    /// How fast peers' frames are read.
+    pub(super) fn paces(&self) -> &Paces {
+        &self.paces
     }
 
     /// Hands something in; `false` when the profile is closed.
@@ -281,14 +322,22 @@ impl Engine {
     /// The next events behind a cursor.
     pub(super) fn events(&mut self, after: Cursor, limit: usize) -> Result<Vec<Event>, EventsError> {
         self.check_cursor(after)?;
-        let rows = self.machine.store().events(after.0, limit)?;
-        let mut events = Vec::with_capacity(rows.len());
-        for row in rows {
-            if let Some(kind) = self.event(row)? {
-                events.push(Event { cursor: Cursor(row.cursor), kind });
+        let mut last = after.0;
+        loop {
+            let rows = self.machine.store().events(last, limit)?;
+            let Some(row) = rows.last() else { return Ok(Vec::new()) };
+            last = row.cursor;
+            let mut events = Vec::with_capacity(rows.len());
+            for row in rows {
+                if let Some(kind) = self.event(row)? {
+                    events.push(Event { cursor: Cursor(row.cursor), kind });
+                }
+            }
+            // All of them may be about somebody who is forgotten by now, which is not the end.
+            if !events.is_empty() {
+                return Ok(events);
             }
         }
-        Ok(events)
     }
 
     /// The newest cursor.
@@ -335,6 +384,7 @@ impl Engine {
     fn take_in(&mut self, batch: Vec<Input>) {
         let now = now();
         let mut opened = Vec::new();
+        self.machine.set_room(self.room.there_is(now.instant));
         let taken = self.machine.store().begin().and_then(|()| {
             for input in batch {
                 match input {

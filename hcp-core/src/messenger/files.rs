@@ -24,6 +24,7 @@ use std::time::Duration;
 
 pub(in crate::messenger) use self::fetch::{FetchEnd, fetch};
 pub(in crate::messenger) use self::pieces::{Layout, PieceList};
+pub(in crate::messenger) use self::platform::free_space;
 pub(in crate::messenger) use self::serve::{ServeEnd, asked};
 pub(in crate::messenger) use self::sink::{Opened, Sink, SinkError, Space, discard, prepare};
 pub(in crate::messenger) use self::source::{SourceError, measure};

@@ -1,7 +1,8 @@
 //! Moves a link's frames between its stream and the engine.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,7 +40,6 @@ pub(super) async fn run(inputs: Inputs, mut stream: Stream, session: Session, pe
     let down = Down { inputs: inputs.clone(), id };
     let sending = send(stream.sender(), queue, waiting);
     tokio::pin!(sending);
-    let mut pace = Pace { tokens: BURST, since: Instant::now() };
     let ended_here = loop {
         tokio::select! {
             () = &mut sending => break true,
@@ -49,7 +49,7 @@ pub(super) async fn run(inputs: Inputs, mut stream: Stream, session: Session, pe
                     tracing::warn!("a peer sent a frame that is too long");
                     break false;
                 }
-                pace.wait().await;
+                inputs.paces().wait(peer).await;
                 if !inputs.send(Input::Frame { id, bytes }).await {
                     break false;
                 }
@@ -88,20 +88,42 @@ impl Drop for Down {
     }
 }
 
-/// How fast a peer's frames are read.
+/// How fast the frames of each peer are read, whatever number of links they come on.
+#[derive(Debug, Default)]
+pub(super) struct Paces(Mutex<HashMap<OnionAddress, Pace>>);
+
+/// How many frames of one peer may be read at once; below nothing, how many are waited for.
+#[derive(Debug)]
 struct Pace {
     tokens: f64,
     since: Instant,
 }
 
-impl Pace {
-    async fn wait(&mut self) {
-        self.tokens = (self.tokens + self.since.elapsed().as_secs_f64() * RATE).min(BURST);
-        self.since = Instant::now();
-        if self.tokens < 1.0 {
-            tokio::time::sleep(Duration::from_secs_f64((1.0 - self.tokens) / RATE)).await;
+impl Paces {
+    /// Waits until one frame more may be read.
+    async fn wait(&self, peer: OnionAddress) {
+        let missing = self.take(peer, Instant::now());
+        if missing > 0.0 {
+            tokio::time::sleep(Duration::from_secs_f64(missing / RATE)).await;
         }
-        self.tokens -= 1.0;
+    }
+
+    /// Takes a place; how many come before.
+    fn take(&self, peer: OnionAddress, now: Instant) -> f64 {
+        let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !paces.contains_key(&peer) {
+            // Who has been quiet is as one who never came: so what is kept is bounded by who came within seconds.
+            paces.retain(|_, pace| pace.tokens_at(now) < BURST);
+        }
+        let pace = paces.entry(peer).or_insert(Pace { tokens: BURST, since: now });
+        (pace.tokens, pace.since) = (pace.tokens_at(now) - 1.0, now);
+        -pace.tokens
+    }
+}
+
+impl Pace {
+    fn tokens_at(&self, now: Instant) -> f64 {
+        (self.tokens + now.saturating_duration_since(self.since).as_secs_f64() * RATE).min(BURST)
     }
 }
 
@@ -156,6 +178,21 @@ mod tests {
         let ((), took) = tokio::join!(flood, read);
         let least = (f64::from(FRAMES) - BURST) / RATE;
         assert!((least..least + 1.0).contains(&took), "{took} s");
+    }
+
+    #[test]
+    fn a_peer_has_one_pace_for_all_its_links_and_is_forgotten_once_it_is_quiet() {
+        let (paces, now) = (Paces::default(), Instant::now());
+        let [one, other] = [1, 2].map(|seed| Identity::from_seed(&[seed; 32]).address());
+        for _ in 0..BURST as u32 {
+            assert!(paces.take(one, now) <= 0.0);
+        }
+        assert_eq!((paces.take(one, now), paces.take(one, now)), (1.0, 2.0));
+        assert!(paces.take(other, now) <= 0.0, "another peer's pace is its own");
+        let later = now + Duration::from_secs(60);
+        let stranger = Identity::from_seed(&[3; 32]).address();
+        assert!(paces.take(stranger, later) <= 0.0);
+        assert_eq!(paces.0.lock().unwrap().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

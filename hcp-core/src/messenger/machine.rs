@@ -100,6 +100,10 @@ pub(super) struct Machine {
     outputs: Vec<Output>,
     /// When to want sessions anew, after a step that failed.
     retry_at: Option<Instant>,
+    /// When a step failed last, and how many have in a row.
+    failed: Option<(Instant, u32)>,
+    /// Whether the disk has room for what contacts write.
+    room: bool,
     me: OnionAddress,
 }
 
@@ -121,6 +125,8 @@ impl Machine {
             dirty: BTreeSet::new(),
             outputs: Vec::new(),
             retry_at: None,
+            failed: None,
+            room: true,
             me,
         }
     }
@@ -170,13 +176,27 @@ impl Machine {
         self.outputs.retain(|output| matches!(output, Output::Close(_) | Output::Abort(_) | Output::Live(..)));
         self.dirty.clear();
         self.openings.clear();
-        self.retry_at = Some(now.instant + RETRY);
+        let pause = self.pause_after_failure(now.instant);
+        self.retry_at = Some(now.instant + pause);
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for link in links {
             self.drop_link(link, now);
         }
         let fetching = std::mem::take(&mut self.fetching);
         self.outputs.extend(fetching.into_keys().map(Output::Abort));
+    }
+
+    /// How long to wait after a step that failed: longer and longer, while they go on failing.
+    fn pause_after_failure(&mut self, now: Instant) -> Duration {
+        let before = self.failed.filter(|(at, _)| now.saturating_duration_since(*at) < 2 * RETRY_MAX);
+        let row = before.map_or(0, |(_, row)| row + 1);
+        self.failed = Some((now, row));
+        RETRY.saturating_mul(2u32.saturating_pow(row)).min(RETRY_MAX)
+    }
+
+    /// Whether the disk has room for what contacts write.
+    pub(super) fn set_room(&mut self, room: bool) {
+        self.room = room;
     }
 
     /// A change was refused and rolled back.
@@ -274,8 +294,10 @@ impl fmt::Debug for Output {
     }
 }
 
-/// How long after a failed step everything begins anew.
+/// How long after a failed step everything begins anew, at first and at the most: links that come and fail again and again
+/// would cost circuits.
 const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// Whether a contact is dialled.
 fn wants_session(state: ContactState) -> bool {

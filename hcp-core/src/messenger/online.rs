@@ -1,7 +1,8 @@
 //! The messenger's side of the network: its node, and the errands that the engine sends out.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, watch};
@@ -28,6 +29,7 @@ const MAX_DIALS: usize = 8;
 
 /// A messenger's share of a process: its engine, and its node while it is online.
 pub(super) struct Handle {
+    folder: PathBuf,
     identity: Identity,
     inputs: Inputs,
     online: Mutex<Option<Online>>,
@@ -44,13 +46,18 @@ struct Online {
 impl Handle {
     /// Starts to work on a profile.
     pub(super) fn start(profile: Profile) -> Arc<Self> {
-        let identity = profile.identity.clone();
+        let (folder, identity) = (profile.folder.clone(), profile.identity.clone());
         let (status, closing) = (watch::Sender::new(ListenerStatus::Stopped), watch::Sender::new(false));
-        Arc::new(Self { identity, inputs: Inputs::start(profile), online: Mutex::new(None), status, closing })
+        Arc::new(Self { folder, identity, inputs: Inputs::start(profile), online: Mutex::new(None), status, closing })
     }
 
     pub(super) fn address(&self) -> OnionAddress {
         self.identity.address()
+    }
+
+    /// Where the profile is.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(super) fn status(&self) -> watch::Receiver<ListenerStatus> {
@@ -191,6 +198,8 @@ async fn run_errands(inputs: Inputs, node: Node, mut queue: mpsc::UnboundedRecei
     let mut tasks = JoinSet::new();
     let mut fetches: HashMap<TransferId, AbortHandle> = HashMap::new();
     let mut attempts: HashMap<OnionAddress, AbortHandle> = HashMap::new();
+    // Those that have not come to a link yet.
+    let mut dialling: HashMap<OnionAddress, Weak<()>> = HashMap::new();
     let dials = Arc::new(tokio::sync::Semaphore::new(MAX_DIALS));
     loop {
         let errand = tokio::select! {
@@ -201,10 +210,18 @@ async fn run_errands(inputs: Inputs, node: Node, mut queue: mpsc::UnboundedRecei
         match errand {
             Errand::Dial(address) => {
                 attempts.retain(|_, attempt| !attempt.is_finished());
-                let attempt = dial(inputs.clone(), node.clone(), address, Arc::clone(&dials));
+                dialling.retain(|_, attempt| attempt.strong_count() > 0);
+                // Its result is that of this one, too: the engine may have forgotten it.
+                if dialling.contains_key(&address) {
+                    continue;
+                }
+                let under_way = Arc::new(());
+                dialling.insert(address, Arc::downgrade(&under_way));
+                let attempt = dial(inputs.clone(), node.clone(), address, Arc::clone(&dials), under_way);
                 attempts.insert(address, tasks.spawn(attempt));
             }
             Errand::StopDial(address) => {
+                dialling.remove(&address);
                 if let Some(attempt) = attempts.remove(&address) {
                     attempt.abort();
                 }
@@ -222,13 +239,20 @@ async fn run_errands(inputs: Inputs, node: Node, mut queue: mpsc::UnboundedRecei
     }
 }
 
-async fn dial(inputs: Inputs, node: Node, address: OnionAddress, dials: Arc<tokio::sync::Semaphore>) {
+async fn dial(
+    inputs: Inputs,
+    node: Node,
+    address: OnionAddress,
+    dials: Arc<tokio::sync::Semaphore>,
+    under_way: Arc<()>,
+) {
     let permit = dials.acquire_owned().await;
     let opened = match node.connect(address).await {
         Ok(session) => session.open(PROTOCOL).await.map(|stream| (session, stream)).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     drop(permit);
+    drop(under_way);
     match opened {
         Ok((session, stream)) => link::run(inputs, stream, session, address, true).await,
         Err(error) => {

@@ -5,6 +5,7 @@
 //! `profile.key` destroys the profile. No name, text or address stands in the clear, not in a file's name either.
 
 use std::fmt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::store::Store;
@@ -12,10 +13,11 @@ use super::text::{Name, TextError};
 use crate::error::ErrorKind;
 use crate::identity::keyfile::{Argon2Cost, KeyFile, LoadKeyError, Protection, SaveKeyError};
 use crate::identity::{DatabaseKey, Identity, OnionAddress, Passphrase};
-use crate::store::StoreError;
+use crate::store::{StoreError, log_of};
 
 /// An opened profile; nobody else can open it until this one is dropped.
 pub struct Profile {
+    pub(super) folder: PathBuf,
     pub(super) identity: Identity,
     pub(super) store: Store,
 }
@@ -65,7 +67,7 @@ impl Profile {
             }
             return Err(error.into());
         }
-        Ok(Self { identity, store })
+        Ok(Self { folder: absolute(folder)?, identity, store })
     }
 
     /// Opens the profile in `folder`. Blocks, for about a second.
@@ -80,7 +82,7 @@ impl Profile {
             return Err(ProfileError::Incomplete);
         }
         let (store, identity) = Store::open(&database, &key)?;
-        Ok(Self { identity, store })
+        Ok(Self { folder: absolute(folder)?, identity, store })
     }
 
     /// Seals the key of the profile in `folder` with another passphrase, at once and whole. Blocks, for two seconds.
@@ -108,6 +110,52 @@ impl fmt::Debug for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Profile([redacted])")
     }
+}
+
+/// Copies the profile in `from`, which may be open, to the folder `to`.
+pub(super) fn back_up(from: &Path, key: &DatabaseKey, to: &Path) -> Result<(), ProfileError> {
+    make_private(to)?;
+    let (database, key_file) = (to.join(DATABASE_FILE), to.join(KEY_FILE));
+    if database.exists() || key_file.exists() {
+        return Err(ProfileError::AlreadyExists);
+    }
+    let copied = crate::store::copy_encrypted(&from.join(DATABASE_FILE), key.encryption(), &database);
+    if let Err(StoreError::Io(error)) = &copied
+        && error.kind() == std::io::ErrorKind::AlreadyExists
+    {
+        // Another backup that goes there just now.
+        return Err(ProfileError::AlreadyExists);
+    }
+    let copied = copied.map_err(ProfileError::from).and_then(|()| {
+        // The key last, and as it is now: the passphrase may have been changed since the profile was opened.
+        let sealed =
+            std::fs::read(from.join(KEY_FILE)).map_err(|error| ProfileError::Folder(from.to_owned(), error))?;
+        write_new(&key_file, &sealed).map_err(|error| ProfileError::Folder(to.to_owned(), error))
+    });
+    let copied = copied.and_then(|()| {
+        // Names in a folder, too, must survive a power cut.
+        let synced = if cfg!(unix) { std::fs::File::open(to).and_then(|folder| folder.sync_all()) } else { Ok(()) };
+        synced.map_err(|error| ProfileError::Folder(to.to_owned(), error))
+    });
+    if copied.is_err() {
+        // Without its other half it is worth nothing, and in the way of a second attempt.
+        for path in [database.clone(), log_of(&database), key_file] {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    copied
+}
+
+/// Writes a file that only its owner can read, where there is none.
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = crate::store::private().create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// The folder wherever the process goes.
+fn absolute(folder: &Path) -> Result<PathBuf, ProfileError> {
+    std::path::absolute(folder).map_err(|error| ProfileError::Folder(folder.to_owned(), error))
 }
 
 /// Makes a folder that only its owner can enter.
@@ -141,8 +189,8 @@ pub enum ProfileError {
     /// The name is refused.
     #[error("the name is refused: {0}")]
     Name(#[from] TextError),
-    /// The folder cannot be made.
-    #[error("cannot make the folder {}: {_1}", .0.display())]
+    /// The folder cannot be made, read or written.
+    #[error("cannot use the folder {}: {_1}", .0.display())]
     Folder(PathBuf, #[source] std::io::Error),
     /// The key cannot be read.
     #[error("cannot open the profile's key: {0}")]
@@ -153,6 +201,9 @@ pub enum ProfileError {
     /// The database cannot be opened.
     #[error("cannot open the profile's database: {0}")]
     Store(#[source] StoreError),
+    /// The profile was closed.
+    #[error("the profile is closed")]
+    Closed,
 }
 
 impl From<LoadKeyError> for ProfileError {
@@ -191,6 +242,7 @@ impl ProfileError {
             Self::InUse => ErrorKind::InUse,
             Self::WrongPassphrase => ErrorKind::Authentication,
             Self::Folder(..) => ErrorKind::Storage,
+            Self::Closed => ErrorKind::Closed,
             Self::LoadKey(error) => error.kind(),
             Self::SaveKey(error) => error.kind(),
             Self::Store(error) => error.kind(),

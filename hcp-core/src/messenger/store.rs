@@ -7,6 +7,7 @@ mod events;
 mod operations;
 mod transfers;
 
+use std::cell::Cell;
 use std::fmt;
 use std::path::Path;
 
@@ -24,6 +25,9 @@ use crate::store::{Database, StoreError};
 pub(super) struct Store {
     database: Database,
     key: DatabaseKey,
+    /// Whether this opening has told an event, and whether it had when this transaction began.
+    told: Cell<bool>,
+    told_before: Cell<bool>,
 }
 
 impl fmt::Debug for Store {
@@ -36,7 +40,7 @@ impl Store {
     /// Makes the database, with the identity in it.
     pub(super) fn create(path: &Path, key: &DatabaseKey, identity: &Identity, name: &Name) -> Result<Self, StoreError> {
         let database = Database::open_encrypted(path, key.encryption(), MIGRATIONS)?;
-        let store = Self { database, key: key.clone() };
+        let store = Self { database, key: key.clone(), told: Cell::default(), told_before: Cell::default() };
         store.write_profile(identity, name)?;
         Ok(store)
     }
@@ -44,7 +48,7 @@ impl Store {
     /// Opens the database and reads the identity.
     pub(super) fn open(path: &Path, key: &DatabaseKey) -> Result<(Self, Identity), StoreError> {
         let database = Database::open_encrypted(path, key.encryption(), MIGRATIONS)?;
-        let store = Self { database, key: key.clone() };
+        let store = Self { database, key: key.clone(), told: Cell::default(), told_before: Cell::default() };
         let identity = store.identity()?;
         Ok((store, identity))
     }
@@ -52,7 +56,8 @@ impl Store {
     #[cfg(test)]
     pub(super) fn in_memory(identity: &Identity) -> Self {
         let database = Database::in_memory(MIGRATIONS).unwrap();
-        let store = Self { database, key: DatabaseKey::generate() };
+        let store =
+            Self { database, key: DatabaseKey::generate(), told: Cell::default(), told_before: Cell::default() };
         store.write_profile(identity, &Name::new("").unwrap()).unwrap();
         store
     }
@@ -64,10 +69,11 @@ impl Store {
         let backup = rusqlite::backup::Backup::new(self.connection(), &mut database.connection).unwrap();
         backup.run_to_completion(10_000, std::time::Duration::ZERO, None).unwrap();
         drop(backup);
-        Self { database, key: self.key.clone() }
+        Self { database, key: self.key.clone(), told: Cell::default(), told_before: Cell::default() }
     }
 
     pub(super) fn begin(&self) -> Result<(), StoreError> {
+        self.told_before.set(self.told.get());
         Ok(self.connection().execute_batch("BEGIN IMMEDIATE")?)
     }
 
@@ -77,11 +83,17 @@ impl Store {
 
     /// Forgets everything since [`Self::begin`]; does nothing when SQLite has forgotten it by itself.
     pub(super) fn rollback(&self) {
+        self.told.set(self.told_before.get());
         if !self.connection().is_autocommit()
             && let Err(error) = self.connection().execute_batch("ROLLBACK")
         {
             tracing::error!(%error, "cannot roll back");
         }
+    }
+
+    /// The key of the database.
+    pub(super) fn key(&self) -> &DatabaseKey {
+        &self.key
     }
 
     /// Marks what this profile wrote, so that it knows it again when a contact gives it back.
@@ -116,7 +128,8 @@ impl Store {
     }
 }
 
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE profile (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   identity BLOB NOT NULL,
@@ -180,4 +193,15 @@ CREATE TABLE events (
   subject INTEGER NOT NULL,
   state INTEGER NOT NULL
 );
-"];
+",
+    "
+-- Ends that came before the offers that they end.
+CREATE TABLE ends (
+  contact INTEGER NOT NULL REFERENCES contacts,
+  transfer BLOB NOT NULL,
+  outgoing INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  PRIMARY KEY (contact, transfer, outgoing)
+) WITHOUT ROWID;
+",
+];

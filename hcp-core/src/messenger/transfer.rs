@@ -16,7 +16,8 @@ use crate::store::StoreError;
 
 /// The largest file that can be offered or accepted, in bytes.
 pub const MAX_FILE: u64 = 64 * 1024 * 1024 * 1024;
-/// Disk space that a transfer leaves free, in bytes, since a full disk would stop the profile's database too.
+/// Disk space that transfers and what contacts write leave free, in bytes: on a full disk the user could do nothing any more,
+/// not even block somebody.
 pub const DISK_RESERVE: u64 = 64 * 1024 * 1024;
 
 /// Names a transfer on both sides; 128 random bits, written as 32 hexadecimal digits.

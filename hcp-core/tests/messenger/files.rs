@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hcp_core::messenger::{
-    ContactState, Direction, EventKind, Transfer, TransferError, TransferFailure, TransferId, TransferState,
+    ContactState, Cursor, Direction, EventKind, Transfer, TransferError, TransferFailure, TransferId, TransferState,
 };
 
 use super::harness::{Person, World};
@@ -185,4 +185,60 @@ async fn a_file_that_was_changed_after_the_offer_is_not_taken() {
     bob.until_transfer(id, failed).await;
     alice.until_transfer(id, failed).await;
     assert!(!world.path("saved").exists());
+}
+
+/// What a person knows of a transfer.
+async fn state(person: &Person, id: TransferId) -> Option<TransferState> {
+    person.messenger.transfer(id).await.ok().map(|transfer| transfer.state)
+}
+
+#[tokio::test]
+async fn a_receiver_who_was_restored_keeps_what_is_offered_and_knows_what_is_over() {
+    for dials_first in [true, false] {
+        let world = World::new();
+        let (mut alice, mut bob) = world.friends().await;
+        bob.messenger.back_up(world.path("backup")).await.unwrap();
+        let bytes = write_file(&world.path("first"), 1000);
+        let first = alice.messenger.offer_file(bob.address, world.path("first")).await.unwrap();
+        bob.until_offer().await;
+        bob.messenger.accept_file(first, world.path("saved")).await.unwrap();
+        alice.until_transfer(first, TransferState::Done).await;
+        bob.messenger.shutdown().await;
+        write_file(&world.path("second"), 2000);
+        let second = alice.messenger.offer_file(bob.address, world.path("second")).await.unwrap();
+        if dials_first {
+            alice.messenger.go_offline().await;
+        }
+        let mut restored = world.again("backup", Cursor::START).await;
+        restored.go_online(&world).await;
+        if dials_first {
+            alice.go_online(&world).await;
+        }
+        while restored.until_offer().await.id != second {}
+        restored.messenger.accept_file(second, world.path("saved too")).await.unwrap();
+        alice.until_transfer(second, TransferState::Done).await;
+        assert_eq!(state(&restored, first).await, Some(TransferState::Done), "dials first: {dials_first}");
+        assert_eq!(std::fs::read(world.path("saved")).unwrap(), bytes);
+    }
+}
+
+#[tokio::test]
+async fn a_sender_who_was_restored_can_offer_the_next_file() {
+    let world = World::new();
+    let (mut alice, mut bob) = world.friends().await;
+    alice.messenger.back_up(world.path("backup")).await.unwrap();
+    write_file(&world.path("first"), 1000);
+    let first = alice.messenger.offer_file(bob.address, world.path("first")).await.unwrap();
+    bob.until_offer().await;
+    bob.messenger.accept_file(first, world.path("saved")).await.unwrap();
+    alice.until_transfer(first, TransferState::Done).await;
+    alice.messenger.shutdown().await;
+    let mut restored = world.again("backup", Cursor::START).await;
+    restored.go_online(&world).await;
+    restored.until_transfer(first, TransferState::Done).await;
+    write_file(&world.path("second"), 2000);
+    let second = restored.messenger.offer_file(bob.address, world.path("second")).await.unwrap();
+    while bob.until_offer().await.id != second {}
+    bob.messenger.accept_file(second, world.path("saved too")).await.unwrap();
+    restored.until_transfer(second, TransferState::Done).await;
 }

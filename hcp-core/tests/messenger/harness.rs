@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use hcp_core::identity::keyfile::Argon2Cost;
 use hcp_core::identity::{Identity, OnionAddress, Passphrase};
-use hcp_core::messenger::{ContactState, Cursor, Event, EventKind, Events, Message, Messenger, Presence, Profile};
+use hcp_core::messenger::{
+    ContactState, Cursor, Direction, Event, EventKind, Events, Message, MessageId, MessageState, Messenger, Presence,
+    Profile,
+};
 use hcp_core::network::{MemoryNetwork, Network};
 use tempfile::TempDir;
 
@@ -57,10 +60,7 @@ impl World {
     /// Two who are contacts and online.
     pub(super) async fn friends(&self) -> (Person, Person) {
         let (mut alice, mut bob) = (self.online("alice").await, self.online("bob").await);
-        alice.messenger.request(bob.address, "", "").await.unwrap();
-        bob.until_state(alice.address, ContactState::Pending).await;
-        bob.messenger.accept(alice.address).await.unwrap();
-        alice.until_state(bob.address, ContactState::Accepted).await;
+        alice.befriend(&mut bob).await;
         (alice, bob)
     }
 }
@@ -81,6 +81,14 @@ impl Person {
 
     pub(super) async fn go_online(&self, world: &World) {
         self.messenger.go_online(Arc::clone(&world.network)).await.unwrap();
+    }
+
+    /// Asks somebody, who accepts.
+    pub(super) async fn befriend(&mut self, other: &mut Self) {
+        self.messenger.request(other.address, "", "").await.unwrap();
+        other.until_state(self.address, ContactState::Pending).await;
+        other.messenger.accept(self.address).await.unwrap();
+        self.until_state(other.address, ContactState::Accepted).await;
     }
 
     /// The next event that `wanted` makes something of.
@@ -124,17 +132,44 @@ impl Person {
     /// Sends and waits until it lies on the other's disk.
     pub(super) async fn say(&mut self, contact: OnionAddress, text: &str) {
         let id = self.messenger.send(contact, text).await.unwrap();
-        let delivered = hcp_core::messenger::MessageState::Delivered;
+        self.until_delivered(id).await;
+    }
+
+    pub(super) async fn until_delivered(&mut self, id: MessageId) {
         self.until("a delivery", |event| match event.kind {
-            EventKind::MessageState { id: told, state, .. } if told == id && state == delivered => Some(()),
+            EventKind::MessageState { id: told, state: MessageState::Delivered, .. } if told == id => Some(()),
             _ => None,
         })
         .await;
     }
 
+    /// Waits for all of these texts, received or given back as own ones, in whatever order.
+    pub(super) async fn until_texts(&mut self, texts: &[&str]) {
+        let mut missing = texts.to_vec();
+        while !missing.is_empty() {
+            let text = self
+                .until(&format!("one of {missing:?}"), |event| match &event.kind {
+                    EventKind::MessageReceived(message) | EventKind::MessageWritten(message) => {
+                        Some(message.text.clone())
+                    }
+                    _ => None,
+                })
+                .await;
+            missing.retain(|other| *other != text);
+        }
+    }
+
     pub(super) async fn texts(&self, contact: OnionAddress) -> Vec<String> {
         let messages = self.messenger.messages(contact, None, 1000).await.unwrap();
         messages.into_iter().map(|message| message.text).collect()
+    }
+
+    /// The texts that came from a contact, and those that went there.
+    pub(super) async fn by_direction(&self, contact: OnionAddress) -> [Vec<String>; 2] {
+        let messages = self.messenger.messages(contact, None, 1000).await.unwrap();
+        let (came, went): (Vec<_>, Vec<_>) =
+            messages.into_iter().partition(|message| message.direction == Direction::Incoming);
+        [came, went].map(|messages| messages.into_iter().map(|message| message.text).collect())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use hcp_core::error::ErrorKind;
 use hcp_core::identity::{Identity, Passphrase};
-use hcp_core::messenger::{EventsError, Messenger, Profile, ProfileError};
+use hcp_core::messenger::{Cursor, EventsError, Messenger, Profile, ProfileError};
 
 use super::harness::{DEADLINE, World, cheap, passphrase};
 
@@ -33,6 +33,49 @@ async fn a_profile_is_opened_by_its_passphrase_and_by_one_program_at_a_time() {
     Profile::change_passphrase(&path, &passphrase(), &new, cheap()).unwrap();
     assert!(matches!(Profile::open(&path, &passphrase()), Err(ProfileError::WrongPassphrase)));
     assert_eq!(Profile::open(&path, &new).unwrap().address(), identity.address());
+}
+
+#[tokio::test]
+async fn a_profile_is_backed_up_while_it_is_open_and_online() {
+    let world = World::new();
+    let (mut alice, mut bob) = world.friends().await;
+    alice.say(bob.address, "before").await;
+    let backup = world.path("backup");
+    bob.messenger.back_up(&backup).await.unwrap();
+    #[cfg(unix)]
+    for path in [backup.clone(), backup.join("profile.db"), backup.join("profile.key")] {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o077, 0, "others can read {}", path.display());
+    }
+    bob.say(alice.address, "after").await;
+    let kept = std::fs::read(backup.join("profile.db")).unwrap();
+    assert!(matches!(bob.messenger.back_up(&backup).await, Err(ProfileError::AlreadyExists)));
+    assert!(matches!(bob.messenger.back_up(world.path("bob")).await, Err(ProfileError::AlreadyExists)));
+    assert_eq!(std::fs::read(backup.join("profile.db")).unwrap(), kept, "what is there stays as it is");
+    bob.messenger.shutdown().await;
+    assert!(matches!(bob.messenger.back_up(world.path("late")).await, Err(ProfileError::Closed)));
+
+    let wrong = Passphrase::new("wrong").unwrap();
+    assert!(matches!(Profile::open(&backup, &wrong), Err(ProfileError::WrongPassphrase)));
+    let mut restored = world.again("backup", Cursor::START).await;
+    assert_eq!((restored.address, restored.texts(alice.address).await), (bob.address, vec!["before".to_owned()]));
+    restored.go_online(&world).await;
+    restored.until_texts(&["after"]).await;
+    assert_eq!(alice.texts(bob.address).await, ["before", "after"]);
+}
+
+#[tokio::test]
+async fn a_backup_that_cannot_be_written_leaves_nothing() {
+    let world = World::new();
+    let bob = world.person("bob").await;
+    let file = world.path("file");
+    std::fs::write(&file, "no folder").unwrap();
+    assert_eq!(bob.messenger.back_up(&file).await.unwrap_err().kind(), ErrorKind::Storage);
+    // Its other half cannot be copied.
+    std::fs::remove_file(world.path("bob").join("profile.key")).unwrap();
+    let backup = world.path("backup");
+    assert_eq!(bob.messenger.back_up(&backup).await.unwrap_err().kind(), ErrorKind::Storage);
+    assert_eq!(std::fs::read_dir(&backup).unwrap().count(), 0);
 }
 
 #[test]

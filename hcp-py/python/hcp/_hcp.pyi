@@ -1119,7 +1119,8 @@ class Node:
         apart from `ClosedError`, which only says that the peer has left; when the session ends, it is cancelled.
 
         `keepalive` is the silence, in seconds, after which a session is probed, and after which it is given up: (5, 15)
-        by default. Shorter notices death sooner and costs a ping per interval and session.
+        by default. Shorter notices death sooner and costs a ping per interval and session. Sessions at `services` stay as by
+        default, so that strangers cannot tell one replica from the others.
 
         `lanes` is how many further connections a session that this node dialled has while a bulk stream is open in it:
         2 by default, at most `MAX_LANES`. More carry files faster; over Tor each takes circuits of its own to be built.
@@ -1498,6 +1499,14 @@ class Messenger:
 
     async def go_offline(self) -> None:
         """Ends all sessions and withdraws the onion service; what is written waits."""
+
+    async def back_up(self, folder: _Path) -> None:
+        """Copies the profile, as it is now, to a folder, where `Profile.open` opens it with the same passphrase.
+
+        A backup is restored by opening it, or by moving it to where the profile was; not both at once. What was
+        written and received since then comes back from the contacts, as far as they still have it; events get other
+        cursors. Raises `InvalidInputError` when there is a profile in the folder already.
+        """
 
     def status(self) -> Watch[ListenerStatus]:
         """Whether others can reach this profile; `ListenerStatus.Stopped` while it is offline."""

@@ -1,6 +1,6 @@
 //! Standard input and output, on threads of their own: they may block, and the runtime's threads must not.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,6 +11,8 @@ use crate::request;
 
 /// Lines that wait for a slow reader; more make the events wait, which lie in the database.
 const QUEUE: usize = 64;
+/// How often somebody in the background looks whether the terminal is theirs.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long the end waits for a reader that does not read.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -55,6 +57,15 @@ impl Written {
     }
 }
 
+/// Whether another job has the terminal of this process. Where that cannot be told, none has.
+fn in_background() -> bool {
+    // After the name, which may hold anything: state, parent, group, session, terminal, the terminal's group (proc(5)).
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return false };
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    // It is not known of a terminal that does not control the process, and that stops nobody.
+    matches!(fields[..], [_, _, group, _, _, foreground, ..] if foreground != "-1" && group != foreground)
+}
+
 /// Reads lines from standard input; at most one waits.
 pub(crate) fn input() -> mpsc::Receiver<Line> {
     let (sender, lines) = mpsc::channel(1);
@@ -62,6 +73,10 @@ pub(crate) fn input() -> mpsc::Receiver<Line> {
         let mut splitter = Splitter::new(MAX_LINE);
         let mut chunk = [0; 16 * 1024];
         let mut stdin = std::io::stdin().lock();
+        // Who reads a terminal from its background is stopped, with the socket that others wait at.
+        while stdin.is_terminal() && in_background() {
+            std::thread::sleep(LOOK_AGAIN);
+        }
         loop {
             let len = stdin.read(&mut chunk).unwrap_or(0);
             if len == 0 {

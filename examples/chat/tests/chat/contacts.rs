@@ -1,8 +1,9 @@
 //! Requests, consent, and its end.
 
+use hcp_demo::chat::ChatProfile;
 use serde_json::json;
 
-use crate::world::World;
+use crate::world::{World, refusal};
 
 #[tokio::test]
 async fn a_request_is_shown_with_its_greeting_and_counts_once_it_is_accepted() {
@@ -30,6 +31,64 @@ async fn a_request_is_shown_with_its_greeting_and_counts_once_it_is_accepted() {
         .await;
     let again = alice.daemon.reply(json!({"command": "contact_add", "address": bob.address})).await.unwrap();
     assert_eq!(again["error"]["kind"], "invalid_input", "{again}");
+}
+
+#[tokio::test]
+async fn command_lines_do_what_lines_of_json_do() {
+    let world = World::local();
+    let (alice, bob) = (world.person("alice", &[]).await, world.person("bob", &[]).await);
+    let run = |profile: &ChatProfile, line: String| {
+        let profile = profile.clone();
+        async move {
+            let words: Vec<&str> = line.split(' ').collect();
+            profile.run(&words).await.unwrap_or_else(|error| panic!("{line}: {error}"))
+        }
+    };
+    let (a, b) = (&alice.profile, &bob.profile);
+    run(a, format!("contact add {} --petname bob --greeting Hi", bob.address)).await;
+    bob.contact("pending").await;
+    let declined = run(b, format!("contact reject {}", alice.address)).await;
+    assert!(declined.contains("  declined"), "{declined}");
+    alice.contact("rejected").await;
+    let accepted = run(b, format!("contact accept {}", alice.address)).await;
+    assert!(accepted.contains("  accepted"), "{accepted}");
+    alice.contact("accepted").await;
+
+    let renamed = run(b, format!("contact rename {} al", alice.address)).await;
+    assert!(renamed.contains("  al"), "{renamed}");
+    run(b, "contact connect al".to_owned()).await;
+    let sent = run(b, "send al hello".to_owned()).await;
+    alice.receives(&["hello"]).await;
+    let id = sent.split(['(', ')']).nth(1).unwrap_or_else(|| panic!("{sent}")).to_owned();
+    bob.message_state(&id, "delivered").await;
+    assert!(run(b, "history al".to_owned()).await.contains(&format!("> hello  [delivered, {id}]")));
+    assert!(refusal(b, &["cancel", &id]).await.contains("cannot be cancelled any more"));
+
+    let archived = run(b, "contact archive al".to_owned()).await;
+    assert!(archived.contains("  archived"), "{archived}");
+    alice.contact("removed_by_peer").await;
+    let blocked = run(b, "contact block al".to_owned()).await;
+    assert!(blocked.contains("  blocked"), "{blocked}");
+    assert!(refusal(b, &["send", "al", "no"]).await.contains("Blocked"));
+    assert!(run(b, "contact unblock al".to_owned()).await.contains("  archived"));
+    assert!(run(b, "contact list".to_owned()).await.contains(&alice.address));
+
+    // Nobody has this address, so what is written there waits.
+    let nobody = hcp_core::identity::Identity::generate().address();
+    run(a, format!("contact add {nobody} --petname nobody")).await;
+    let queued = run(a, "send nobody later".to_owned()).await;
+    let id = queued.split(['(', ')']).nth(1).unwrap_or_else(|| panic!("{queued}")).to_owned();
+    assert!(run(a, format!("cancel {id}")).await.contains("cancelled"));
+    assert!(run(a, "history nobody".to_owned()).await.contains(&format!("[cancelled, {id}]")));
+    for (line, expected) in [
+        (vec!["contact", "accept", "who"], "no contact has this petname"),
+        (vec!["contact", "accept", "x.onion"], "the address is refused"),
+        (vec!["contact", "add", &alice.address], "own address"),
+        (vec!["send", "nobody", " "], "nothing in it can be seen"),
+    ] {
+        let refused = refusal(a, &line).await;
+        assert!(refused.contains(expected), "{line:?}: {refused}");
+    }
 }
 
 #[tokio::test]

@@ -99,6 +99,6 @@ async fn events_go_on_behind_a_cursor_after_a_restart() {
     let bob = Person::again(bob, address, &["--after", "0"], SOON).await;
     bob.receives(&["one", "two"]).await;
     let (bob, _) = bob.stop().await;
-    let unknown = crate::world::refusal(&bob, &["daemon", "--after", "1000000"]).await;
-    assert!(unknown.contains("events behind 1000000 are not known"), "{unknown}");
+    let unknown = crate::world::refusal(&bob, &["daemon", "--after", "1000000000000"]).await;
+    assert!(unknown.contains("events behind 1000000000000 are not known"), "{unknown}");
 }

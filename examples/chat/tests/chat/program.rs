@@ -65,6 +65,27 @@ async fn every_refusal_is_one_line_that_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_profile_is_backed_up_with_and_without_its_daemon() {
+    let world = World::local();
+    let (mut alice, bob) = world.friends(&[]).await;
+    alice.send("bob", "kept").await;
+    bob.receives(&["kept"]).await;
+    // The folder of a profile in the same home, which makes the copy a profile with that name.
+    let copy = world.home().join("copy");
+    let copied = bob.profile.run(&["backup", &text(&copy)]).await.unwrap();
+    assert_eq!(copied, format!("copied to {}\n", copy.display()));
+    let again = refusal(&bob.profile, &["backup", &text(&copy)]).await;
+    assert!(again.contains("there is a profile in this folder already"), "{again}");
+    let (profile, address) = bob.stop().await;
+    let restored = world.profile("copy");
+    assert_eq!(restored.run(&["id"]).await.unwrap(), format!("{address}\n"));
+    assert!(restored.run(&["history", "alice"]).await.unwrap().contains("< kept"));
+
+    profile.run(&["backup", &text(&world.path("offline"))]).await.unwrap();
+    assert!(world.path("offline/profile.db").exists() && world.path("offline/profile.key").exists());
+}
+
+#[tokio::test]
 async fn the_passphrase_changes_and_the_old_one_is_worth_nothing() {
     let world = World::local();
     let profile = world.profile("alice");

@@ -60,13 +60,13 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 
 /// Bytes that this user can still write to the file system of a folder.
 #[cfg(unix)]
-pub(super) fn free_space(folder: &Path) -> io::Result<u64> {
+pub(in crate::messenger) fn free_space(folder: &Path) -> io::Result<u64> {
     let status = rustix::fs::statvfs(folder)?;
     Ok(status.f_bavail.saturating_mul(status.f_frsize))
 }
 
 /// Bytes that this user can still write to the file system of a folder.
 #[cfg(not(unix))]
-pub(super) fn free_space(_folder: &Path) -> io::Result<u64> {
+pub(in crate::messenger) fn free_space(_folder: &Path) -> io::Result<u64> {
     Err(io::ErrorKind::Unsupported.into())
 }

@@ -20,8 +20,6 @@ use crate::wire::messenger_proto::{self as proto, frame::Body};
 const MAX_IN_FLIGHT: usize = 64;
 /// Their bytes, beyond which no further one is sent.
 const MAX_IN_FLIGHT_BYTES: usize = 256 * 1024;
-/// Epochs that are asked back over one link.
-const MAX_RECALLS: usize = 64;
 /// Operations that one `Returned` brings.
 const RETURN_PAGE: usize = 64;
 /// Their bytes, beyond which no further one is added.
@@ -52,13 +50,7 @@ impl Machine {
                 return Err(Broken::Protocol("more of an epoch than there is"));
             }
             if seq > own {
-                // Of more than this, the next link brings the rest.
-                let room = sync.recalls.len() < MAX_RECALLS;
-                match sync.recalls.iter_mut().find(|(other, _)| *other == epoch) {
-                    Some((_, until)) => *until = seq.max(*until),
-                    None if room => sync.recalls.push_back((epoch, seq)),
-                    None => {}
-                }
+                sync.recalls.add(epoch, seq);
             }
         }
         sync.knows |= !have.more;
@@ -97,7 +89,9 @@ impl Machine {
                 None => drop(sync.epochs.pop_front()),
             }
         }
-        let mut waiting = sync.knows && sync.has_room() && sync.epochs.iter().all(|epoch| opening == Some(*epoch));
+        // What was lost comes back first: some of what waits may be among it, and what is new belongs behind it.
+        let caught_up = sync.knows && sync.recalls.is_empty();
+        let mut waiting = caught_up && sync.has_room() && sync.epochs.iter().all(|epoch| opening == Some(*epoch));
         while waiting {
             let Some(row) = self.store.queued(contact, 1)?.pop() else { break };
             let epoch = self.opening(contact);
@@ -145,6 +139,9 @@ impl Machine {
             return Err(Broken::Protocol("an operation out of order"));
         }
         if seq > has {
+            if !self.room {
+                return Err(Broken::Full);
+            }
             let row = self.store.contact_by_id(contact)?;
             self.store.set_epoch(contact, Direction::Incoming, &epoch, seq)?;
             self.receive(&row, Direction::Incoming, (epoch, seq), arrived, now)?;
@@ -196,10 +193,12 @@ impl Machine {
     pub(super) fn take_returned(&mut self, id: LinkId, returned: proto::Returned, now: Now) -> Result<(), Broken> {
         let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) else { return Ok(()) };
         let contact = sync.contact;
-        let Some((epoch, until)) = sync.recalls.front().copied().filter(|(epoch, _)| returned.epoch == epoch[..])
-        else {
+        let Some((epoch, until)) = sync.recalls.first().filter(|(epoch, _)| returned.epoch == epoch[..]) else {
             return Err(Broken::Protocol("something given back that was not asked for"));
         };
+        if !self.room {
+            return Err(Broken::Full);
+        }
         let row = self.store.contact_by_id(contact)?;
         let mut has = self.store.epoch(contact, Direction::Outgoing, &epoch)?.unwrap_or(0);
         let known = self.store.epoch(contact, Direction::Outgoing, &epoch)?.is_some();
@@ -220,17 +219,25 @@ impl Machine {
         if let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) {
             sync.sent.insert(epoch, has);
             if !honest || has >= until {
-                sync.recalls.pop_front();
+                sync.recalls.pop();
             }
         }
         self.progress(id, now);
         self.recall_next(id)?;
+        // Once all is back, what waits can go.
+        self.dirty.insert(contact);
         Ok(())
+    }
+
+    /// Whether something is still to come back that was written here and lost.
+    pub(super) fn is_catching_up(&self, contact: ContactId) -> bool {
+        let links = self.links.values().filter_map(|link| link.sync.as_ref());
+        links.filter(|sync| sync.contact == contact).any(|sync| !sync.knows || !sync.recalls.is_empty())
     }
 
     fn recall_next(&mut self, id: LinkId) -> Result<(), StoreError> {
         let Some(sync) = self.links.get(&id).and_then(|link| link.sync.as_ref()) else { return Ok(()) };
-        let (contact, Some((epoch, _))) = (sync.contact, sync.recalls.front().copied()) else { return Ok(()) };
+        let (contact, Some((epoch, _))) = (sync.contact, sync.recalls.first()) else { return Ok(()) };
         let after = self.store.epoch(contact, Direction::Outgoing, &epoch)?.unwrap_or(0);
         self.send(id, Body::Recall(proto::Recall { epoch: epoch.to_vec().into(), after }));
         Ok(())

@@ -4,6 +4,7 @@
 //! each other what they have, and messages flow. Of several links between the same two, the side with the lower address
 //! chooses the newest, says so with `Use`, and ends the others; the other side follows.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -70,10 +71,47 @@ pub(super) struct Sync {
     pub(super) in_flight: VecDeque<(Epoch, u64, usize)>,
     /// What is to be acknowledged.
     pub(super) acks: BTreeMap<Epoch, u64>,
-    /// Epochs of which the contact has more than this side, up to where.
-    pub(super) recalls: VecDeque<(Epoch, u64)>,
+    /// Epochs of which the contact has more than this side.
+    pub(super) recalls: Recalls,
     /// It was chosen by the side that chooses.
     chosen: bool,
+}
+
+/// Epochs that are asked back, one after the other, and up to where.
+#[derive(Debug, Default)]
+pub(super) struct Recalls {
+    order: VecDeque<Epoch>,
+    until: HashMap<Epoch, u64>,
+}
+
+impl Recalls {
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Has an epoch asked back, up to here at the least.
+    pub(super) fn add(&mut self, epoch: Epoch, until: u64) {
+        match self.until.entry(epoch) {
+            Entry::Occupied(mut entry) => *entry.get_mut() = until.max(*entry.get()),
+            Entry::Vacant(entry) => {
+                entry.insert(until);
+                self.order.push_back(epoch);
+            }
+        }
+    }
+
+    /// The one that is asked for now.
+    pub(super) fn first(&self) -> Option<(Epoch, u64)> {
+        let epoch = self.order.front()?;
+        Some((*epoch, *self.until.get(epoch)?))
+    }
+
+    /// The one that was asked for is over.
+    pub(super) fn pop(&mut self) {
+        if let Some(epoch) = self.order.pop_front() {
+            self.until.remove(&epoch);
+        }
+    }
 }
 
 impl Link {
@@ -94,6 +132,8 @@ impl Sync {
 #[derive(Debug)]
 pub(super) enum Broken {
     Protocol(&'static str),
+    /// There is no room for what came; the contact sends it again.
+    Full,
     Store(StoreError),
 }
 
@@ -151,6 +191,10 @@ impl Machine {
             Err(Broken::Store(error)) => Err(error),
             Err(Broken::Protocol(reason)) => {
                 tracing::warn!(reason, "a peer broke the messenger's protocol");
+                self.drop_link(id, now);
+                Ok(())
+            }
+            Err(Broken::Full) => {
                 self.drop_link(id, now);
                 Ok(())
             }
@@ -230,10 +274,12 @@ impl Machine {
             } else {
                 row.state = meeting.state.unwrap_or(row.state);
             }
-            if asks {
+            // Nothing that somebody says who is blocked is shown.
+            let heard = asks && row.state != ContactState::Blocked;
+            if heard {
                 name.as_str().clone_into(&mut row.name);
             }
-            if asks && row.state != ContactState::Accepted && !greeting.as_str().is_empty() {
+            if heard && row.state != ContactState::Accepted && !greeting.as_str().is_empty() {
                 greeting.as_str().clone_into(&mut row.greeting);
             }
             // Written for a blocked peer, too, which cannot tell then by the time it takes.
@@ -339,7 +385,7 @@ impl Machine {
             epochs,
             in_flight: VecDeque::new(),
             acks: BTreeMap::new(),
-            recalls: VecDeque::new(),
+            recalls: Recalls::default(),
             chosen: false,
         });
         let have = self.store.epochs(contact, Direction::Incoming)?;

@@ -223,7 +223,10 @@ impl Machine {
         if self.store.transfer(id)?.is_some() {
             return Ok(());
         }
-        let busy = direction == Direction::Incoming && self.open_transfer(contact.id, direction)?.is_some();
+        // One that is open here may have ended in a life that was lost; until that is known, nothing is declined for it.
+        let busy = direction == Direction::Incoming
+            && !self.is_catching_up(contact.id)
+            && self.open_transfer(contact.id, direction)?.is_some();
         let position = self.store.insert_transfer(&NewTransfer {
             id,
             contact: contact.id,
@@ -235,6 +238,14 @@ impl Machine {
             path: None,
             state: TransferState::Offered,
         })?;
+        // Its end came before it, as it can when much is sent again.
+        for (said_by, state) in self.store.ends(contact.id, id)? {
+            let row = self.store.transfer_at(position)?;
+            if is_open(row.state) && may_end(&row, said_by, state) {
+                self.store.insert_event(RowKind::TransferOffered, subject(position), 0)?;
+                return self.end_transfer(row, state);
+            }
+        }
         if busy {
             let row = self.store.transfer_at(position)?;
             // A contact that offers without end gets no more answers than the queue holds.
@@ -255,17 +266,11 @@ impl Machine {
         id: TransferId,
         outcome: Outcome,
     ) -> Result<(), StoreError> {
-        let Some(row) = self.store.transfer(id)?.filter(|row| row.contact == contact.id && is_open(row.state)) else {
-            return Ok(());
+        let Some(row) = self.store.transfer(id)? else {
+            // What it ends may have been lost here, and come again behind it.
+            return self.store.insert_end(contact.id, id, direction, outcome.state());
         };
-        // Whether it was the receiver who said it.
-        let by_receiver = row.direction != direction;
-        let fits = match outcome {
-            Outcome::Done | Outcome::Declined => by_receiver,
-            Outcome::Cancelled => true,
-            Outcome::Failed(TransferFailure::SourceChanged) => !by_receiver,
-            Outcome::Failed(_) => by_receiver,
-        };
+        let fits = row.contact == contact.id && is_open(row.state) && may_end(&row, direction, outcome.state());
         if fits { self.end_transfer(row, outcome.state()) } else { Ok(()) }
     }
 
@@ -313,6 +318,18 @@ impl Machine {
 pub(super) fn view(row: TransferRow, contact: OnionAddress) -> Transfer {
     let TransferRow { id, direction, name, size, done, state, path, .. } = row;
     Transfer { id, contact, direction, name, size, done, state, path }
+}
+
+/// Whether this is an end that who wrote in this direction may put to a transfer.
+fn may_end(row: &TransferRow, direction: Direction, state: TransferState) -> bool {
+    let by_receiver = row.direction != direction;
+    match state {
+        TransferState::Offered | TransferState::Running => false,
+        TransferState::Done | TransferState::Declined => by_receiver,
+        TransferState::Cancelled => true,
+        TransferState::Failed(TransferFailure::SourceChanged) => !by_receiver,
+        TransferState::Failed(_) => by_receiver,
+    }
 }
 
 fn is_open(state: TransferState) -> bool {

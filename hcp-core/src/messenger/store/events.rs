@@ -35,14 +35,27 @@ pub(in crate::messenger) fn subject(position: u64) -> i64 {
 
 impl Store {
     pub(in crate::messenger) fn insert_event(&self, kind: RowKind, subject: i64, state: u8) -> Result<(), StoreError> {
+        if !self.told.replace(true) {
+            self.begin_cursors()?;
+        }
         let sql = "INSERT INTO events (kind, subject, state) VALUES (?1, ?2, ?3)";
         self.connection().prepare_cached(sql)?.execute(params![kind as u8, subject, state])?;
         let cursor = self.connection().last_insert_rowid();
         // Now and then, so that not every event costs a deletion.
         if cursor % 1024 == 0 {
-            let forget = cursor.saturating_sub(i64::try_from(MAX_EVENTS).unwrap_or(i64::MAX));
-            self.connection().execute("DELETE FROM events WHERE cursor <= ?1", [forget])?;
+            let sql =
+                "DELETE FROM events WHERE cursor <= (SELECT cursor FROM events ORDER BY cursor DESC LIMIT 1 OFFSET ?1)";
+            self.connection().execute(sql, [i64::try_from(MAX_EVENTS).unwrap_or(i64::MAX)])?;
         }
+        Ok(())
+    }
+
+    /// Begins a stretch of cursors that no other opening has: of a profile that was restored some are known to readers that
+    /// another life of it gave out, and a reader must not take what is new now for what it has read.
+    fn begin_cursors(&self) -> Result<(), StoreError> {
+        let sql = "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'events'";
+        // The very first is number one, behind which nothing can be missing.
+        self.connection().execute(sql, [i64::from(rand::random::<u32>())])?;
         Ok(())
     }
 

@@ -96,6 +96,36 @@ impl Store {
         statement.query_map([contact.0], read)?.collect::<Result<Result<Vec<_>, _>, _>>()?
     }
 
+    /// Notes the end of a transfer that is not known.
+    pub(in crate::messenger) fn insert_end(
+        &self,
+        contact: ContactId,
+        id: TransferId,
+        direction: Direction,
+        state: TransferState,
+    ) -> Result<(), StoreError> {
+        let sql = "INSERT OR IGNORE INTO ends (contact, transfer, outgoing, state) VALUES (?1, ?2, ?3, ?4)";
+        let outgoing = direction == Direction::Outgoing;
+        self.connection().prepare_cached(sql)?.execute(params![contact.0, id.0, outgoing, number(state)])?;
+        Ok(())
+    }
+
+    /// The ends that were noted of a transfer: in which direction they were written, and what it came to.
+    pub(in crate::messenger) fn ends(
+        &self,
+        contact: ContactId,
+        id: TransferId,
+    ) -> Result<Vec<(Direction, TransferState)>, StoreError> {
+        let sql = "SELECT outgoing, state FROM ends WHERE contact = ?1 AND transfer = ?2";
+        let mut statement = self.connection().prepare_cached(sql)?;
+        let rows = statement.query_map(params![contact.0, id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.map(|row| {
+            let (outgoing, state) = row?;
+            Ok((if outgoing { Direction::Outgoing } else { Direction::Incoming }, transfer_state(state)?))
+        })
+        .collect()
+    }
+
     /// Writes what can change: done, path and state.
     pub(in crate::messenger) fn update_transfer(&self, row: &TransferRow) -> Result<(), StoreError> {
         let sql = "UPDATE transfers SET done = ?2, path = ?3, state = ?4 WHERE position = ?1";

@@ -93,6 +93,19 @@ class MessengerTest {
     }
 
     @Test
+    fun `a profile is backed up while it is open`() = two { alice, bob, folder ->
+        befriend(alice, bob)
+        alice.send(bob.address(), "kept")
+        bob.awaitMessage("kept")
+        bob.backUp("$folder/backup")
+        assertFailsWith<HcpException.InvalidInput> { bob.backUp("$folder/backup") }
+        bob.shutdown()
+        Messenger(Profile.open("$folder/backup", passphrase)).use { restored ->
+            assertEquals(listOf("kept"), restored.messages(alice.address(), null, 10u).map { it.text })
+        }
+    }
+
+    @Test
     fun `presence and names reach contacts`() = two { alice, bob, _ ->
         befriend(alice, bob)
         bob.setAvailability(Availability.AWAY)

@@ -1,7 +1,11 @@
 package hcp
 
 import java.time.Duration
+import kotlin.io.path.readBytes
+import kotlin.io.path.writeBytes
+import kotlin.random.Random
 import kotlin.test.Test
+import kotlin.test.assertContentEquals
 import kotlin.test.assertEquals
 import kotlin.test.assertFailsWith
 import kotlin.test.assertTrue
@@ -14,10 +18,10 @@ import kotlinx.coroutines.flow.first
 
 /** On the private Tor network that `HCP_TESTNET` describes. */
 class TorTest {
-    private fun testnet(): PrivateNetwork = loadPrivateNetwork(
-        System.getenv("HCP_TESTNET")
-            ?: fail("no private Tor network: run the tests as target/debug/hcp-testnet -- hcp-ffi/kotlin/check.sh"),
-    )
+    private val testnetFile: String = System.getenv("HCP_TESTNET")
+        ?: fail("no private Tor network: run the tests as target/debug/hcp-testnet -- hcp-ffi/kotlin/check.sh")
+
+    private fun testnet(): PrivateNetwork = loadPrivateNetwork(testnetFile)
 
     @Test
     fun `two nodes talk over Tor, and the state directory is free afterwards`() = within(3.minutes) {
@@ -99,6 +103,40 @@ class TorTest {
             first.shutdown()
             second.shutdown()
             rejoin("$folder/alice")
+        }
+    }
+
+    @Test
+    fun `somebody chats with hcp-chat, another process, over Tor`() = within(3.minutes) {
+        inTemporaryFolder { folder ->
+            ChatDaemon.start(folder, testnetFile, "Carol").use { carol ->
+                val address = OnionAddress(field(carol.tells("event" to "ready"), "address"))
+                val network = TorNetworkBuilder("$folder/state", "$folder/cache").privateNetwork(testnet()).bootstrap()
+                val dave = Messenger(profile(folder, "dave"))
+                dave.goOnline(Network.Tor(network))
+                carol.tells("event" to "reachable")
+                dave.request(address, "Carol", "from Kotlin")
+                carol.tells("event" to "contact", "state" to "pending", "greeting" to "from Kotlin")
+                carol.ask("contact_accept", "contact" to "${dave.address()}")
+                assertEquals("Carol", dave.awaitContact(address, ContactState.ACCEPTED).name)
+
+                val id = dave.send(address, "hello, Rust")
+                carol.tells("event" to "message_received", "text" to "hello, Rust", "id" to "$id")
+                carol.ask("send", "contact" to "${dave.address()}", "text" to "hello, Kotlin")
+                assertEquals(address, dave.awaitMessage("hello, Kotlin").contact)
+
+                val content = Random.nextBytes(500_000)
+                val (file, saved) = folder.resolve("file.bin") to folder.resolve("saved.bin")
+                file.writeBytes(content)
+                val transfer = dave.offerFile(address, "$file")
+                carol.tells("event" to "transfer_offered")
+                carol.ask("file_accept", "transfer" to "$transfer", "path" to "$saved")
+                dave.await { (it as? EventKind.TransferState)?.takeIf { it.id == transfer && it.state == TransferState.Done } }
+                assertContentEquals(content, saved.readBytes())
+                dave.shutdown()
+                network.shutdown()
+                carol.end()
+            }
         }
     }
 
