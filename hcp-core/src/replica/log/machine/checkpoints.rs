@@ -121,19 +121,25 @@ impl Stable {
         (manifest == statement.manifest).then_some(Self { statement, checkpoint, covered })
     }
 
-    /// Whether this one covers what another one does, and more. Of a log that one of them knows to have forked, one branch
-    /// may stand for less than the other did.
+    /// Whether this one covers what another one does, and more; or the same, and forgets more. Of a log that one of them knows
+    /// to have forked, one branch may stand for less than the other did.
+    ///
+    /// What one forgets the other may cover and not forget: they need not have been made one from the other, and a log is not
+    /// over any more where runs are covered that began without having seen it.
     pub(super) fn is_newer_than(&self, other: &Self) -> bool {
         let (new, old) = (&self.covered, &other.covered);
-        let kept = old.forgotten.keys().all(|log| new.is_forgotten(log))
-            && old.logs.iter().all(|(id, log)| {
-                log.forked
-                    || new.is_forgotten(id)
-                    || new.logs.get(id).is_some_and(|other| other.forked || other.reaches(log.last()))
-            });
-        let more = new.forgotten.keys().any(|log| !old.is_forgotten(log))
-            || new.logs.iter().any(|(id, log)| old.logs.get(id).is_none_or(|other| !other.reaches(log.last())));
-        kept && more
+        let holds = |id: &LogId, last: u64| {
+            new.is_forgotten(id) || new.logs.get(id).is_some_and(|log| log.forked || log.reaches(last))
+        };
+        let kept = old.forgotten.iter().all(|(id, last)| holds(id, *last))
+            && old.logs.iter().all(|(id, log)| log.forked || holds(id, log.last()));
+        let covers_more =
+            new.logs.iter().any(|(id, log)| {
+                !old.is_forgotten(id) && old.logs.get(id).is_none_or(|other| !other.reaches(log.last()))
+            }) || new.forgotten.keys().any(|id| !old.is_forgotten(id) && !old.logs.contains_key(id));
+        let forgets_more =
+            new.forgotten.len() > old.forgotten.len() && old.forgotten.keys().all(|id| new.is_forgotten(id));
+        kept && (covers_more || forgets_more)
     }
 }
 

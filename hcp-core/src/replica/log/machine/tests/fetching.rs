@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::replica::log::limits::FETCH;
+use crate::replica::log::machine::checkpoints::Stable;
 
 /// Checkpoints of one entry and of two, of states of three pieces each.
 fn two_checkpoints(cast: &Cast) -> [(Checkpoint, Vec<Bytes>); 2] {
@@ -133,4 +134,34 @@ fn a_piece_that_was_read_for_a_link_that_is_gone_is_nothing_to_a_later_one() {
     let (read, _) = bench.reads.pop().expect("it is read");
     bench.tell(Input::Found(read, Found::Piece(Some(Bytes::from_static(b"state")))));
     assert!(bench.take_sent(1).iter().any(|message| matches!(message, Message::Piece(_))));
+}
+
+#[test]
+fn of_two_checkpoints_the_one_that_covers_more_is_newer_whatever_each_forgets() {
+    let cast = Cast::new(3, false);
+    let (over, goes_on) = (log(&cast, 1, 1), log(&cast, 2, 1));
+    let first = Draft { entries: vec![manifest(&cast)], ..Draft::of(goes_on, None) }.sign(&cast);
+    let second = Draft::of(goes_on, Some(&first)).sign(&cast);
+    let ended = Draft::of(over, None).sign(&cast);
+    let stable = |segments: &[&Segment], forgets: bool| {
+        let mut ledger = settled(&cast, segments);
+        if forgets {
+            ledger.logs.remove(&over);
+            ledger.forgotten = Arc::new([(over, 1)].into());
+        }
+        Stable::of(&cast.keys[0], checkpoint(&cast, &ledger, &[Bytes::from_static(STATE)])).expect("a good one")
+    };
+    let less = stable(&[&ended, &first], false);
+    let forgetful = stable(&[&ended, &first], true);
+    let more = stable(&[&ended, &first, &second], false);
+    let most = stable(&[&ended, &first, &second], true);
+    let order = [&less, &forgetful, &more, &most];
+    for (at, one) in order.iter().enumerate() {
+        for (other_at, other) in order.iter().enumerate() {
+            assert_eq!(one.is_newer_than(other), at > other_at, "{at} and {other_at}");
+        }
+    }
+    // What neither covers of the other's is lost by neither.
+    let apart = stable(&[&first, &second], false);
+    assert!(!apart.is_newer_than(&less) && !less.is_newer_than(&apart));
 }
