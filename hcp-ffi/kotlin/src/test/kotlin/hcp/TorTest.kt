@@ -110,7 +110,7 @@ class TorTest {
     fun `somebody chats with hcp-chat, another process, over Tor`() = within(3.minutes) {
         inTemporaryFolder { folder ->
             ChatDaemon.start(folder, testnetFile, "Carol").use { carol ->
-                val address = OnionAddress(field(carol.tells("event" to "ready"), "address"))
+                val address = OnionAddress.parse(field(carol.tells("event" to "ready"), "address"))
                 val network = TorNetworkBuilder("$folder/state", "$folder/cache").privateNetwork(testnet()).bootstrap()
                 val dave = Messenger(profile(folder, "dave"))
                 dave.goOnline(Network.Tor(network))
