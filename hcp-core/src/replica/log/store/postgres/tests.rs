@@ -160,7 +160,16 @@ async fn a_server_that_is_away_is_waited_for_until_the_store_is_shut_down() {
     let mut cluster = Cluster::start().await;
     let store = open(provision(&cluster, "node").await).await;
     cluster.kill();
-    let write = store.write(batch([row(1, log(1), 1, 0, 10)]));
+    // The process that serves this connection outlives the first one for a moment, and may store some more.
+    let write = async {
+        for number in 1.. {
+            match store.write(Box::new(nth(number))).await {
+                Outcome::Done => {}
+                outcome => return outcome,
+            }
+        }
+        unreachable!("it stores for ever")
+    };
     let stop = async {
         while store.failure().is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
