@@ -7,9 +7,15 @@ use super::{Ledger, Log};
 use crate::replica::place::{LogId, NodeId};
 
 impl Ledger {
-    /// Settles everything that is in, and forgets what is over and done with.
-    pub(crate) fn settle(&mut self) {
-        let done: BTreeMap<LogId, u64> = self.logs.iter().filter(|(id, log)| self.is_over(id, log)).map(over).collect();
+    /// Settles everything that is in, and forgets what is over and done with, and was so where the checkpoint before this one ends.
+    ///
+    /// Not what is so here only: of two checkpoints that were made beside each other one covers more than the other, and a log
+    /// that is over in the one need not be in the other, where runs are covered that began without having seen it.
+    pub(crate) fn settle(&mut self, before: Option<&Self>) {
+        let was_over =
+            |id: &LogId| before.is_some_and(|before| before.logs.get(id).is_some_and(|log| before.is_over(id, log)));
+        let done: BTreeMap<LogId, u64> =
+            self.logs.iter().filter(|(id, log)| was_over(id) && self.is_over(id, log)).map(over).collect();
         self.forget_again();
         self.forget(&done);
         self.forget_said();

@@ -145,7 +145,7 @@ impl Machine {
         fold.ranges.retain(|range| range.from <= range.to);
         if fold.ranges.is_empty() {
             let mut covered = fold.replay.ledger.clone();
-            covered.settle();
+            covered.settle(self.checkpoints.stable.as_ref().map(|stable| &stable.covered));
             fold.covered = Some(covered);
             return self.seal();
         }

@@ -229,7 +229,7 @@ fn settled(cast: &Cast, segments: &[&Segment]) -> Ledger {
         let slot = Slot::Extends(Branch(0));
         ledger.apply(&cast.keys[0], &segment.head, segment.hash, &entries, slot, &resolved);
     }
-    ledger.settle();
+    ledger.settle(None);
     ledger
 }
 

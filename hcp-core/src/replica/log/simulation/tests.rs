@@ -102,6 +102,10 @@ fn is_noticed(defect: Defect, parity: u64, says: &str, others: &mut Vec<String>)
                 Plan { nodes: 5, liars: 1, retention: 0.04, faults: vec![Fault::TwoFaced; 4], ..plan }
             }
             Defect::BranchKept | Defect::BesideForgotten => Plan { retention: 0.04, forks: true, ..plan },
+            // Something is appended again where a member is removed that has written what others had not seen.
+            Defect::CopiesLate => {
+                Plan { retention: 0.04, faults: vec![Fault::Remove, Fault::Flap, Fault::Remove], ..plan }
+            }
             _ => plan,
         };
         let run = std::panic::catch_unwind(|| World::new(seed, plan).run().0);

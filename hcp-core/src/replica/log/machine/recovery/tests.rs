@@ -52,7 +52,7 @@ fn first_batch(cast: &Cast, config: usize) -> Option<Batch> {
     let other = make(cast, log(cast, 1, 1), None, &[], vec![manifest(cast, 0)]);
     let mut ledger = ledger_of(cast, &[&other]);
     ledger.forgotten = Arc::new([(old, 1)].into());
-    ledger.settle();
+    ledger.settle(None);
     let begun: Made = make(cast, old, None, &[], vec![]);
     let lost = make(cast, old, Some(&begun), &[], vec![plain("durable")]);
     let opened = Opened { checkpoint: Some(checkpoint(cast, &ledger)) };
@@ -94,7 +94,7 @@ fn of_a_log_that_forked_a_run_names_the_ends_and_nothing_between() {
     let mut ledger = ledger_of(&cast, &[&begun, &one]);
     let fork = Slot::Forks { beside: Branch(0), standing: one.segment.hash, seen: Vector::default() };
     apply_to(&cast, &mut ledger, &other, fork);
-    ledger.settle();
+    ledger.settle(None);
     let batches = batches(&mut finish(opening(&cast, &ledger)));
     let rows = batches.iter().flat_map(|batch| &batch.rows);
     let named = rows.flat_map(|row| Head::parse(&row.header).expect("a good header").dependencies);
@@ -110,7 +110,7 @@ fn beside(cast: &Cast) -> (Ledger, Made, Made) {
     let [covered, not] = ["covered", "not"].map(|text| make(cast, of, Some(&begun), &[], vec![plain(text)]));
     let behind = make(cast, of, Some(&not), &[], vec![plain("behind")]);
     let mut ledger = ledger_of(cast, &[&begun, &covered]);
-    ledger.settle();
+    ledger.settle(None);
     (ledger, covered, behind)
 }
 

@@ -47,9 +47,9 @@ fn agreed_behind(cast: &Cast, covered: &Ledger, made: &[&Made]) -> Ledger {
             let row = replay.row(&cast.keys[0], &one.row(position), Branches::Anew).expect("a good row");
             assert!(matches!(row, Replayed::Applied(_)), "it counts");
         }
-        let mut covered = replay.ledger.clone();
-        covered.settle();
-        let summary = summary::encode(&covered);
+        let mut next = replay.ledger.clone();
+        next.settle(Some(covered));
+        let summary = summary::encode(&next);
         let (_, same) = first.get_or_insert_with(|| (replay.ledger.clone(), summary.clone()));
         let named = || order.iter().map(|one| one.segment.tip()).collect::<Vec<_>>();
         assert_eq!(*same, summary, "after {:?}", named());
@@ -163,10 +163,12 @@ fn a_removed_nodes_log_is_let_go_of_when_everybody_knows() {
     let more = make(&cast, log(&cast, 0, 1), Some(&told), &[], vec![plain("I know, having said it")]);
     let seen = make(&cast, log(&cast, 1, 1), Some(&other), &[&more], vec![plain("I know")]);
     let of = removed.segment.head.log;
+    // By the second of two checkpoints.
     let settled = |made: &[&Made]| {
-        let mut ledger = ledger_of(&cast, made);
-        ledger.settle();
-        ledger
+        let [mut first, mut second] = [ledger_of(&cast, made), ledger_of(&cast, made)];
+        first.settle(None);
+        second.settle(Some(&first));
+        second
     };
     assert!(!settled(&[&mine, &removed, &other, &told, &more]).is_forgotten(&of), "one does not know yet");
     assert!(settled(&[&mine, &removed, &other, &told, &more, &seen]).is_forgotten(&of));
@@ -195,7 +197,7 @@ fn what_stands_before_a_fork_is_seen_by_who_has_seen_a_branch() {
     let third = make(&cast, of, Some(&one), &[], vec![plain("third")]);
     let further = make(&cast, of, Some(&one), &[], vec![plain("further")]);
     let mut ledger = agreed(&cast, &[&first, &second, &one, &other, &third, &further]);
-    ledger.settle();
+    ledger.settle(None);
     let summary = summary::encode(&ledger);
     let decoded = summary::decode(&summary, &cast.keys[0]).expect("its own");
     assert_eq!(summary::encode(&decoded), summary);
@@ -220,7 +222,7 @@ fn what_branches_had_seen_of_a_log_of_which_nothing_more_counts() {
     let one = make(&cast, of, Some(&first), &[], vec![plain("one")]);
     let other = make(&cast, of, Some(&first), &[], vec![plain("other")]);
     let mut covered = agreed(&cast, &[&first, &one, &other]);
-    covered.settle();
+    covered.settle(None);
     let covered = summary::decode(&summary::encode(&covered), &cast.keys[0]).expect("its own");
     let run = log(&cast, 2, 1);
     let begins = make(&cast, run, None, &[&first], vec![plain("begins")]);
