@@ -37,10 +37,14 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
+    fn of(database: Database, key: DatabaseKey) -> Self {
+        Self { database, key, told: Cell::default(), told_before: Cell::default() }
+    }
+
     /// Makes the database, with the identity in it.
     pub(super) fn create(path: &Path, key: &DatabaseKey, identity: &Identity, name: &Name) -> Result<Self, StoreError> {
         let database = Database::open_encrypted(path, key.encryption(), MIGRATIONS)?;
-        let store = Self { database, key: key.clone(), told: Cell::default(), told_before: Cell::default() };
+        let store = Self::of(database, key.clone());
         store.write_profile(identity, name)?;
         Ok(store)
     }
@@ -48,7 +52,7 @@ impl Store {
     /// Opens the database and reads the identity.
     pub(super) fn open(path: &Path, key: &DatabaseKey) -> Result<(Self, Identity), StoreError> {
         let database = Database::open_encrypted(path, key.encryption(), MIGRATIONS)?;
-        let store = Self { database, key: key.clone(), told: Cell::default(), told_before: Cell::default() };
+        let store = Self::of(database, key.clone());
         let identity = store.identity()?;
         Ok((store, identity))
     }
@@ -56,8 +60,7 @@ impl Store {
     #[cfg(test)]
     pub(super) fn in_memory(identity: &Identity) -> Self {
         let database = Database::in_memory(MIGRATIONS).unwrap();
-        let store =
-            Self { database, key: DatabaseKey::generate(), told: Cell::default(), told_before: Cell::default() };
+        let store = Self::of(database, DatabaseKey::generate());
         store.write_profile(identity, &Name::new("").unwrap()).unwrap();
         store
     }
@@ -69,7 +72,7 @@ impl Store {
         let backup = rusqlite::backup::Backup::new(self.connection(), &mut database.connection).unwrap();
         backup.run_to_completion(10_000, std::time::Duration::ZERO, None).unwrap();
         drop(backup);
-        Self { database, key: self.key.clone(), told: Cell::default(), told_before: Cell::default() }
+        Self::of(database, self.key.clone())
     }
 
     pub(super) fn begin(&self) -> Result<(), StoreError> {

@@ -52,6 +52,16 @@ async fn echoes(session: &Session) {
     assert_eq!(stream.recv().await.unwrap().unwrap(), "hello");
 }
 
+/// Waits until a node has so many sessions: their drivers are gone a moment after their end is told. The time is virtual.
+async fn has_at_most(node: &Node, sessions: u64) {
+    let gone = async {
+        while node.stats().sessions_open > sessions {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), gone).await.expect("they end");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_session_that_makes_a_node_hold_the_most_is_ended_when_it_holds_too_much() {
     const LIMIT: usize = 3_000_000;
@@ -178,13 +188,7 @@ async fn a_node_with_no_room_for_a_session_says_so_and_keeps_those_that_it_has()
     }
     // One that ends makes room.
     sessions.remove(0).shutdown().await;
-    // It does once its driver is gone, a moment after its end is told. The time is virtual.
-    let gone = async {
-        while far.stats().sessions_open == 3 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(Duration::from_secs(10), gone).await.unwrap();
+    has_at_most(&far, 2).await;
     echoes(&near.connect_anonymously(far.address()).await.unwrap()).await;
 }
 
@@ -215,13 +219,7 @@ async fn a_session_in_which_nothing_is_open_makes_room_for_another() {
     }
     used.send("still here").await.unwrap();
     assert_eq!(used.recv().await.unwrap().unwrap(), "still here");
-    // A driver is gone a moment after its end is told.
-    let gone = async {
-        while far.stats().sessions_open > 3 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), gone).await.unwrap();
+    has_at_most(&far, 3).await;
     assert_eq!((far.stats().sessions_refused, far.stats().sessions_open), (1, 3));
 }
 

@@ -15,6 +15,7 @@ use crate::messenger::message::{Direction, MessageId, MessageState};
 use crate::messenger::store::Store;
 use crate::messenger::text::{MAX_GREETING, MAX_NAME, MAX_TEXT, Text};
 use crate::messenger::transfer::{MAX_FILE, TransferId, TransferState};
+use crate::wire::messenger_proto::file_end::Outcome;
 use crate::wire::messenger_proto::standing::Stand;
 use crate::wire::messenger_proto::{self as proto, frame::Body};
 
@@ -118,6 +119,17 @@ fn operation(epoch: u8, after: u64, seq: u64, id: u8, content: Vec<u8>) -> proto
         content: content.into(),
         after,
     }
+}
+
+/// A file of five bytes is offered.
+fn offer(id: u8) -> Vec<u8> {
+    let offer = proto::FileOffer { transfer: vec![id; 16].into(), name: "a".into(), size: 5, root: vec![2; 32].into() };
+    proto::Content { millis: 0, what: Some(proto::content::What::Offer(offer)) }.encode_to_vec()
+}
+
+fn end(id: u8, outcome: Outcome) -> Vec<u8> {
+    let end = proto::FileEnd { transfer: vec![id; 16].into(), outcome: outcome.into() };
+    proto::Content { millis: 0, what: Some(proto::content::What::End(end)) }.encode_to_vec()
 }
 
 fn text(text: &str) -> Vec<u8> {
@@ -338,14 +350,12 @@ fn nobody_can_put_words_into_the_users_mouth() {
 fn one_contact_cannot_touch_what_lies_between_others() {
     let mut host = Host::new();
     let ((friend, link), (other, other_link)) = (host.friend(9), host.friend(8));
-    let offer = proto::FileOffer { transfer: vec![1; 16].into(), name: "a".into(), size: 5, root: vec![2; 32].into() };
-    let offer = proto::Content { millis: 0, what: Some(proto::content::What::Offer(offer)) }.encode_to_vec();
+    let offer = offer(1);
     host.bring(link, [Body::Operation(operation(1, 0, 1, 1, offer.clone()))]).unwrap();
     let id = TransferId([1; 16]);
     let row = host.machine.store().transfer(id).unwrap().unwrap();
     // The same id from another contact names nothing new, and its end ends nothing.
-    let end = proto::FileEnd { transfer: vec![1; 16].into(), outcome: proto::file_end::Outcome::Cancelled.into() };
-    let end = proto::Content { millis: 0, what: Some(proto::content::What::End(end)) }.encode_to_vec();
+    let end = end(1, Outcome::Cancelled);
     let operations = [operation(1, 0, 1, 1, offer), operation(1, 1, 2, 2, end.clone())];
     host.bring(other_link, operations.map(Body::Operation)).unwrap();
     let now = host.machine.store().transfer(id).unwrap().unwrap();
@@ -380,11 +390,6 @@ fn a_contact_that_repeats_itself_is_acknowledged_and_shown_once() {
 fn a_second_offer_while_one_is_open_is_declined() {
     let mut host = Host::new();
     let (_, link) = host.friend(9);
-    let offer = |id: u8| {
-        let offer =
-            proto::FileOffer { transfer: vec![id; 16].into(), name: "a".into(), size: 5, root: vec![2; 32].into() };
-        proto::Content { millis: 0, what: Some(proto::content::What::Offer(offer)) }.encode_to_vec()
-    };
     let operations = (1..=20_u8).map(|n| operation(1, u64::from(n) - 1, u64::from(n), n, offer(n)));
     host.bring(link, operations.map(Body::Operation)).unwrap();
     let states: Vec<_> = host.machine.store().transfers(100).unwrap().iter().map(|row| row.state).collect();
@@ -505,16 +510,6 @@ fn nothing_that_a_blocked_peer_says_is_shown() {
 
 #[test]
 fn an_end_that_comes_before_its_offer_ends_it_and_only_who_may_say_it_is_heard() {
-    let offer = |id: u8| {
-        let offer =
-            proto::FileOffer { transfer: vec![id; 16].into(), name: "a".into(), size: 5, root: vec![2; 32].into() };
-        proto::Content { millis: 0, what: Some(proto::content::What::Offer(offer)) }.encode_to_vec()
-    };
-    let end = |id: u8, outcome: proto::file_end::Outcome| {
-        let end = proto::FileEnd { transfer: vec![id; 16].into(), outcome: outcome.into() };
-        proto::Content { millis: 0, what: Some(proto::content::What::End(end)) }.encode_to_vec()
-    };
-    use proto::file_end::Outcome;
     let mut host = Host::new();
     let (friend, link) = host.friend(9);
     // The contact is who offers: it may say that it has taken an offer back, and not that this side has the file.
@@ -541,19 +536,12 @@ fn an_end_that_comes_before_its_offer_ends_it_and_only_who_may_say_it_is_heard()
 
 #[test]
 fn no_offer_is_declined_for_one_whose_end_may_still_come_back() {
-    let offer = |id: u8| {
-        let offer =
-            proto::FileOffer { transfer: vec![id; 16].into(), name: "a".into(), size: 5, root: vec![2; 32].into() };
-        proto::Content { millis: 0, what: Some(proto::content::What::Offer(offer)) }.encode_to_vec()
-    };
-    let end = proto::FileEnd { transfer: vec![1; 16].into(), outcome: proto::file_end::Outcome::Done.into() };
-    let end = proto::Content { millis: 0, what: Some(proto::content::What::End(end)) }.encode_to_vec();
     let mut host = Host::new();
     let (friend, link) = host.friend(9);
     let epoch = [7; 16];
     let operations = [operation(1, 0, 1, 1, offer(1)), operation(1, 1, 2, 2, offer(2))].map(Body::Operation);
     host.bring(link, [have([(epoch, 1)])].into_iter().chain(operations)).unwrap();
-    let back = given_back(&host, &friend, (epoch, 1), 8, end);
+    let back = given_back(&host, &friend, (epoch, 1), 8, end(1, Outcome::Done));
     host.bring(link, [back]).unwrap();
     let states: Vec<_> = host.machine.store().transfers(9).unwrap().iter().map(|row| row.state).collect();
     assert_eq!(states, [TransferState::Done, TransferState::Offered]);
