@@ -234,10 +234,7 @@ impl Establishing {
         let Self { slot, place, secrets, seen, until } = self;
         let (relay, chosen) = match place {
             Place::At(relay) => (Some(relay), false),
-            Place::Choose { not, rather_not } => {
-                let strict: HashSet<RelayId> = not.union(&rather_not).copied().collect();
-                (backend.choose(&strict).or_else(|| backend.choose(&not)), true)
-            }
+            Place::Choose { none_of } => (none_of.iter().find_map(|not| backend.choose(not)), true),
         };
         let still = Box::new(move || until.is_none_or(|until| boottime() <= until));
         let established = match relay {

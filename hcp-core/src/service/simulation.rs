@@ -45,7 +45,7 @@ type Checked = Result<(), String>;
 #[derive(Clone, Debug)]
 struct Plan {
     nodes: usize,
-    relays: u8,
+    relays: u16,
     /// Directories of each period.
     directories: u8,
     /// What happens, one after the other.
@@ -524,8 +524,10 @@ fn service() -> OnionAddress {
     Identity::from_seed(&[200; 32]).address()
 }
 
-fn relay(index: u8) -> RelayId {
-    RelayId([index; 32])
+fn relay(index: u16) -> RelayId {
+    let mut id = [100; 32];
+    id[..2].copy_from_slice(&index.to_be_bytes());
+    RelayId(id)
 }
 
 fn directory(period: u8, index: u8) -> RelayId {

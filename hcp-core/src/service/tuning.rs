@@ -116,7 +116,11 @@ pub(crate) const AVOIDED: Duration = Duration::from_secs(10 * 60);
 /// A point so young may still move when a peer's is at the same relay: it is not in many descriptors yet.
 pub(crate) const COLLISION: Duration = Duration::from_secs(8);
 /// How often it moves in a row: a peer that follows must not keep it moving.
-pub(crate) const COLLISIONS: u32 = 3;
+pub(crate) const COLLISIONS: u32 = 6;
+/// Points at whose relays peers have some are replaced a second time after so long; it doubles.
+pub(crate) const PARTING: Duration = Duration::from_secs(20);
+/// And at least so often.
+pub(crate) const PARTING_AT_MOST: Duration = Duration::from_secs(2 * 3_600);
 /// How long the answers of all holders may take when a point has closed; then it is given up for another one.
 pub(crate) const PROMISES: Duration = Duration::from_secs(2);
 /// A point some of whose successors are gone for so long is replaced by one with others, if there are others.

@@ -136,11 +136,10 @@ pub(crate) enum Notice {
 /// Where a point is to be.
 #[derive(Debug)]
 pub(crate) enum Place {
-    /// At a relay that [`choose`](crate::network::onion::OnionBackend::choose) finds: none of both sets, or else none of
-    /// `not`.
+    /// At a relay that [`choose`](crate::network::onion::OnionBackend::choose) finds outside of the first of these sets, or else
+    /// of the next, and so on.
     Choose {
-        not: HashSet<RelayId>,
-        rather_not: HashSet<RelayId>,
+        none_of: Vec<HashSet<RelayId>>,
     },
     At(RelayId),
 }

@@ -3,7 +3,7 @@
 //! A point is announced while it is established and one of the newest; it is let go only when a descriptor without it is
 //! out. A point that was given up is never established again here.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -13,9 +13,9 @@ use crate::identity::OnionAddress;
 use crate::network::onion::{PointDescription, PointId, PointSecrets, RelayId, Tag};
 use crate::service::gossip::{Answer, Entrust, Message, Tags, prove_point};
 use crate::service::tuning::{
-    AVOIDED, COLLISION, COLLISIONS, ESTABLISHING, MARKS, MAX_AVOIDED, MAX_HOLDERS, MAX_RETIRING, MAX_TAGS,
-    POINT_INTRODUCTIONS, POINT_LIFE, POINT_RETRY, POINT_RETRY_AT_MOST, PROMISES, RETIRING, RETIRING_AT_MOST,
-    SUCCESSOR_GONE,
+    AVOIDED, COLLISION, COLLISIONS, ESTABLISHING, MARKS, MAX_AVOIDED, MAX_HOLDERS, MAX_RETIRING, MAX_TAGS, PARTING,
+    PARTING_AT_MOST, POINT_INTRODUCTIONS, POINT_LIFE, POINT_RETRY, POINT_RETRY_AT_MOST, PROMISES, RETIRING,
+    RETIRING_AT_MOST, SUCCESSOR_GONE,
 };
 
 /// One of this node's points.
@@ -33,6 +33,10 @@ pub(super) struct Point {
     old: bool,
     /// A successor has it, or is about to: not listed any more, and over when its circuit closes.
     ceded: bool,
+    /// It is to stand in that one's place, once it is established.
+    instead_of: Option<PointId>,
+    /// Since when a peer has one at its relay, and this one is to make way.
+    beside: Option<Duration>,
     /// Somebody who has its secrets may have held this node for dead: it is never established again.
     fenced: bool,
     tags: Vec<Tag>,
@@ -76,6 +80,9 @@ pub(super) struct Tending {
     retry: Duration,
     avoided: VecDeque<(RelayId, Duration)>,
     collisions: u32,
+    /// How often points were replaced because peers have some at their relays, and when that was.
+    partings: u32,
+    parted: Duration,
     replaced: Option<Duration>,
     /// Marks since some were passed on, and when that was.
     marks: usize,
@@ -100,7 +107,7 @@ impl Point {
     }
 
     fn is_fresh(&self) -> bool {
-        !self.old && !self.ceded
+        !self.old && !self.ceded && self.instead_of.is_none()
     }
 }
 
@@ -142,9 +149,10 @@ impl Machine {
         if self.points.iter().all(|point| now.saturating_sub(point.born) >= COLLISION) {
             self.tending.collisions = 0;
         }
+        self.part_from_peers();
         let target = self.target();
         while self.points.iter().filter(|point| point.is_fresh()).count() < target && now >= self.tending.retry {
-            self.establish_new();
+            self.establish_new(None);
         }
         // The newest are kept when there are to be fewer.
         let mut fresh: Vec<_> = self.points.iter_mut().filter(|point| point.is_fresh()).collect();
@@ -180,7 +188,57 @@ impl Machine {
         }
     }
 
-    fn establish_new(&mut self) {
+    /// Has others stand in the place of points at whose relays peers have some: of points that share a relay a descriptor lists one,
+    /// so whoever has such points is met by fewer clients.
+    ///
+    /// A node that has just come makes way for those that are listed; else, if that lasts, the one with the higher address does.
+    /// Nothing happens where no other relay is left; and it happens less and less often, so that a peer that follows does not
+    /// keep points moving.
+    fn part_from_peers(&mut self) {
+        let (me, now, published) = (self.me, self.now, self.has_seen_publication());
+        let mut theirs: HashMap<RelayId, OnionAddress> = HashMap::new();
+        for (member, peer) in self.peers.iter().filter(|(_, peer)| peer.is_alive()) {
+            for point in peer.record().into_iter().flat_map(|record| &record.points) {
+                let lowest = theirs.entry(point.relay).or_insert(*member);
+                *lowest = *member.min(lowest);
+            }
+        }
+        let replaced: HashSet<_> = self.points.iter().filter_map(|point| point.instead_of).collect();
+        let mut beside = Vec::new();
+        for point in self.points.iter_mut().filter(|point| point.is_up() && point.is_fresh()) {
+            let has_come = published && now.saturating_sub(point.born) < COLLISION;
+            let other = point.relay().and_then(|relay| theirs.get(&relay));
+            if other.is_none_or(|other| me < *other && !has_come) {
+                point.beside = None;
+                continue;
+            }
+            let since = *point.beside.get_or_insert(now);
+            if (has_come || now.saturating_sub(since) >= COLLISION) && !replaced.contains(&point.id) {
+                beside.push(point.id);
+            }
+        }
+        let since = now.saturating_sub(self.tending.parted);
+        if beside.is_empty() {
+            if since >= PARTING_AT_MOST {
+                self.tending.partings = 0;
+            }
+            return;
+        }
+        let doublings = self.tending.partings.saturating_sub(1);
+        let pause = PARTING.saturating_mul(2_u32.saturating_pow(doublings)).min(PARTING_AT_MOST);
+        if self.tending.partings > 0 && since < pause {
+            return;
+        }
+        self.tending.parted = now;
+        self.tending.partings = self.tending.partings.saturating_add(1);
+        tracing::debug!(points = beside.len(), "peers have points at the relays of some here, which are replaced");
+        for point in beside {
+            self.establish_new(Some(point));
+        }
+    }
+
+    /// One that stands in for another goes where no other one is listed, or nowhere.
+    fn establish_new(&mut self, instead_of: Option<PointId>) {
         let mut bytes = zeroize::Zeroizing::new([0; PointSecrets::LEN]);
         self.rng.fill(&mut bytes[..]);
         let secrets = PointSecrets::from_bytes(&bytes);
@@ -189,12 +247,20 @@ impl Machine {
         let introductions = self.rng.random_range(POINT_INTRODUCTIONS.0..POINT_INTRODUCTIONS.1);
         let now = self.now;
         self.tending.avoided.retain(|(_, since)| now.saturating_sub(*since) < AVOIDED);
-        let not = self.relays().collect();
-        let mut rather_not: HashSet<_> = self.tending.avoided.iter().map(|(relay, _)| *relay).collect();
-        // Where there are few relays it may have taken over points at all of them, and needs some of its own all the same.
-        rather_not.extend(self.taken.iter().map(|taken| taken.relay()));
+        // Of points that share a relay a descriptor lists one.
+        let mut listed: HashSet<_> =
+            self.points.iter().filter(|point| point.is_fresh()).filter_map(Point::relay).collect();
         for record in self.peers.values().filter_map(super::Peer::record) {
-            rather_not.extend(record.points.iter().map(|point| point.relay));
+            listed.extend(record.points.iter().map(|point| point.relay));
+        }
+        let own: HashSet<_> = self.relays().collect();
+        let mut all = &listed | &own;
+        all.extend(self.tending.avoided.iter().map(|(relay, _)| *relay));
+        // Where there are few relays it may have taken over points at all of them, and needs some of its own all the same.
+        all.extend(self.taken.iter().map(|taken| taken.relay()));
+        let mut none_of = vec![all, listed];
+        if instead_of.is_none() {
+            none_of.push(own);
         }
         self.points.push(Point {
             slot,
@@ -207,13 +273,15 @@ impl Machine {
             introductions,
             old: false,
             ceded: false,
+            instead_of,
+            beside: None,
             fenced: false,
             tags: Vec::new(),
             holders: BTreeMap::new(),
             unannounced: None,
             unlisted: None,
         });
-        let place = Place::Choose { not, rather_not };
+        let place = Place::Choose { none_of };
         self.outputs.push_back(Output::Establish { slot, place, secrets, seen: Vec::new(), until: None });
     }
 
@@ -236,6 +304,10 @@ impl Machine {
             point.born = now;
         }
         point.state = State::Up;
+        let instead_of = point.instead_of.take();
+        for replaced in self.points.iter_mut().filter(|point| Some(point.id) == instead_of) {
+            replaced.old = true;
+        }
         self.tending.failures = 0;
         self.hasten();
     }
@@ -245,9 +317,9 @@ impl Machine {
             return;
         }
         let Some(index) = self.points.iter().position(|point| point.slot == slot) else { return };
-        let again = self.points[index].place.is_some();
+        let needless = self.points[index].place.is_some() || self.points[index].instead_of.is_some();
         self.give_up(slot);
-        if again {
+        if needless {
             return;
         }
         let pause = POINT_RETRY.saturating_mul(2_u32.saturating_pow(self.tending.failures)).min(POINT_RETRY_AT_MOST);
@@ -334,12 +406,15 @@ impl Machine {
 
     /// A point is not established again, and the next one is elsewhere.
     fn give_up(&mut self, slot: Slot) {
-        let Some(index) = self.points.iter().position(|point| point.slot == slot) else { return };
-        let point = self.points.swap_remove(index);
-        if let Some(relay) = point.relay() {
+        if let Some(relay) = self.remove(slot).and_then(|point| point.relay()) {
             self.avoid(relay);
         }
+    }
+
+    fn remove(&mut self, slot: Slot) -> Option<Point> {
+        let index = self.points.iter().position(|point| point.slot == slot)?;
         self.hasten();
+        Some(self.points.swap_remove(index))
     }
 
     fn avoid(&mut self, relay: RelayId) {
@@ -508,31 +583,30 @@ impl Machine {
         }
     }
 
-    /// A young point that a peer has a point beside moves; of two nodes the one with the higher address does.
+    /// A young point that a peer has a point beside moves; of two nodes the one with the higher address does. Once directories may
+    /// list it, it stays until another one is listed ([`Self::part_from_peers`]): they would list a dead one until the next upload.
     pub(super) fn avoid_collision(&mut self, peer: OnionAddress, theirs: &[PointDescription]) {
         let now = self.now;
-        if peer > self.me || self.tending.collisions >= COLLISIONS {
+        if peer > self.me || self.tending.collisions >= COLLISIONS || self.has_seen_publication() {
             return;
         }
-        let published = self.view.periods.iter().any(|view| self.latest(&view.period).is_some());
         let beside = self.points.iter_mut().find(|point| {
             let young = now.saturating_sub(point.born) < COLLISION;
             point.is_up() && point.is_fresh() && young && theirs.iter().any(|other| Some(other.relay) == point.relay())
         });
-        let Some(point) = beside else { return };
+        let Some(slot) = beside.map(|point| point.slot) else { return };
         self.tending.collisions += 1;
-        if published {
-            // Directories may list it, and would list a dead point until the next upload: it goes when another is listed.
-            point.old = true;
-            self.hasten();
-            return;
-        }
-        let (slot, id, holders): (_, _, Vec<_>) = (point.slot, point.id, point.holders.keys().copied().collect());
         self.outputs.push_back(Output::Withdraw(slot));
-        for holder in holders {
-            self.send(holder, Message::Forget(id));
+        // Its relay is as good as any other when the peer has left it.
+        let Some(point) = self.remove(slot) else { return };
+        for holder in point.holders.into_keys() {
+            self.send(holder, Message::Forget(point.id));
         }
-        self.give_up(slot);
+    }
+
+    /// Whether some publication is known: directories may list this node's points.
+    fn has_seen_publication(&self) -> bool {
+        self.view.periods.iter().any(|view| self.latest(&view.period).is_some())
     }
 
     /// Lets go of points that no descriptor lists any more, after a while.
@@ -565,8 +639,7 @@ impl Machine {
     }
 
     fn let_go(&mut self, slot: Slot) {
-        let Some(index) = self.points.iter().position(|point| point.slot == slot) else { return };
-        let point = self.points.swap_remove(index);
+        let Some(point) = self.remove(slot) else { return };
         self.outputs.push_back(Output::Withdraw(slot));
         if !point.ceded {
             for holder in point.holders.keys() {

@@ -279,6 +279,8 @@ impl Machine {
         let upload = UploadId(self.next_id);
         let all: Vec<_> = directories.iter().copied().collect();
         let mut listings = listing::listings(period, &merged, &all, rotation, self.roster.max_listed());
+        let points: BTreeSet<_> = listings.iter().flat_map(|(_, points)| points).map(|point| point.id).collect();
+        let points = points.len();
         for (directories, _) in &mut listings {
             directories.retain(|directory| targets.contains(directory));
         }
@@ -286,7 +288,6 @@ impl Machine {
         let set = listing::set_hash(period, &merged, rotation, &self.roster);
         let publication = Publication { period: *period, set, rotation, at, left_out };
         let listed = merged.iter().map(|(member, _)| *member).collect();
-        let points = merged.iter().map(|(_, points)| points.len()).sum();
         let now = self.now;
         let Some(publishing) = self.publishing.get_mut(period) else { return };
         publishing.uploads.push_back(now);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::identity::{DiscoveryKey, Identity};
 use crate::network::onion::{PeriodView, PointDescription, RelayId, UploadReport};
-use crate::service::gossip::{Answer, Echo, Entrust, Heartbeat, Tags};
+use crate::service::gossip::{Answer, Echo, Entrust, Heartbeat, Publication, Tags};
 use crate::service::tuning::{
     COLLISION, EAGER_PROBE, HYSTERESIS_LASTS, MARKS, MAX_DOUBT, MAX_HELD, MAX_TAKEN, MAX_TAKEN_OF_ONE,
     POINT_INTRODUCTIONS, POINT_LIFE, PROBE, PROMISES, REACHED, RETIRING, REUPLOAD, TAKEOVER_WINDOW,
@@ -44,6 +44,8 @@ struct Harness {
     /// Peers that are heard from.
     alive: Vec<OnionAddress>,
     relays: u8,
+    /// There is no other relay.
+    crowded: bool,
     outputs: Vec<Output>,
     up: BTreeMap<Slot, RelayId>,
     uploads: Vec<(Duration, usize)>,
@@ -75,6 +77,7 @@ impl Harness {
             runs: BTreeMap::new(),
             sent: BTreeMap::new(),
             relays: 0,
+            crowded: false,
             outputs: Vec::new(),
             up: BTreeMap::new(),
             uploads: Vec::new(),
@@ -97,6 +100,10 @@ impl Harness {
         self.machine.handle(self.now, self.wall, input);
         while let Some(output) = self.machine.poll_output() {
             match &output {
+                Output::Establish { slot, place: Place::Choose { .. }, .. } if self.crowded => {
+                    let failed = Input::EstablishFailed { slot: *slot, why: NotEstablished::NoRelay };
+                    self.machine.handle(self.now, self.wall, failed);
+                }
                 Output::Establish { slot, place, .. } => {
                     let relay = match place {
                         Place::At(relay) => *relay,
@@ -191,12 +198,22 @@ impl Harness {
     }
 
     fn record(&mut self, peer: OnionAddress, version: u64, points: Vec<PointDescription>) {
+        self.record_of(peer, version, points, Vec::new());
+    }
+
+    fn record_of(
+        &mut self,
+        peer: OnionAddress,
+        version: u64,
+        points: Vec<PointDescription>,
+        publications: Vec<Publication>,
+    ) {
         let record = Record {
             incarnation: 1,
             version,
             points,
             holds: Vec::new(),
-            publications: Vec::new(),
+            publications,
             taken: Vec::new(),
             stopping: false,
         };

@@ -58,13 +58,13 @@ impl World {
                 self.counts.note(what);
                 Some(relay)
             }
-            Place::Choose { not, rather_not } => {
+            Place::Choose { none_of } => {
                 self.owners.insert(id, node);
                 let all: Vec<_> = (0..self.plan.relays).map(relay).collect();
-                let first: Vec<_> =
-                    all.iter().filter(|relay| !not.contains(relay) && !rather_not.contains(relay)).collect();
-                let second: Vec<_> = all.iter().filter(|relay| !not.contains(relay)).collect();
-                first.choose(&mut self.rng).or(second.choose(&mut self.rng)).map(|relay| **relay)
+                none_of.iter().find_map(|not| {
+                    let free: Vec<_> = all.iter().filter(|relay| !not.contains(relay)).collect();
+                    free.choose(&mut self.rng).map(|relay| **relay)
+                })
             }
         };
         self.nodes[node].slots.insert(slot, SlotSim { point: id, seen: seen.into_iter().collect() });

@@ -193,7 +193,7 @@ fn what_is_broken_on_purpose_is_noticed() {
 #[test]
 fn a_hundred_nodes_are_all_listed_somewhere() {
     let plan = Plan {
-        relays: 200,
+        relays: 2_000,
         clients: false,
         quiet: Duration::ZERO,
         warm: Duration::from_secs(36),
