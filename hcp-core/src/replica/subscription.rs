@@ -139,6 +139,8 @@ impl Subscription {
     /// Cancel-safe: nothing is lost or repeated.
     pub async fn next(&mut self) -> Result<Option<Event>, SubscribeError> {
         loop {
+            // A page has thousands of entries: whoever reads them does not keep others from their turn.
+            tokio::task::coop::consume_budget().await;
             while let Some((position, event, mark)) = self.ready.pop_front() {
                 self.take(mark);
                 let last = self.ready.front().is_none_or(|(next, ..)| *next != position);

@@ -41,11 +41,10 @@ impl Machine {
         let mut rows: Vec<(Arc<Row>, Arc<Segment>)> = Vec::new();
         for range in &ranges {
             if self.recent.get(range.log, range.branch, range.from).is_none() {
-                let what = Read::Rows { ranges, bytes: PAGE, payloads: Payloads::Wanted };
                 let Some(link) = self.links.get_mut(&node) else { return };
                 link.reading = true;
-                let via = link.via;
-                self.read(what, Reading::Push(via));
+                let (via, bytes) = (link.via, PAGE.min(link.allowed as usize));
+                self.read(Read::Rows { ranges, bytes, payloads: Payloads::Wanted }, Reading::Push(via));
                 return;
             }
             let found = (range.from..=range.to).map_while(|seq| self.recent.get(range.log, range.branch, seq).cloned());

@@ -1,4 +1,5 @@
-//! A log's store in one SQLite database: a thread that writes, one that reads pages, one that looks things up.
+//! A log's store in one SQLite database: a thread that writes, one that reads pages for peers, one that reads for the application,
+//! one that looks things up. So nobody who reads the newest waits for a peer that fetches a million entries.
 //!
 //! Invariants: a batch's outcome is said when its transaction was synced; a read is one short transaction; nothing is
 //! written after a commit of which nobody knows whether it is there.
@@ -62,6 +63,7 @@ impl Default for Tuning {
 pub(crate) struct SqliteStore {
     writes: mpsc::Sender<Job>,
     pages: mpsc::Sender<Question>,
+    scans: mpsc::Sender<Question>,
     lookups: mpsc::Sender<Question>,
     failure: Failure,
     /// Every thread holds a receiver.
@@ -80,15 +82,16 @@ impl SqliteStore {
         let database = Database::open(path, schema::MIGRATIONS)?;
         schema::tune(&database.connection, tuning)?;
         schema::claim(&database.connection, service, node)?;
-        let (page_reader, lookup_reader) = (database.reader()?, database.reader()?);
+        let (page_reader, scan_reader, lookup_reader) = (database.reader()?, database.reader()?, database.reader()?);
         let failure = Arc::new(Mutex::new(None));
         let writer = Writer::new(database, Arc::clone(&failure))?;
         let (threads, alive) = watch::channel(());
         let (writes, jobs) = mpsc::channel(WRITE_QUEUE);
         spawn("hcp-log-write", alive.clone(), move || writer.run(jobs))?;
         let pages = reader("hcp-log-pages", alive.clone(), page_reader)?;
+        let scans = reader("hcp-log-scans", alive.clone(), scan_reader)?;
         let lookups = reader("hcp-log-lookups", alive, lookup_reader)?;
-        Ok(Self { writes, pages, lookups, failure, threads })
+        Ok(Self { writes, pages, scans, lookups, failure, threads })
     }
 
     /// Has a reading thread answer in one transaction.
@@ -139,7 +142,7 @@ impl Store for SqliteStore {
     }
 
     fn scan(&self, after: Position, bytes: usize, payloads: Payloads) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.ask(&self.pages, move |within| reading::scan(within, after, bytes, payloads)).boxed()
+        self.ask(&self.scans, move |within| reading::scan(within, after, bytes, payloads)).boxed()
     }
 
     fn payload(&self, position: Position) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
@@ -154,6 +157,7 @@ impl Store for SqliteStore {
         async move {
             // Whoever has ended already takes none, which is fine. The writer goes last and folds its files into one.
             let _ = self.pages.send(None).await;
+            let _ = self.scans.send(None).await;
             let _ = self.lookups.send(None).await;
             let _ = self.writes.send(Job::Stop).await;
             self.threads.closed().await;
