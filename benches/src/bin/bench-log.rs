@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use hcp_benches::Failure;
 use hcp_benches::log::disk::Place;
@@ -14,6 +15,8 @@ use hcp_benches::report::Report;
 const PARTS: [&str; 8] = ["ingest", "catch-up", "latency", "others", "failures", "stores", "memory", "tor"];
 /// What is measured only when it is asked for.
 const LONG: &str = "memory-long";
+/// Every part is done by then, or never.
+const LONGEST: Duration = Duration::from_secs(3_600);
 /// Where the JSON goes.
 const OUTPUT: &str = "bench-log.json";
 
@@ -57,40 +60,45 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         println!("A trial: a tenth of the work, once. These figures mean nothing.");
     }
     let runtime = runtime()?;
-    if wanted("ingest") {
-        runtime.block_on(ingest::run(&mut report, &run))?;
+    let mut failed = Vec::new();
+    // What fails takes nothing from what was measured before and after it.
+    let mut measured = |part: &'static str, done: Result<(), Failure>| {
+        if let Err(error) = done {
+            eprintln!("bench-log: {part}: {error}");
+            failed.push(part);
+        }
+    };
+    macro_rules! part {
+        ($name:literal, $run:expr) => {
+            if wanted($name) {
+                let limited = async {
+                    tokio::time::timeout(LONGEST, $run).await.unwrap_or_else(|_| Err("it stands still".into()))
+                };
+                measured($name, runtime.block_on(limited));
+            }
+        };
     }
-    if wanted("catch-up") {
-        runtime.block_on(catch_up::run(&mut report, &run))?;
-    }
-    if wanted("latency") {
-        runtime.block_on(latency::run(&mut report, &run))?;
-    }
-    if wanted("others") {
-        runtime.block_on(others::run(&mut report, &run))?;
-    }
-    if wanted("failures") {
-        runtime.block_on(failures::run(&mut report, &run))?;
-    }
-    if wanted("stores") {
-        runtime.block_on(stores::run(&mut report, &run))?;
-    }
-    if wanted("memory") {
-        runtime.block_on(memory::run(&mut report, &run, memory::USUAL))?;
-    }
+    part!("ingest", ingest::run(&mut report, &run));
+    part!("catch-up", catch_up::run(&mut report, &run));
+    part!("latency", latency::run(&mut report, &run));
+    part!("others", others::run(&mut report, &run));
+    part!("failures", failures::run(&mut report, &run));
+    part!("stores", stores::run(&mut report, &run));
+    part!("memory", memory::run(&mut report, &run, memory::USUAL));
     if parts.contains(&LONG) {
-        runtime.block_on(memory::run(&mut report, &run, memory::LONG))?;
+        measured(LONG, runtime.block_on(memory::run(&mut report, &run, memory::LONG)));
     } else if parts.is_empty() {
         report.left_out(format!("logs of 10 million entries, which take long to write: PARTS={LONG}"));
     }
+    #[cfg(feature = "tor")]
+    part!("tor", hcp_benches::log::tor::run(&mut report, &run));
+    #[cfg(not(feature = "tor"))]
     if wanted("tor") {
-        #[cfg(feature = "tor")]
-        runtime.block_on(hcp_benches::log::tor::run(&mut report, &run))?;
-        #[cfg(not(feature = "tor"))]
         report.left_out("everything over Tor: this program was built without the feature tor");
     }
     report.print_goals();
-    report.write(&here.join(OUTPUT))
+    report.write(&here.join(OUTPUT))?;
+    if failed.is_empty() { Ok(()) } else { Err(format!("not measured: {}", failed.join(", ")).into()) }
 }
 
 fn memory_of(folder: &Path, nodes: &str) -> Result<(), Failure> {

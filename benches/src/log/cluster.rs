@@ -1,8 +1,7 @@
 //! Three nodes of whatever kind, which write entries and die: what HCP is compared by.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -25,14 +24,14 @@ pub trait Cluster: Send + Sync {
     /// Writes so many entries as fast as it goes.
     fn ingest(&self, count: usize) -> BoxFuture<'_, Result<(), Failure>>;
 
-    /// Kills somebody, without a word to the others.
-    fn kill(&self, victim: Victim) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Kills somebody, without a word to the others; says since when nobody reaches it.
+    fn kill(&self, victim: Victim) -> BoxFuture<'_, Result<Instant, Failure>>;
 }
 
 /// Who is to die next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Victim {
-    /// Who leads, where somebody does.
+    /// Who leads; where nobody does, the one that clients write at.
     Leader,
     /// Somebody else.
     Follower,
@@ -78,10 +77,17 @@ impl Cluster for Replicas {
         async move { write(&self.replica()?, count, Wanted::Replicated).await }.boxed()
     }
 
-    fn kill(&self, _: Victim) -> BoxFuture<'_, Result<(), Failure>> {
+    fn kill(&self, victim: Victim) -> BoxFuture<'_, Result<Instant, Failure>> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody leads: all are alike.
-        let killed = nodes.pop();
-        async move { killed.map(drop).ok_or_else(|| "all are dead".into()) }.boxed()
+        let killed = match victim {
+            Victim::Leader if !nodes.is_empty() => Some(nodes.remove(0)),
+            Victim::Leader => None,
+            Victim::Follower => nodes.pop(),
+        };
+        async move {
+            drop(killed.ok_or("all are dead")?);
+            Ok(Instant::now())
+        }
+        .boxed()
     }
 }

@@ -21,9 +21,11 @@ const AFTER: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Who dies, of whom.
-const CASES: [(usize, &str, &[Victim]); 7] = [
+const CASES: [(usize, &str, &[Victim]); 9] = [
     (0, "one node dies", &[Victim::Follower]),
+    (0, "the node that is written at dies", &[Victim::Leader]),
     (0, "two nodes die", &[Victim::Follower, Victim::Follower]),
+    (0, "the node that is written at and another die", &[Victim::Follower, Victim::Leader]),
     (1, "the leader dies", &[Victim::Leader]),
     (1, "the leader and another node die", &[Victim::Follower, Victim::Leader]),
     (2, "a standby dies", &[Victim::Follower]),
@@ -77,17 +79,18 @@ async fn watch(cluster: &Arc<dyn Cluster>, victims: &[Victim]) -> Result<Seen, F
         });
     }
     tokio::time::sleep(BEFORE).await;
+    let first = Instant::now();
+    let mut died = first;
     for victim in victims {
-        cluster.kill(*victim).await?;
+        died = cluster.kill(*victim).await?;
     }
-    let died = Instant::now();
-    tokio::time::sleep(AFTER).await;
+    tokio::time::sleep_until((died + AFTER).into()).await;
     clients.shutdown().await;
     let done = std::mem::take(&mut *done.lock().unwrap_or_else(PoisonError::into_inner));
-    let start = died.checked_sub(BEFORE).unwrap_or(died);
+    let start = first.checked_sub(BEFORE).unwrap_or(first);
     Ok(Seen {
-        before: done.iter().filter(|(_, ended)| (start..died).contains(ended)).count(),
-        after: done.iter().filter(|(_, ended)| *ended >= died).count(),
+        before: done.iter().filter(|(_, ended)| (start..first).contains(ended)).count(),
+        after: done.iter().filter(|(_, ended)| (died..died + AFTER).contains(ended)).count(),
         again: done.iter().filter(|(began, _)| *began >= died).map(|(_, ended)| *ended - died).min(),
     })
 }

@@ -4,9 +4,9 @@
 mod server;
 
 use std::pin::pin;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -26,7 +26,7 @@ use crate::Failure;
 const CONNECTIONS: usize = 64;
 /// Rows of one COPY, and so of one commit; and how many of them are under way.
 const TOGETHER: usize = 500;
-const UNDER_WAY: usize = 4;
+const UNDER_WAY: usize = 16;
 const STANDBYS: [&str; 2] = ["one", "two"];
 
 /// The servers, and who is connected.
@@ -130,12 +130,16 @@ impl Cluster for Table {
         .boxed()
     }
 
-    fn kill(&self, victim: Victim) -> BoxFuture<'_, Result<(), Failure>> {
+    fn kill(&self, victim: Victim) -> BoxFuture<'_, Result<Instant, Failure>> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         let server = match victim {
             Victim::Leader => servers.primary.take(),
             Victim::Follower => servers.standbys.pop(),
         };
-        async { server.ok_or("there is no such server")?.kill() }.boxed()
+        async {
+            server.ok_or("there is no such server")?.kill()?;
+            Ok(Instant::now())
+        }
+        .boxed()
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Cursor};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -60,7 +60,7 @@ type Nodes = Arc<Mutex<HashMap<u64, Raft<Types>>>>;
 pub struct RaftCluster {
     nodes: Nodes,
     /// Who led when last somebody knew.
-    leader: AtomicU64,
+    leader: Arc<AtomicU64>,
     entries: Entries,
     _folder: TempDir,
 }
@@ -89,32 +89,32 @@ impl RaftCluster {
         let waiting = first.wait(Some(SOON));
         let led = waiting.metrics(|now| now.current_leader.is_some(), "a leader").await?;
         let leader = led.current_leader.ok_or("nobody leads")?;
-        Ok(Self { nodes, leader: AtomicU64::new(leader), entries: Entries::new(), _folder: folder })
+        Ok(Self { nodes, leader: Arc::new(AtomicU64::new(leader)), entries: Entries::new(), _folder: folder })
     }
 
     fn batch(&self, length: usize) -> Batch {
         Batch((0..length).map(|number| self.entries.get(number)).collect())
     }
+}
 
-    /// Asks who is thought to lead, and whoever else there is, until somebody has written it.
-    async fn put(&self, batch: &Batch) -> Result<(), Failure> {
-        loop {
-            let leader = self.leader.load(Ordering::Relaxed);
-            let node = lock(&self.nodes).get(&leader).cloned();
-            let next = match node {
-                Some(node) => match node.client_write(batch.clone()).await {
-                    Ok(_) => return Ok(()),
-                    Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => to.leader_id,
-                    Err(_) => None,
-                },
-                None => None,
-            };
-            match next.filter(|next| *next != leader) {
-                Some(next) => self.leader.store(next, Ordering::Relaxed),
-                None => {
-                    self.leader.store((leader + 1) % NODES as u64, Ordering::Relaxed);
-                    tokio::time::sleep(PAUSE).await;
-                }
+/// Asks who is thought to lead, and whoever else there is, until somebody has written it.
+async fn put(nodes: &Nodes, leads: &AtomicU64, batch: &Batch) -> Result<(), Failure> {
+    loop {
+        let leader = leads.load(Ordering::Relaxed);
+        let node = lock(nodes).get(&leader).cloned();
+        let next = match node {
+            Some(node) => match node.client_write(batch.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => to.leader_id,
+                Err(_) => None,
+            },
+            None => None,
+        };
+        match next.filter(|next| *next != leader) {
+            Some(next) => leads.store(next, Ordering::Relaxed),
+            None => {
+                leads.store((leader + 1) % NODES as u64, Ordering::Relaxed);
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }
@@ -122,12 +122,11 @@ impl RaftCluster {
 
 impl Cluster for RaftCluster {
     fn write(&self) -> BoxFuture<'_, Result<(), Failure>> {
-        async { self.put(&self.batch(1)).await }.boxed()
+        async { put(&self.nodes, &self.leader, &self.batch(1)).await }.boxed()
     }
 
     fn ingest(&self, count: usize) -> BoxFuture<'_, Result<(), Failure>> {
         async move {
-            let node = lock(&self.nodes).get(&self.leader.load(Ordering::Relaxed)).cloned().ok_or("nobody leads")?;
             let mut writing = JoinSet::new();
             let mut left = count;
             while left > 0 {
@@ -138,8 +137,8 @@ impl Cluster for RaftCluster {
                 }
                 let length = left.min(TOGETHER);
                 left -= length;
-                let (node, batch) = (node.clone(), self.batch(length));
-                writing.spawn(async move { node.client_write(batch).await.map(drop).map_err(Failure::from) });
+                let (nodes, leader, batch) = (Arc::clone(&self.nodes), Arc::clone(&self.leader), self.batch(length));
+                writing.spawn(async move { put(&nodes, &leader, &batch).await });
             }
             while let Some(done) = writing.join_next().await {
                 done??;
@@ -149,7 +148,7 @@ impl Cluster for RaftCluster {
         .boxed()
     }
 
-    fn kill(&self, victim: Victim) -> BoxFuture<'_, Result<(), Failure>> {
+    fn kill(&self, victim: Victim) -> BoxFuture<'_, Result<Instant, Failure>> {
         async move {
             let killed = {
                 let mut nodes = lock(&self.nodes);
@@ -159,10 +158,11 @@ impl Cluster for RaftCluster {
                 nodes.remove(&number)
             };
             // Nobody hears of it: the others cannot reach it any more.
+            let died = Instant::now();
             if let Some(killed) = killed {
                 killed.shutdown().await?;
             }
-            Ok(())
+            Ok(died)
         }
         .boxed()
     }
