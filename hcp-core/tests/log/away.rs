@@ -1,16 +1,23 @@
 //! Who was away while much was written comes up to date, and those who stayed hardly notice.
+//!
+//! They are nodes in one process on one machine. So that the one who comes back takes nothing from the others but what it has them
+//! do, it has threads of its own; where figures count, also processors of its own and a disk of its own, in memory.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hcp_core::network::LocalNetwork;
 use hcp_core::replica::{Event, Frontier, Replica, Storage, Subscription};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::harness::{Cluster, Running, all_linked};
+use crate::harness::{Cluster, Running};
 use crate::load::{Author, Counts, Reading, counts_of, text_of};
 
 /// Bytes of an entry.
@@ -121,16 +128,57 @@ impl fmt::Display for Figures {
     }
 }
 
-async fn is_away_for(entries: u64, quiet: Duration) -> Figures {
+/// Threads for some nodes, on some of this process's processors.
+fn threads(on: Option<Range<usize>>) -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(on) = on {
+        let list: Vec<_> = processors()[on].iter().map(usize::to_string).collect();
+        // Threads that these start are there, too.
+        builder.on_thread_start(move || {
+            let thread = std::fs::read_link("/proc/thread-self").unwrap();
+            let mut command = Command::new("taskset");
+            command.args(["-cp", &list.join(",")]).arg(thread.file_name().unwrap()).stdout(Stdio::null());
+            assert!(command.status().expect("util-linux is there").success());
+        });
+    }
+    builder.worker_threads(2).enable_all().build().unwrap()
+}
+
+/// The processors that this process may use.
+fn processors() -> Vec<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let ranges = list.split(',').map(|range| {
+        let (first, last) = range.trim().split_once('-').unwrap_or((range.trim(), range.trim()));
+        first.parse().unwrap()..=last.parse().unwrap()
+    });
+    ranges.flatten().collect()
+}
+
+/// Runs on the threads of `elsewhere`.
+async fn there<T: Send + 'static>(elsewhere: &Handle, what: impl Future<Output = T> + Send + 'static) -> T {
+    elsewhere.spawn(what).await.unwrap()
+}
+
+async fn is_away_for(entries: u64, quiet: Duration, elsewhere: Handle, disk: tempfile::TempDir) -> Figures {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::new(3);
     cluster.network = Arc::new(LocalNetwork::new(folder.path().join("ports")).unwrap());
+    let at = |folder: &Path, node: usize| Some(Storage::sqlite(folder.join(format!("{node}.db"))));
     for (node, machine) in cluster.machines.iter_mut().enumerate() {
-        machine.storage = Some(Storage::sqlite(folder.path().join(format!("{node}.db"))));
+        machine.storage = at(if node == 2 { disk.path() } else { folder.path() }, node);
     }
-    let mut running = cluster.start_all().await;
-    all_linked(&running).await;
-    running.pop().unwrap().stop().await;
+    let cluster = Arc::new(cluster);
+    let start_third = || {
+        let cluster = Arc::clone(&cluster);
+        there(&elsewhere, async move { cluster.start(2).await })
+    };
+    let running = vec![cluster.start(0).await, cluster.start(1).await];
+    let third = start_third().await;
+    for node in running.iter().chain([&third]) {
+        node.linked_with(2).await;
+    }
+    there(&elsewhere, third.stop()).await;
 
     let pair = Pair::start(&running);
     let began = Instant::now();
@@ -149,36 +197,49 @@ async fn is_away_for(entries: u64, quiet: Duration) -> Figures {
     let before = pair.latency(since, Instant::now()).await;
 
     let since = Instant::now();
-    let back = cluster.start(2).await;
-    let mut reading = Reading::start(back.replica.subscribe(Frontier::start()));
+    let back = start_third().await;
     let mut all: Counts = [(BULK, entries)].into();
     for (author, number) in pair.committed.lock().unwrap().keys() {
         let most = all.entry(*author).or_default();
         *most = number.max(most).to_owned();
     }
-    tokio::time::timeout(LONG, reading.read(&all)).await.expect("who was away comes up to date");
+    let replica = back.replica.clone();
+    let read = there(&elsewhere, async move {
+        let mut reading = Reading::start(replica.subscribe(Frontier::start()));
+        tokio::time::timeout(LONG, reading.read(&all)).await
+    });
+    read.await.expect("who was away comes up to date");
     let until = Instant::now();
     let during = pair.latency(since, until).await;
     pair.tasks.iter().for_each(JoinHandle::abort);
-    for node in running.into_iter().chain([back]) {
+    there(&elsewhere, back.stop()).await;
+    for node in running {
         node.stop().await;
     }
     Figures { entries, wrote, caught_up: until - since, before, during }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_comes_back_to_many_entries_hardly_delays_the_others() {
-    let figures = is_away_for(20_000, Duration::from_secs(2)).await;
+#[test]
+fn who_comes_back_to_many_entries_hardly_delays_the_others() {
+    let (here, elsewhere) = (threads(None), threads(None));
+    let away = is_away_for(20_000, Duration::from_secs(2), elsewhere.handle().clone(), tempfile::tempdir().unwrap());
+    let figures = here.block_on(away);
     eprintln!("{figures}");
     // Other tests run beside this one: only what stands still for its sake is beyond that.
     assert!(figures.during.1 <= figures.before.1 * 4 + Duration::from_millis(500), "{figures}");
 }
 
 /// Run by name, as a release build and with the machine for itself.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[test]
 #[ignore = "takes minutes, and measures"]
-async fn who_comes_back_to_a_million_entries_does_not_double_the_others_latency() {
-    let figures = is_away_for(1_000_000, Duration::from_secs(15)).await;
+fn who_comes_back_to_a_million_entries_does_not_double_the_others_latency() {
+    let count = processors().len();
+    assert!(count > 1, "who comes back needs a processor of its own");
+    let (here, elsewhere) = (threads(Some(0..count / 2)), threads(Some(count / 2..count)));
+    let disk = tempfile::tempdir_in("/dev/shm").unwrap();
+    let away = is_away_for(1_000_000, Duration::from_secs(15), elsewhere.handle().clone(), disk);
+    // This thread is on any processor.
+    let figures = here.block_on(here.spawn(away)).unwrap();
     eprintln!("{figures}");
     assert!(figures.during.1 <= figures.before.1 * 2, "{figures}");
 }
