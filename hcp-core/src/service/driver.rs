@@ -5,7 +5,7 @@
 //! driver; every task has a deadline or an end that the machine decides.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -66,6 +66,7 @@ struct Tasks {
     all: JoinSet<()>,
     points: HashMap<Slot, AbortHandle>,
     dialling: HashMap<OnionAddress, AbortHandle>,
+    choices: Choices,
 }
 
 impl Driver {
@@ -175,7 +176,8 @@ impl Driver {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Establish { slot, place, secrets, seen, until } => {
-                    let point = Establishing { slot, place, secrets, seen, until };
+                    let choices = tasks.choices.clone();
+                    let point = Establishing { slot, place, secrets, seen, until, choices };
                     let task = point.run(Arc::clone(&self.part.backend), self.events.clone());
                     tasks.points.retain(|_, task| !task.is_finished());
                     tasks.points.insert(slot, tasks.all.spawn(task));
@@ -227,14 +229,44 @@ struct Establishing {
     secrets: PointSecrets,
     seen: Vec<Tag>,
     until: Option<Duration>,
+    choices: Choices,
+}
+
+/// Relays that were chosen for points of which the machine does not know yet: those that begin together go to different ones.
+#[derive(Clone, Default)]
+struct Choices(Arc<Mutex<HashSet<RelayId>>>);
+
+/// A relay that no other point is put at as long as this lives.
+struct Choice {
+    relay: RelayId,
+    choices: Choices,
+}
+
+impl Choices {
+    /// Chooses one outside of the first of these sets, or else of the next, and so on.
+    fn choose(&self, backend: &dyn OnionBackend, none_of: &[HashSet<RelayId>]) -> Option<Choice> {
+        let mut chosen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let relay = none_of.iter().find_map(|not| backend.choose(&(not | &*chosen)))?;
+        chosen.insert(relay);
+        Some(Choice { relay, choices: self.clone() })
+    }
+}
+
+impl Drop for Choice {
+    fn drop(&mut self) {
+        self.choices.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.relay);
+    }
 }
 
 impl Establishing {
     async fn run(self, backend: Arc<dyn OnionBackend>, events: mpsc::Sender<Event>) {
-        let Self { slot, place, secrets, seen, until } = self;
-        let (relay, chosen) = match place {
-            Place::At(relay) => (Some(relay), false),
-            Place::Choose { none_of } => (none_of.iter().find_map(|not| backend.choose(not)), true),
+        let Self { slot, place, secrets, seen, until, choices } = self;
+        let (relay, chosen, choice) = match place {
+            Place::At(relay) => (Some(relay), false, None),
+            Place::Choose { none_of } => {
+                let choice = choices.choose(&*backend, &none_of);
+                (choice.as_ref().map(|choice| choice.relay), true, choice)
+            }
         };
         let still = Box::new(move || until.is_none_or(|until| boottime() <= until));
         let established = match relay {
@@ -256,6 +288,7 @@ impl Establishing {
         if events.send(Event::from(Input::Established { slot, relay })).await.is_err() {
             return;
         }
+        drop(choice);
         let Point { accepted, closed, .. } = &mut point;
         let closed = async {
             // A backend that is gone has closed it too.

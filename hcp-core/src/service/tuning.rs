@@ -113,13 +113,13 @@ pub(crate) const ESTABLISHING: Duration = Duration::from_secs(60);
 pub(crate) const MAX_AVOIDED: usize = 16;
 /// For how long.
 pub(crate) const AVOIDED: Duration = Duration::from_secs(10 * 60);
-/// A point so young may still move when a peer's is at the same relay: it is not in many descriptors yet.
+/// A point so young has just come, and makes way for a peer's at the same relay; of two that stand there for so long, one does.
 pub(crate) const COLLISION: Duration = Duration::from_secs(8);
 /// How often it moves in a row: a peer that follows must not keep it moving.
 pub(crate) const COLLISIONS: u32 = 6;
 /// Points at whose relays peers have some are replaced a second time after so long; it doubles.
 pub(crate) const PARTING: Duration = Duration::from_secs(20);
-/// And at least so often.
+/// And at least so often; after so long without it, it has happened one time less.
 pub(crate) const PARTING_AT_MOST: Duration = Duration::from_secs(2 * 3_600);
 /// How long the answers of all holders may take when a point has closed; then it is given up for another one.
 pub(crate) const PROMISES: Duration = Duration::from_secs(2);
@@ -231,6 +231,7 @@ const _: () = {
     assert!(MAX_TAGS * 34 < MAX_MESSAGE);
     assert!(MARKS.as_millis() < TICK.as_millis());
     assert!(MAX_TAKEN_OF_ONE + MAX_HANDED_ON <= MAX_TAKEN && MAX_TAKEN <= MAX_CLAIMS);
-    // Whatever is taken over, there are places for the points that are announced, those being retired, and some that close.
+    // Whatever is taken over, there are places for the points that are announced, those being retired or replaced, and some that
+    // close.
     assert!(MAX_TAKEN + MAX_POINTS + 2 * MAX_RETIRING + MAX_POINTS <= MAX_ESTABLISHED);
 };

@@ -3,7 +3,9 @@
 //! A point is announced while it is established and one of the newest; it is let go only when a descriptor without it is
 //! out. A point that was given up is never established again here.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod parting;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -13,9 +15,8 @@ use crate::identity::OnionAddress;
 use crate::network::onion::{PointDescription, PointId, PointSecrets, RelayId, Tag};
 use crate::service::gossip::{Answer, Entrust, Message, Tags, prove_point};
 use crate::service::tuning::{
-    AVOIDED, COLLISION, COLLISIONS, ESTABLISHING, MARKS, MAX_AVOIDED, MAX_HOLDERS, MAX_RETIRING, MAX_TAGS, PARTING,
-    PARTING_AT_MOST, POINT_INTRODUCTIONS, POINT_LIFE, POINT_RETRY, POINT_RETRY_AT_MOST, PROMISES, RETIRING,
-    RETIRING_AT_MOST, SUCCESSOR_GONE,
+    AVOIDED, ESTABLISHING, MARKS, MAX_AVOIDED, MAX_HOLDERS, MAX_RETIRING, MAX_TAGS, POINT_INTRODUCTIONS, POINT_LIFE,
+    POINT_RETRY, POINT_RETRY_AT_MOST, PROMISES, RETIRING, RETIRING_AT_MOST, SUCCESSOR_GONE,
 };
 
 /// One of this node's points.
@@ -79,10 +80,7 @@ pub(super) struct Tending {
     failures: u32,
     retry: Duration,
     avoided: VecDeque<(RelayId, Duration)>,
-    collisions: u32,
-    /// How often points were replaced because peers have some at their relays, and when that was.
-    partings: u32,
-    parted: Duration,
+    parting: parting::Parting,
     replaced: Option<Duration>,
     /// Marks since some were passed on, and when that was.
     marks: usize,
@@ -146,8 +144,10 @@ impl Machine {
             self.give_up(slot);
         }
         self.age_points();
-        if self.points.iter().all(|point| now.saturating_sub(point.born) >= COLLISION) {
-            self.tending.collisions = 0;
+        // What a spare was to stand in for may have gone another way: then it is one of those that are missing.
+        let fresh: HashSet<_> = self.points.iter().filter(|point| point.is_fresh()).map(|point| point.id).collect();
+        for point in &mut self.points {
+            point.instead_of = point.instead_of.filter(|id| fresh.contains(id));
         }
         self.part_from_peers();
         let target = self.target();
@@ -185,55 +185,6 @@ impl Machine {
         if let Some(point) = lonely {
             point.old = true;
             self.tending.replaced = Some(now);
-        }
-    }
-
-    /// Has others stand in the place of points at whose relays peers have some: of points that share a relay a descriptor lists one,
-    /// so whoever has such points is met by fewer clients.
-    ///
-    /// A node that has just come makes way for those that are listed; else, if that lasts, the one with the higher address does.
-    /// Nothing happens where no other relay is left; and it happens less and less often, so that a peer that follows does not
-    /// keep points moving.
-    fn part_from_peers(&mut self) {
-        let (me, now, published) = (self.me, self.now, self.has_seen_publication());
-        let mut theirs: HashMap<RelayId, OnionAddress> = HashMap::new();
-        for (member, peer) in self.peers.iter().filter(|(_, peer)| peer.is_alive()) {
-            for point in peer.record().into_iter().flat_map(|record| &record.points) {
-                let lowest = theirs.entry(point.relay).or_insert(*member);
-                *lowest = *member.min(lowest);
-            }
-        }
-        let replaced: HashSet<_> = self.points.iter().filter_map(|point| point.instead_of).collect();
-        let mut beside = Vec::new();
-        for point in self.points.iter_mut().filter(|point| point.is_up() && point.is_fresh()) {
-            let has_come = published && now.saturating_sub(point.born) < COLLISION;
-            let other = point.relay().and_then(|relay| theirs.get(&relay));
-            if other.is_none_or(|other| me < *other && !has_come) {
-                point.beside = None;
-                continue;
-            }
-            let since = *point.beside.get_or_insert(now);
-            if (has_come || now.saturating_sub(since) >= COLLISION) && !replaced.contains(&point.id) {
-                beside.push(point.id);
-            }
-        }
-        let since = now.saturating_sub(self.tending.parted);
-        if beside.is_empty() {
-            if since >= PARTING_AT_MOST {
-                self.tending.partings = 0;
-            }
-            return;
-        }
-        let doublings = self.tending.partings.saturating_sub(1);
-        let pause = PARTING.saturating_mul(2_u32.saturating_pow(doublings)).min(PARTING_AT_MOST);
-        if self.tending.partings > 0 && since < pause {
-            return;
-        }
-        self.tending.parted = now;
-        self.tending.partings = self.tending.partings.saturating_add(1);
-        tracing::debug!(points = beside.len(), "peers have points at the relays of some here, which are replaced");
-        for point in beside {
-            self.establish_new(Some(point));
         }
     }
 
@@ -581,32 +532,6 @@ impl Machine {
         for point in self.points.iter_mut().filter(|point| point.holders.contains_key(&member)) {
             point.old = true;
         }
-    }
-
-    /// A young point that a peer has a point beside moves; of two nodes the one with the higher address does. Once directories may
-    /// list it, it stays until another one is listed ([`Self::part_from_peers`]): they would list a dead one until the next upload.
-    pub(super) fn avoid_collision(&mut self, peer: OnionAddress, theirs: &[PointDescription]) {
-        let now = self.now;
-        if peer > self.me || self.tending.collisions >= COLLISIONS || self.has_seen_publication() {
-            return;
-        }
-        let beside = self.points.iter_mut().find(|point| {
-            let young = now.saturating_sub(point.born) < COLLISION;
-            point.is_up() && point.is_fresh() && young && theirs.iter().any(|other| Some(other.relay) == point.relay())
-        });
-        let Some(slot) = beside.map(|point| point.slot) else { return };
-        self.tending.collisions += 1;
-        self.outputs.push_back(Output::Withdraw(slot));
-        // Its relay is as good as any other when the peer has left it.
-        let Some(point) = self.remove(slot) else { return };
-        for holder in point.holders.into_keys() {
-            self.send(holder, Message::Forget(point.id));
-        }
-    }
-
-    /// Whether some publication is known: directories may list this node's points.
-    fn has_seen_publication(&self) -> bool {
-        self.view.periods.iter().any(|view| self.latest(&view.period).is_some())
     }
 
     /// Lets go of points that no descriptor lists any more, after a while.

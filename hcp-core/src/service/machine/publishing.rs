@@ -351,6 +351,11 @@ impl Machine {
         self.hasten();
     }
 
+    /// Whether an upload of this node's is under way.
+    pub(super) fn is_uploading(&self) -> bool {
+        self.publishing.values().any(|publishing| publishing.flight.is_some())
+    }
+
     /// Members whose points a descriptor is to list now, each with all of them.
     fn listable(&self) -> BTreeMap<OnionAddress, Vec<PointDescription>> {
         let (now, target) = (self.now, self.target());

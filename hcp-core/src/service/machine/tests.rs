@@ -46,6 +46,8 @@ struct Harness {
     relays: u8,
     /// There is no other relay.
     crowded: bool,
+    /// So many points come to the relay of the one before.
+    twins: u8,
     outputs: Vec<Output>,
     up: BTreeMap<Slot, RelayId>,
     uploads: Vec<(Duration, usize)>,
@@ -78,6 +80,7 @@ impl Harness {
             sent: BTreeMap::new(),
             relays: 0,
             crowded: false,
+            twins: 0,
             outputs: Vec::new(),
             up: BTreeMap::new(),
             uploads: Vec::new(),
@@ -108,7 +111,8 @@ impl Harness {
                     let relay = match place {
                         Place::At(relay) => *relay,
                         Place::Choose { .. } => {
-                            self.relays += 1;
+                            self.relays += u8::from(self.twins == 0);
+                            self.twins = self.twins.saturating_sub(1);
                             RelayId([self.relays; 32])
                         }
                     };

@@ -52,7 +52,7 @@ impl World {
             7 => Message::Tags(Tags { point, first: 0, tags: vec![[1; 32]; 256] }),
             _ => Message::Entrust(Entrust {
                 incarnation: if nonce.is_multiple_of(20) { 1 } else { self.nodes[from].incarnation },
-                relay: RelayId([self.rng.random_range(0..60); 32]),
+                relay: super::relay(self.rng.random_range(0..60)),
                 secrets: PointSecrets::from_bytes(&self.rng.random::<[[u8; 32]; 2]>().concat().try_into().unwrap()),
                 holders: vec![self.nodes[to].address],
                 before: 0,

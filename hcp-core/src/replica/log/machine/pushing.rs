@@ -1,7 +1,7 @@
 //! What peers lack is pushed: what this node wrote at once, what others wrote when nobody better will.
 //!
 //! Segments go in the order in which this node took them in, so that on a link dependencies go before dependents. What was
-//! written lately is in memory; the rest is read in pages, one at a time for each peer, and no more than it has credit for.
+//! written lately is in memory; the rest is read in pages, one at a time for each peer, and not much more than it has credit for.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! A log's store in one SQLite database: a thread that writes, one that reads pages for peers, one that reads for the application,
-//! one that looks things up. So nobody who reads the newest waits for a peer that fetches a million entries.
+//! one that looks things up. So no application that reads the newest waits for a peer that fetches a million entries.
 //!
 //! Invariants: a batch's outcome is said when its transaction was synced; a read is one short transaction; nothing is
 //! written after a commit of which nobody knows whether it is there.

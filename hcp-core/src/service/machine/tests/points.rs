@@ -217,6 +217,18 @@ fn who_comes_to_a_service_that_is_published_makes_way_for_everybody() {
 }
 
 #[test]
+fn two_points_at_one_relay_do_not_stay_there() {
+    let mut harness = settled();
+    harness.pass(Duration::from_secs(60));
+    harness.twins = 1;
+    harness.tell(Input::RelayGone(RelayId([1; 32])));
+    harness.pass(Duration::from_secs(10));
+    let relays: BTreeSet<_> = harness.machine.announced().iter().filter_map(|point| point.description()).collect();
+    let relays: BTreeSet<_> = relays.iter().map(|point| point.relay).collect();
+    assert!(harness.twins == 0 && relays.len() == 3, "{relays:?}");
+}
+
+#[test]
 fn a_point_at_a_peers_relay_stays_where_no_other_is_left() {
     let mut harness = settled();
     harness.pass(Duration::from_secs(60));
@@ -240,6 +252,16 @@ fn a_peer_that_follows_moves_points_ever_more_seldom() {
         moved += chosen(&harness.take()).len();
     }
     assert!((2..=10).contains(&moved), "{moved} in two hours");
+    // What it crowded out in the end is let go in its time, and what has happened often does so seldom.
+    harness.pass(RETIRING);
+    harness.take();
+    let mut again = 0;
+    for version in 241..=480 {
+        collide(&mut harness, version);
+        harness.pass(Duration::from_secs(30));
+        again += chosen(&harness.take()).len();
+    }
+    assert!((1..=4).contains(&again), "{again} in two more hours");
 }
 
 #[test]
