@@ -183,6 +183,8 @@ struct World {
     pairs: BTreeMap<(usize, usize), Pair>,
     links: u64,
     relays: HashMap<PointId, Registration>,
+    /// Where nodes have points being established, until when: they put no other one there.
+    choices: Vec<(usize, RelayId, Duration)>,
     slow_relays: HashSet<RelayId>,
     dead_relays: HashSet<RelayId>,
     owners: HashMap<PointId, usize>,
@@ -246,6 +248,7 @@ impl World {
             .collect();
         let mut world = Self {
             slow_relays: (0..plan.relays).filter(|_| rng.random_bool(0.1)).map(relay).collect(),
+            choices: Vec::new(),
             dead_relays: HashSet::new(),
             rng,
             now: START,

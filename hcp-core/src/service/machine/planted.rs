@@ -29,6 +29,8 @@ pub(in crate::service) enum Defect {
     ShareForgotten,
     /// Whatever secrets are given are kept.
     EverythingHeld,
+    /// Points stay where others are.
+    PartingForgotten,
     /// Who comes later is not listed.
     NewcomersIgnored,
     /// A stopping node takes its points away at once.

@@ -594,6 +594,12 @@ impl Machine {
         self.say_record();
     }
 
+    /// Where points are that are announced.
+    #[cfg(test)]
+    pub(in crate::service) fn announced_relays(&self) -> Vec<RelayId> {
+        self.announced().into_iter().filter_map(Point::relay).collect()
+    }
+
     /// How many points are established and announced.
     pub(super) fn count_up(&self) -> usize {
         self.announced().len()

@@ -60,7 +60,10 @@ impl World {
             }
             Place::Choose { none_of } => {
                 self.owners.insert(id, node);
-                let all: Vec<_> = (0..self.plan.relays).map(relay).collect();
+                let now = self.now;
+                self.choices.retain(|(_, _, until)| *until > now);
+                let chosen = |at: &RelayId| self.choices.iter().any(|(by, relay, _)| (*by, relay) == (node, at));
+                let all: Vec<_> = (0..self.plan.relays).map(relay).filter(|relay| !chosen(relay)).collect();
                 none_of.iter().find_map(|not| {
                     let free: Vec<_> = all.iter().filter(|relay| !not.contains(relay)).collect();
                     free.choose(&mut self.rng).map(|relay| **relay)
@@ -77,6 +80,7 @@ impl World {
         } else {
             between(&mut self.rng, 250, 1_800)
         };
+        self.choices.push((node, at, self.now + takes));
         let what = NodeEvent::Establish { slot, relay: at, until, result: takes / 4 };
         self.at_node(self.now + takes * 3 / 4, node, what);
     }

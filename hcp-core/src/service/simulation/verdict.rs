@@ -146,6 +146,14 @@ impl World {
                 return Err(format!("node {node} complains of {problem:?}"));
             }
         }
+        if self.plan.quiet >= Duration::from_secs(100) && !self.plan.hostile {
+            let machines = live.iter().filter_map(|node| self.nodes[*node].machine.as_ref());
+            let relays: Vec<_> = machines.flat_map(|machine| machine.announced_relays()).collect();
+            let different: BTreeSet<_> = relays.iter().collect();
+            if different.len() < relays.len() {
+                return Err(format!("{} points share {} relays", relays.len(), different.len()));
+            }
+        }
         if self.plan.clients && self.nodes.len() <= 5 {
             let served = self.served_by();
             if live.iter().any(|node| !served.contains(node)) {

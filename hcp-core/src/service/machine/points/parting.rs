@@ -28,6 +28,10 @@ pub(super) struct Parting {
 impl Machine {
     /// Has others established that are to stand in for points at whose relays peers have some.
     pub(super) fn part_from_peers(&mut self) {
+        #[cfg(test)]
+        if super::super::planted::planted(super::super::planted::Defect::PartingForgotten) {
+            return;
+        }
         let (me, now, published) = (self.me, self.now, self.has_seen_publication());
         if self.points.iter().all(|point| now.saturating_sub(point.born) >= COLLISION) {
             self.tending.parting.collisions = 0;
@@ -72,7 +76,8 @@ impl Machine {
             self.tending.parting.at = now;
         }
         // What is replaced lives on for those who have an older descriptor, and nothing else goes earlier for its sake.
-        let retiring = self.points.iter().filter(|point| point.is_up() && point.unannounced.is_some()).count();
+        let retires = |point: &&Point| point.is_up() && point.unannounced.is_some() && !point.ceded;
+        let retiring = self.points.iter().filter(retires).count();
         beside.truncate(MAX_RETIRING.saturating_sub(retiring + replaced.len()));
         if beside.is_empty() {
             return;
