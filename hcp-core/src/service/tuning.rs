@@ -101,8 +101,9 @@ pub(crate) const POINT_INTRODUCTIONS: (u32, u32) = (8_192, 16_384);
 pub(crate) const RETIRING: Duration = Duration::from_secs(3 * 3_600);
 /// When nobody confirms a descriptor without it for so long, it is let go all the same.
 pub(crate) const RETIRING_AT_MOST: Duration = Duration::from_secs(6 * 3_600);
-/// Points being retired; the oldest goes beyond that, so that rotation under a flood costs bounded circuits.
-pub(crate) const MAX_RETIRING: usize = MAX_POINTS;
+/// Points being retired; the oldest goes beyond that, so that rotation under a flood costs bounded circuits. All may be there that
+/// successors have claimed, and some that made way for peers'.
+pub(crate) const MAX_RETIRING: usize = MAX_POINTS + 2;
 /// The first wait after a point could not be established; it doubles.
 pub(crate) const POINT_RETRY: Duration = Duration::from_secs(1);
 /// The longest.

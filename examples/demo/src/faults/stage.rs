@@ -26,6 +26,9 @@ pub async fn start_tor(inside: bool, timeline: Timeline) -> Result<PrivateTorNet
 /// So many that introduction points share none, as on Tor: five nodes have fifteen, and the authorities are relays too.
 const RELAYS: usize = 15;
 
+/// Points that share a relay part within seconds, and descriptors are uploaded a minute apart.
+const PARTED: Duration = Duration::from_secs(100);
+
 /// The length of a time period.
 pub const PERIOD: Duration = Duration::from_secs(12 * 60);
 
@@ -117,15 +120,16 @@ impl Stage {
         self.wait_healthy().await
     }
 
-    /// Waits until all nodes run, see each other, and are listed. Whether a node's own address can be found yet is of no concern
-    /// to the service's clients, and not waited for.
+    /// Waits until all nodes run, see each other, and are listed; for a while also until all of their points are, none of which
+    /// shares a relay then. Whether a node's own address can be found yet is of no concern to the service's clients, and not
+    /// waited for.
     ///
     /// # Errors
     /// When that takes too long, with what is missing.
     pub async fn wait_healthy(&self) -> Result<()> {
         let started = Instant::now();
         loop {
-            let Some(problem) = self.problem() else { return Ok(()) };
+            let Some(problem) = self.problem(started.elapsed() < PARTED) else { return Ok(()) };
             if started.elapsed() > self.patience {
                 return Err(format!("not healthy within {:?}: {problem}", self.patience).into());
             }
@@ -133,8 +137,8 @@ impl Stage {
         }
     }
 
-    /// What keeps the service from being healthy.
-    fn problem(&self) -> Option<String> {
+    /// What keeps the service from being healthy; with all of its points, if they are wanted.
+    fn problem(&self, all_points: bool) -> Option<String> {
         for (index, node) in self.nodes.iter().enumerate() {
             let name = index + 1;
             let Some(process) = node else { return Some(format!("node {name} does not run")) };
@@ -152,7 +156,8 @@ impl Stage {
         }
         // As many points of each as there is room for, at most three.
         let full = (self.size() * (LISTED / self.size()).clamp(1, 3)) as u64;
-        let short = latest.into_values().find(|last| last.listed.len() < self.size() || last.points < full);
+        let short =
+            latest.into_values().find(|last| last.listed.len() < self.size() || (all_points && last.points < full));
         short.map(|last| format!("the last descriptor lists {} points of {} nodes", last.points, last.listed.len()))
     }
 

@@ -76,8 +76,7 @@ impl Machine {
             self.tending.parting.at = now;
         }
         // What is replaced lives on for those who have an older descriptor, and nothing else goes earlier for its sake.
-        let retires = |point: &&Point| point.is_up() && point.unannounced.is_some() && !point.ceded;
-        let retiring = self.points.iter().filter(retires).count();
+        let retiring = self.points.iter().filter(|point| point.is_up() && point.unannounced.is_some()).count();
         beside.truncate(MAX_RETIRING.saturating_sub(retiring + replaced.len()));
         if beside.is_empty() {
             return;
