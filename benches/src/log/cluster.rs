@@ -84,9 +84,10 @@ impl Cluster for Replicas {
             Victim::Leader => None,
             Victim::Follower => nodes.pop(),
         };
+        let died = Instant::now();
         async move {
             drop(killed.ok_or("all are dead")?);
-            Ok(Instant::now())
+            Ok(died)
         }
         .boxed()
     }

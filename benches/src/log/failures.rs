@@ -90,7 +90,8 @@ async fn watch(cluster: &Arc<dyn Cluster>, victims: &[Victim]) -> Result<Seen, F
     let start = first.checked_sub(BEFORE).unwrap_or(first);
     Ok(Seen {
         before: done.iter().filter(|(_, ended)| (start..first).contains(ended)).count(),
-        after: done.iter().filter(|(_, ended)| (died..died + AFTER).contains(ended)).count(),
+        // A client may still have had its answer from the dead.
+        after: done.iter().filter(|(began, ended)| *began >= died && *ended < died + AFTER).count(),
         again: done.iter().filter(|(began, _)| *began >= died).map(|(_, ended)| *ended - died).min(),
     })
 }
