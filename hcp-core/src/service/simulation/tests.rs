@@ -40,7 +40,7 @@ fn plan(seed: u64) -> Plan {
         () if nodes > 5 => 100,
         // Points part more than once, and each time there is an upload a minute later.
         () if dense => 300,
-        () => 120,
+        () => 180,
     };
     Plan {
         nodes,
