@@ -370,8 +370,9 @@ impl Connection {
     /// When [`Self::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self, keepalive: &Keepalive) -> Instant {
         let silence = match self.pinged {
-            Some(_) => keepalive.timeout,
-            None => keepalive.interval.min(keepalive.timeout),
+            // One that has ended here asks for nothing any more.
+            None if self.is_open() => keepalive.interval.min(keepalive.timeout),
+            _ => keepalive.timeout,
         };
         #[cfg(test)]
         let silence = if planted(Defect::KeepaliveSlow) { 5 * silence } else { silence };

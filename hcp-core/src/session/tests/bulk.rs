@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::harness::{Pair, Raw, bulk, events, greet, open_bulk};
 use crate::identity::Identity;
 use crate::session::{
-    Accepted, Accepting, Event, LaneError, MAX_LANES, PRIMARY, Priority, STREAM_WINDOW, SessionError, hello,
+    Accepted, Accepting, CLOSE_SHUTDOWN, Event, LaneError, MAX_LANES, PRIMARY, Priority, STREAM_WINDOW, SessionError,
+    hello,
 };
 use crate::wire::session_proto as proto;
 use crate::wire::{FLAG_FIN, Frame, FrameKind};
@@ -157,6 +158,20 @@ fn a_silent_lane_ends_alone_and_what_it_had_goes_elsewhere() {
     pair.b.handle_lost(pair.now, lane).unwrap();
     pair.settle();
     assert_eq!(pair.take_at_b(), [(id, message(1, 50_000))]);
+}
+
+#[test]
+fn a_session_that_closes_asks_for_no_time_that_has_passed() {
+    let mut pair = Pair::new();
+    let id = pair.open(Priority::Bulk);
+    pair.join();
+    pair.settle();
+    // It has much to say before CLOSE, on the primary; the lane has ended on this side.
+    pair.a.send(id, message(1, 400_000));
+    pair.a.close(CLOSE_SHUTDOWN);
+    pair.now += std::time::Duration::from_secs(6);
+    pair.a.handle_timeout(pair.now).unwrap();
+    assert!(pair.a.poll_timeout().unwrap() > pair.now);
 }
 
 #[test]
