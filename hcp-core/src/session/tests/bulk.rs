@@ -297,11 +297,12 @@ fn a_lane_takes_no_frames_but_its_own() {
 fn places_acknowledgements_and_ends_that_cannot_be_are_errors() {
     let (server, now) = (Identity::generate(), Instant::now());
     let credit = |bytes, received| Frame::control(FrameKind::Credit, 1, &proto::Credit { bytes, received });
-    let cases: [(&str, Vec<Frame>); 6] = [
+    let cases: [(&str, Vec<Frame>); 7] = [
         ("beyond what was sent", vec![credit(0, 1)]),
         ("behind the end", vec![bulk(1, FLAG_FIN, 3, 0), bulk(1, 0, 4, 1)]),
         ("an end too early", vec![bulk(1, 0, 4, 1), bulk(1, FLAG_FIN, 3, 0)]),
-        ("an end with content", vec![bulk(1, FLAG_FIN, 0, 1)]),
+        ("the place that no end can follow", vec![bulk(1, 0, u64::MAX, 1)]),
+        ("an end at that place", vec![bulk(1, FLAG_FIN, u64::MAX, 0)]),
         ("data on a bulk stream", vec![super::harness::data(1, 0, 1)]),
         ("more than the window, out of order", (1..100).map(|place| bulk(1, 0, place, 65_536)).collect()),
     ];
