@@ -11,6 +11,8 @@ mod bulk;
 mod connection;
 mod dialling;
 #[cfg(feature = "testing")]
+pub(crate) mod forger;
+#[cfg(feature = "testing")]
 pub(crate) mod fuzz;
 mod hello;
 mod lanes;

@@ -1,5 +1,7 @@
 //! What only shows with limits that are set lower than those that a node has.
 
+mod places;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use super::limits::MAX_ANSWERS;
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::roundtrip::RoundTrip;
-use super::{Keepalive, SessionError};
+use super::{Keepalive, SessionError, tls};
 use crate::wire::{Decoder, FIRST_FLIGHT, Frame, FrameKind, MAX_BATCH, Received, ZEROS, class, padme};
 
 /// Bytes and frames that went over a connection.
@@ -163,6 +163,7 @@ impl Connection {
             }
         }
         let state = self.tls.process_new_packets().map_err(SessionError::Tls)?;
+        tls::check_profile(&self.tls)?;
         Ok(if state.peer_has_closed() { Taken::End } else { Taken::Some })
     }
 
@@ -370,8 +371,9 @@ impl Connection {
     /// When [`Self::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self, keepalive: &Keepalive) -> Instant {
         let silence = match self.pinged {
-            Some(_) => keepalive.timeout,
-            None => keepalive.interval.min(keepalive.timeout),
+            // One that has ended here asks for nothing any more.
+            None if self.is_open() => keepalive.interval.min(keepalive.timeout),
+            _ => keepalive.timeout,
         };
         #[cfg(test)]
         let silence = if planted(Defect::KeepaliveSlow) { 5 * silence } else { silence };

@@ -187,7 +187,7 @@ pub(super) fn proof(
 ) -> Result<Frame, SessionError> {
     let mut proof = proto::Proof { window: STREAM_WINDOW, max_streams: MAX_STREAMS, ..Default::default() };
     if let Dialler::Identity(identity) = me {
-        let exporter = tls::dialler_exporter(tls).map_err(SessionError::Tls)?;
+        let exporter = bound_to(tls)?;
         let signed = proof_message(&exporter, &identity.address(), target);
         proof.address = Bytes::copy_from_slice(identity.address().public_key());
         proof.signature = Bytes::copy_from_slice(&identity.sign(&signed));
@@ -222,9 +222,18 @@ pub(super) fn check_proof(
     let key: [u8; 32] = proof.address[..].try_into().map_err(|_| SessionError::Malformed("proof"))?;
     let signature: [u8; 64] = proof.signature[..].try_into().map_err(|_| SessionError::Malformed("proof"))?;
     let address = OnionAddress::from_public_key(key).map_err(|_| SessionError::BadProof)?;
-    let exporter = tls::dialler_exporter(tls).map_err(SessionError::Tls)?;
+    let exporter = bound_to(tls)?;
     address.verify(&proof_message(&exporter, &address, acceptor), &signature).map_err(|_| SessionError::BadProof)?;
     Ok(Proved { peer: Peer::Address(address), known, limits })
+}
+
+/// What of its connection a dialler signs, so that the proof counts on no other.
+fn bound_to(tls: &rustls::Connection) -> Result<[u8; 32], SessionError> {
+    #[cfg(test)]
+    if planted(Defect::ProofUnbound) {
+        return Ok([0; 32]);
+    }
+    tls::dialler_exporter(tls).map_err(SessionError::Tls)
 }
 
 /// What a dialler signs.

@@ -440,6 +440,24 @@ impl Machine {
         frames + self.streams.assembling()
     }
 
+    /// Has all windows together grow by less than they might, so that a test gets there.
+    #[cfg(feature = "testing")]
+    pub(crate) fn limit_growth(&mut self, bytes: u64) {
+        self.streams.limit_growth(bytes);
+    }
+
+    /// What all windows together may still grow by.
+    #[cfg(feature = "testing")]
+    pub(crate) fn growth_left(&self) -> u64 {
+        self.streams.growth_left()
+    }
+
+    /// The PROOF of this connection once more, for who tries it on another.
+    #[cfg(feature = "testing")]
+    pub(crate) fn proof_again(&self, me: &Dialler, target: &OnionAddress) -> Result<Frame, SessionError> {
+        hello::proof(self.primary.tls(), me, None, target)
+    }
+
     /// What of that the windows of streams pay for.
     #[cfg(feature = "testing")]
     pub(crate) fn held_for_streams(&self) -> usize {

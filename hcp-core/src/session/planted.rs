@@ -61,6 +61,12 @@ pub(crate) enum Defect {
     KnownUnheard,
     /// Everybody is shown the key of now.
     FormerKeyForgotten,
+    /// A dialler's proof is none of its connection.
+    ProofUnbound,
+    /// Windows grow whatever the others of the session have grown by.
+    PoolUnbounded,
+    /// A stream that crossed DRAIN is served.
+    ServedWhileDraining,
 }
 
 thread_local! {

@@ -295,9 +295,6 @@ impl Stream {
             return Err(SessionError::OutOfPlace("DATA and BULK"));
         }
         let fin = frame.flags() & FLAG_FIN != 0;
-        if fin && (!frame.payload.is_empty() || frame.flags() & FLAG_MORE != 0) {
-            return Err(SessionError::OutOfPlace("the end of a stream with content"));
-        }
         let frame_cost = frame.payload.len() as u64 + FRAME_COST;
         let Some((_, receiver)) = &mut self.bulk else {
             if self.receiving == Direction::Ended {

@@ -61,6 +61,18 @@ impl Streams {
         self.see_to_credit(id);
     }
 
+    /// Has windows grow by less than they might, in all.
+    #[cfg(feature = "testing")]
+    pub(super) fn limit_growth(&mut self, bytes: u64) {
+        self.pool = self.pool.saturating_sub(SESSION_GROWTH.saturating_sub(bytes));
+    }
+
+    /// What windows may still grow by.
+    #[cfg(feature = "testing")]
+    pub(super) fn growth_left(&self) -> u64 {
+        self.pool
+    }
+
     /// Streams that are open, of those that this side opened or of the others.
     pub(super) fn open(&self, ours: bool) -> usize {
         self.all.values().filter(|stream| stream.is_ours() == ours && !stream.over).count()

@@ -4,6 +4,7 @@ mod bulk;
 mod handshake;
 mod harness;
 mod hostile;
+mod profile;
 mod replicas;
 mod streams;
 mod vectors;

@@ -16,14 +16,14 @@ use rustls::server::{
 };
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{
-    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureAlgorithm,
-    SignatureScheme,
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, HandshakeKind, ServerConfig,
+    SignatureAlgorithm, SignatureScheme,
 };
 
 use zeroize::Zeroizing;
 
-use super::SessionId;
 use super::hello::LaneHint;
+use super::{SessionError, SessionId};
 use crate::identity::Identity;
 use crate::identity::delegation::SessionKey;
 
@@ -123,7 +123,7 @@ pub(super) fn server(config: Arc<ServerConfig>) -> Result<ServerConnection, Erro
 
 /// The configuration of the dialling side, the same for all.
 pub(super) fn client_config() -> Result<Arc<ClientConfig>, Error> {
-    static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(new_client_config);
+    static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> = LazyLock::new(|| new_client_config(provider()));
     CONFIG.clone()
 }
 
@@ -134,8 +134,15 @@ pub(super) fn lane_config(hint: &LaneHint) -> Result<Arc<ClientConfig>, Error> {
     Ok(Arc::new(config))
 }
 
-fn new_client_config() -> Result<Arc<ClientConfig>, Error> {
-    let provider = provider();
+/// That of a dialler that offers other groups, and sends its share of the first.
+#[cfg(test)]
+pub(super) fn client_config_offering(
+    kx_groups: Vec<&'static dyn rustls::crypto::SupportedKxGroup>,
+) -> Result<Arc<ClientConfig>, Error> {
+    new_client_config(CryptoProvider { kx_groups, ..provider() })
+}
+
+fn new_client_config(provider: CryptoProvider) -> Result<Arc<ClientConfig>, Error> {
     let verifier = Arc::new(HoldsItsKey(provider.signature_verification_algorithms));
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -164,6 +171,20 @@ pub(super) fn has_chosen(connection: &rustls::Connection) -> bool {
 /// Whether the peer agreed to speak HCP/1; a client that offers no ALPN at all gets through TLS.
 pub(super) fn speaks_hcp(connection: &rustls::Connection) -> bool {
     connection.alpn_protocol() == Some(ALPN)
+}
+
+/// Fails when TLS has let something pass that this profile does not: a second ClientHello, for which nobody has a reason who
+/// offers one group and its share, and session tickets.
+pub(super) fn check_profile(connection: &rustls::Connection) -> Result<(), SessionError> {
+    if connection.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest) {
+        return Err(SessionError::NotHcp);
+    }
+    match connection {
+        rustls::Connection::Client(client) if client.tls13_tickets_received() > 0 => {
+            Err(SessionError::OutOfPlace("a session ticket"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The key that the server showed, and for which it signed the handshake.

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::limits::LEAST_WINDOW;
+#[cfg(test)]
+use super::planted::{Defect, planted};
 use super::{MAX_STREAM_WINDOW, STREAM_WINDOW, SessionError};
 
 /// The receiving side's account of one stream.
@@ -54,8 +56,13 @@ impl ReceiveWindow {
         if self.consumed >= self.size {
             let elapsed = now.saturating_duration_since(self.began);
             if round_trip.is_some_and(|round_trip| elapsed <= round_trip * 2) {
-                grown = self.size.min(MAX_STREAM_WINDOW - self.size).min(*pool);
-                *pool -= grown;
+                let wished = self.size.min(MAX_STREAM_WINDOW - self.size);
+                grown = wished.min(*pool);
+                #[cfg(test)]
+                if planted(Defect::PoolUnbounded) {
+                    grown = wished;
+                }
+                *pool = pool.saturating_sub(grown);
                 self.size += grown;
             }
             self.began = now;

@@ -9,12 +9,13 @@
 //! - Whatever is missing at the end, both sides were told: by a reset, an error, or the end of the session.
 //! - A session that nothing happened to that could end it does all its work and ends in order, within a bounded time; a
 //!   lane that dies is nothing that could end it.
-//! - After a drain everything that was open has ended.
+//! - After a drain everything that was open has ended, and nothing was served that came behind it.
 //! - No message waits behind more than a bounded amount of a lower class, and no class starves.
-//! - What a peer may have out stays within windows; what a machine holds stays within what was allowed.
+//! - What a peer may have out stays within windows, and what these grow by within the session's pool; what a machine holds
+//!   stays within what was allowed.
 //! - A side that refuses a stream for want of room holds as many as may be, and never more; of lanes no more than may be live.
 //! - What a dialler says of a session that it holds arrives; a lane finds its session under the key that this began with.
-//! - Strangers, replayed connections, stolen lanes and wrong servers get nothing.
+//! - Strangers, replayed connections, proofs of other connections, stolen lanes and wrong servers get nothing.
 //!
 //! ```
 //! use hcp_core::testing::Simulation;
@@ -342,6 +343,7 @@ impl World {
                 Leaving::Resets => {
                     machine.reset(stream, 1_024);
                     handle.over = Some(Over::Abandoned);
+                    it.ledger.flow(stream, 1 - side)?.over = true;
                     let untouched = handle.taken == 0 && !handle.ours;
                     self.report.happened(if untouched { Happened::Rejections } else { Happened::Resets });
                     return self.pump(session, side);

@@ -112,11 +112,13 @@ impl FrameKind {
         }
     }
 
-    fn flags_allowed(self) -> u8 {
+    /// Whether a header of this kind may have these flags on a payload of this length: the end of a stream carries nothing.
+    fn allows(self, flags: u8, length: usize) -> bool {
         match self {
-            Self::Data | Self::Bulk => FLAG_MORE | FLAG_FIN,
-            Self::Optional(_) => u8::MAX,
-            _ => 0,
+            Self::Data | Self::Bulk if flags == FLAG_FIN => length == self.payload_limits().0,
+            Self::Data | Self::Bulk => flags & !FLAG_MORE == 0,
+            Self::Optional(_) => true,
+            _ => flags == 0,
         }
     }
 
@@ -253,7 +255,7 @@ pub enum FrameError {
     /// The kind is not one of this protocol version.
     #[error("unknown frame kind {0}")]
     UnknownKind(u8),
-    /// A flag is set that this kind does not have.
+    /// A flag is set that this kind does not have, or not with such a payload.
     #[error("frame flags {0:#04x} are not allowed here")]
     Flags(u8),
     /// The frame names a stream and must not, or the other way round.
@@ -412,10 +414,10 @@ fn head_len(bytes: &[u8]) -> usize {
 }
 
 impl Header {
-    /// That of DATA with at most 65,535 bytes, if it is one and good.
+    /// That of DATA with at most 65,535 bytes and not the end of a stream, if it is one and good.
     #[inline]
     fn of_data(head: &[u8; HEADER_LEN]) -> Option<Self> {
-        let [DATA, flags @ 0..=3, s0, s1, s2, s3, 0, 0, l0, l1] = *head else { return None };
+        let [DATA, flags @ (0 | FLAG_MORE), s0, s1, s2, s3, 0, 0, l0, l1] = *head else { return None };
         let stream = u32::from_be_bytes([s0, s1, s2, s3]);
         let length = u16::from_be_bytes([l0, l1]).into();
         (stream != 0).then_some(Self { kind: FrameKind::Data, flags, stream, length, place: 0 })
@@ -426,9 +428,6 @@ impl Header {
         let byte = head.get_u8();
         let kind = FrameKind::from_byte(byte).ok_or(FrameError::UnknownKind(byte))?;
         let flags = head.get_u8();
-        if flags & !kind.flags_allowed() != 0 {
-            return Err(FrameError::Flags(flags));
-        }
         let stream = head.get_u32();
         if !kind.may_name(stream) {
             return Err(FrameError::Stream(stream));
@@ -440,6 +439,9 @@ impl Header {
             Ok(length) if length <= limit => length,
             _ => return Err(FrameError::TooLong { length: declared.into(), limit }),
         };
+        if !kind.allows(flags, length) {
+            return Err(FrameError::Flags(flags));
+        }
         let place = if head.len() == PLACE_LEN { head.get_u64() } else { 0 };
         let length = if kind == FrameKind::Bulk { length - PLACE_LEN } else { length };
         Ok(Self { kind, flags, stream, length, place })

@@ -13,6 +13,7 @@ from hcp_reader.frames import BULK_STREAM, CONTROL_STREAM, LIVE_STREAM
 from hcp_reader.handshake import (
     APPLICATION_PROTOCOLS,
     HYBRID,
+    NEW_SESSION_TICKET,
     PRE_SHARED_KEY,
     SERVER_CERTIFICATE_TYPE,
     SERVER_NAME,
@@ -20,8 +21,10 @@ from hcp_reader.handshake import (
 )
 from hcp_reader.keys import Secret, onion
 from hcp_reader.opening import Credentials, Dialling, lane_protocols
+from hcp_reader.places import Places
 from hcp_reader.schedule import SUITES
-from hcp_reader.tls13 import Server
+from hcp_reader.session import BUSY
+from hcp_reader.tls13 import MAX_UPDATES, Server
 from helpers import ask, check_padding
 
 Serve = Callable[..., Host]
@@ -198,6 +201,41 @@ def test_a_node_refuses_a_server_of_another_profile(
     host.until(lambda: bool(host.ended))
     rust.line("error ")
     assert not host.ended[0].tls.records and not host.ended[0].tls.finished
+
+
+# Its lifetime and what hides its age, a nonce, the ticket, no extensions.
+TICKET = bytes(8) + b"\1\0" + b"\0\4" + bytes(4) + b"\0\0"
+
+
+@pytest.mark.parametrize("flood", ["ticket", "updates", "updates that ask"])
+def test_a_node_ends_a_session_whose_server_sends_what_the_document_excludes(
+    rust: Rust, serve: Serve, flood: str
+) -> None:
+    host = serve()
+    rust.say(f"greet {onion(host.credentials.address)} known")
+    tcp = host.session()
+    rust.line("ok ")
+    tls = tcp.session.conns[0].tls
+    if flood == "ticket":
+        tls.say(NEW_SESSION_TICKET, TICKET)
+    else:
+        for _ in range(MAX_UPDATES + 1):
+            tls.update_key(flood == "updates that ask")
+    host.until(lambda: tcp.session.closed is not None)
+    assert tcp.session.closed in (1, -1)
+
+
+def test_a_node_that_finds_no_place_is_told_so(rust: Rust, serve: Serve) -> None:
+    host = serve()
+    host.places = Places(1)
+    rust.say(f"greet {onion(host.credentials.address)} anonymous")
+    first = host.session()
+    rust.line("ok ")
+    rust.say(f"dial {onion(host.credentials.address)} anonymous py/echo/1 live 1 1")
+    second = host.session()
+    second.flush()
+    rust.line("error ")
+    assert second.session.closed == BUSY and first.session.closed is None
 
 
 DAY = 86_400

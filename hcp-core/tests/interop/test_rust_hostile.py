@@ -8,8 +8,11 @@ from hcp_reader.drive import PATIENCE, connect
 from hcp_reader.frames import Frame, control
 from hcp_reader.handshake import vector
 from hcp_reader.schedule import CHANGE_CIPHER_SPEC, HANDSHAKE
-from hcp_reader.tls13 import Client
-from helpers import OPEN_BULK, OPEN_ECHO, Connect, ask, check_padding
+from hcp_reader.tls13 import MAX_UPDATES, Client
+from helpers import OPEN_BULK, OPEN_ECHO, Connect, ask, barrier, check_padding
+
+RESET_ECHO = control(fr.RESET, 1, code=1_024)
+
 
 @pytest.mark.parametrize(
     "frames",
@@ -50,6 +53,11 @@ from helpers import OPEN_BULK, OPEN_ECHO, Connect, ask, check_padding
         pytest.param([OPEN_BULK, control(fr.CREDIT, 1, received=1)], id="received of what was not sent"),
         pytest.param([OPEN_BULK, fr.bulk(1, 0, b"", fr.FIN), fr.bulk(1, 1, b"")], id="BULK behind FIN"),
         pytest.param([OPEN_BULK, fr.bulk(1, 1, b""), fr.bulk(1, 0, b"", fr.FIN)], id="BULK that is behind FIN"),
+        pytest.param([OPEN_BULK, fr.bulk(1, 2**64 - 1, b"")], id="the place that no end can follow"),
+        pytest.param([OPEN_ECHO, RESET_ECHO, Frame(fr.DATA, 1, b"x", fr.FIN)], id="FIN with a payload, once over"),
+        pytest.param([OPEN_ECHO, RESET_ECHO, Frame(fr.DATA, 1, b"", fr.FIN | fr.MORE)], id="FIN and MORE, once over"),
+        pytest.param([OPEN_ECHO, control(fr.DRAIN), control(fr.DRAIN)], id="a second DRAIN"),
+        pytest.param([OPEN_ECHO, control(fr.DRAIN), control(fr.OPEN, 3, protocol="test/echo/1")], id="OPEN, drained"),
         pytest.param([Frame(200)] * 4_000, id="a flood of optional frames"),
         pytest.param([OPEN_ECHO, *[control(fr.CREDIT, 1)] * 4_000], id="a flood of empty credit"),
     ],
@@ -66,6 +74,20 @@ def test_a_broken_rule_is_answered_by_close_with_code_protocol(dialled: Connect,
     # Another session of the same node is not harmed.
     stream = ask(other, "test/echo/1", b"unharmed")
     assert other.message(stream) == b"unharmed"
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_flood_of_key_updates_ends_a_session(dialled: Connect, asks: bool) -> None:
+    tcp = dialled()
+    tls = tcp.session.conns[0].tls
+    for _ in range(3):
+        for _ in range(MAX_UPDATES):
+            tls.update_key(asks)
+        barrier(tcp)
+    for _ in range(MAX_UPDATES + 1):
+        tls.update_key(asks)
+    tcp.flush()
+    assert tcp.event("closed").code in (1, -1)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +116,7 @@ X25519, ECDSA, X509 = b"\0\x1d", b"\4\3", b"\0"
         pytest.param({hs.SIGNATURE_ALGORITHMS: vector(2, ECDSA)}, id="no ed25519"),
         pytest.param({hs.SERVER_CERTIFICATE_TYPE: vector(1, X509)}, id="certificates"),
         pytest.param({hs.SERVER_CERTIFICATE_TYPE: None}, id="no raw keys"),
+        pytest.param({hs.KEY_SHARE: vector(2, b"")}, id="no share"),
         pytest.param(
             {hs.SUPPORTED_GROUPS: vector(2, X25519), hs.KEY_SHARE: vector(2, X25519 + vector(2, b"\x09" + bytes(31)))},
             id="X25519 alone",

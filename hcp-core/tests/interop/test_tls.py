@@ -2,9 +2,9 @@
 
 import pytest
 from hcp_reader import keys
-from hcp_reader.handshake import APPLICATION_PROTOCOLS, HybridClient, hybrid_server
+from hcp_reader.handshake import APPLICATION_PROTOCOLS, NEW_SESSION_TICKET, HybridClient, hybrid_server
 from hcp_reader.schedule import APPLICATION_DATA, SUITES, RecordCipher, Schedule, TlsError, expand_label
-from hcp_reader.tls13 import Client, Server
+from hcp_reader.tls13 import MAX_UPDATES, Client, Server
 
 # RFC 8448, section 3.
 SHARED = "8bd4054fb55b9d63fdfbacf9f04b9f0d35e6d63f537563efd46272900f89492d"
@@ -93,6 +93,30 @@ def test_a_changed_byte_anywhere_in_the_servers_flight_is_refused() -> None:
         assert client.server_key is None
     else:
         raise AssertionError("the flight is longer than what was changed of it")
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_no_more_than_32_key_updates_come_without_data(asks: bool) -> None:
+    client, server = Client(), Server(keys.Secret())
+    connect(client, server)
+    for _ in range(2):
+        for _ in range(MAX_UPDATES):
+            client.update_key(asks)
+        client.write(b"data")
+    server.feed(client.take())
+    assert bytes(server.received) == b"datadata"
+    for _ in range(MAX_UPDATES + 1):
+        client.update_key(asks)
+    with pytest.raises(TlsError, match="too many"):
+        server.feed(client.take())
+
+
+def test_a_session_ticket_is_refused() -> None:
+    client, server = Client(), Server(keys.Secret())
+    connect(client, server)
+    server.say(NEW_SESSION_TICKET, bytes(16))
+    with pytest.raises(TlsError, match="out of place"):
+        client.feed(server.take())
 
 
 def test_another_protocol_name_is_refused_by_either_side() -> None:

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 from hcp_reader import delegation, log, owner
 from hcp_reader import frames as fr
+from hcp_reader.drive import Pair
 from hcp_reader.keys import Secret, blinded, verify
-from hcp_reader.opening import join_mac, lane_hint, proof_message
+from hcp_reader.opening import Accepting, Credentials, Dialling, join_mac, lane_hint, proof_message
+from hcp_reader.places import Places
+from hcp_reader.schedule import TlsError
+from hcp_reader.session import BUSY
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 
@@ -175,6 +179,66 @@ def test_join(case: dict[str, Any]) -> None:
     assert fr.Frame(fr.JOIN, 0, session + number.to_bytes(4, "big") + mac).encode() == raw(case["frame"])
 
 
+def anonymous_pair() -> Pair:
+    server = Secret(b"\2" * 32)
+    return Pair(Dialling(server.public), Accepting(Credentials.of(server)))
+
+
+def play(pair: Pair, step: dict[str, Any]) -> None:
+    """What happens to the acceptor in one step; an error is raised."""
+    acceptor, tls = pair.acceptor, pair.dialler.conns[0].tls
+    if "frames" in step:
+        tls.write(raw(step["frames"]) * step["times"])
+    for _ in range(step.get("key_updates", 0)):
+        tls.update_key(asks=True)
+    if "finish" in step:
+        acceptor.finish(step["finish"])
+    if "reset" in step:
+        acceptor.reset(step["reset"], 1_024)
+    if "drain" in step:
+        acceptor.drain()
+    acceptor.receive(0, tls.take())
+
+
+@pytest.mark.parametrize("case", load("session"), ids=lambda case: case["name"])
+def test_session(case: dict[str, Any]) -> None:
+    pair, steps = anonymous_pair(), case["steps"]
+    for number, step in enumerate(steps, 1):
+        try:
+            play(pair, step)
+            failed = False
+        except (fr.ProtocolError, TlsError):
+            failed = True
+        # None before the last one is an error.
+        assert failed == (case["error"] and number == len(steps))
+        assert (pair.acceptor.closed is not None) == failed
+        if case["reads"]:
+            pair.acceptor.transmit(0)
+
+
+@pytest.mark.parametrize("case", load("places"), ids=lambda case: case["name"])
+def test_places(case: dict[str, Any]) -> None:
+    places, sessions = Places(case["places"]), dict[str, Pair]()
+    for step in case["steps"]:
+        who, gone = step["who"], None
+        if step["do"] == "dial":
+            sessions[who] = anonymous_pair()
+            gone = places.enter(step["at"] / 1_000, sessions[who].acceptor)
+        elif step["do"] == "open":
+            sessions[who].dialler.open("test")
+            sessions[who].pump()
+        else:
+            sessions[who].dialler.close()
+            sessions[who].pump()
+        found = [name for name, pair in sessions.items() if pair.acceptor is gone]
+        assert found == ([step["busy"]] if step["busy"] else [])
+        if gone is not None:
+            gone.close(BUSY)
+            pair = sessions.pop(found[0])
+            pair.pump()
+            assert pair.dialler.closed == BUSY
+
+
 @pytest.mark.parametrize("case", load("log")["segments"], ids=lambda case: case["name"])
 def test_segment(case: dict[str, Any]) -> None:
     segment = log.Segment(raw(case["header"]), raw(case["signature"]), raw(case["payload"]))
@@ -253,5 +317,17 @@ def test_certificate_of_a_checkpoint(case: dict[str, Any]) -> None:
 
 def test_every_file_of_vectors_is_read_here() -> None:
     assert {path.name for path in VECTORS.iterdir()} == {
-        f"{name}.json" for name in ("delegation", "frames", "grant", "join", "log", "manifest", "padding", "proof")
+        f"{name}.json"
+        for name in (
+            "delegation",
+            "frames",
+            "grant",
+            "join",
+            "log",
+            "manifest",
+            "padding",
+            "places",
+            "proof",
+            "session",
+        )
     }

@@ -74,6 +74,9 @@ impl Machine {
         if self.is_own_number(stream) || stream <= self.highest_peer_stream {
             return Err(SessionError::OutOfPlace("a stream number"));
         }
+        if self.drain_received.is_some() {
+            return Err(SessionError::OutOfPlace("a stream behind DRAIN"));
+        }
         let open = proto::Open::decode(&frame.payload[..]).map_err(|_| SessionError::Malformed("open"))?;
         if open.protocol.is_empty() || open.protocol.len() > MAX_PROTOCOL_NAME {
             return Err(SessionError::Malformed("protocol name"));
@@ -82,7 +85,10 @@ impl Machine {
             return Err(SessionError::Limit("open streams"));
         }
         self.highest_peer_stream = stream;
-        if self.drain_sent.is_some() {
+        let drains = self.drain_sent.is_some();
+        #[cfg(test)]
+        let drains = drains && !planted(Defect::ServedWhileDraining);
+        if drains {
             // It crossed DRAIN, which tells the peer that it is not served.
             return Ok(());
         }

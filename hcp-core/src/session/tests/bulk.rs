@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::harness::{Pair, Raw, bulk, events, greet, open_bulk};
 use crate::identity::Identity;
 use crate::session::{
-    Accepted, Accepting, Event, LaneError, MAX_LANES, PRIMARY, Priority, STREAM_WINDOW, SessionError, hello,
+    Accepted, Accepting, CLOSE_SHUTDOWN, Event, LaneError, MAX_LANES, PRIMARY, Priority, STREAM_WINDOW, SessionError,
+    hello,
 };
 use crate::wire::session_proto as proto;
 use crate::wire::{FLAG_FIN, Frame, FrameKind};
@@ -160,6 +161,20 @@ fn a_silent_lane_ends_alone_and_what_it_had_goes_elsewhere() {
 }
 
 #[test]
+fn a_session_that_closes_asks_for_no_time_that_has_passed() {
+    let mut pair = Pair::new();
+    let id = pair.open(Priority::Bulk);
+    pair.join();
+    pair.settle();
+    // It has much to say before CLOSE, on the primary; the lane has ended on this side.
+    pair.a.send(id, message(1, 400_000));
+    pair.a.close(CLOSE_SHUTDOWN);
+    pair.now += std::time::Duration::from_secs(6);
+    pair.a.handle_timeout(pair.now).unwrap();
+    assert!(pair.a.poll_timeout().unwrap() > pair.now);
+}
+
+#[test]
 fn a_lane_that_the_peer_closes_or_breaks_ends_alone() {
     let mut pair = Pair::new();
     let id = pair.open(Priority::Bulk);
@@ -282,11 +297,12 @@ fn a_lane_takes_no_frames_but_its_own() {
 fn places_acknowledgements_and_ends_that_cannot_be_are_errors() {
     let (server, now) = (Identity::generate(), Instant::now());
     let credit = |bytes, received| Frame::control(FrameKind::Credit, 1, &proto::Credit { bytes, received });
-    let cases: [(&str, Vec<Frame>); 6] = [
+    let cases: [(&str, Vec<Frame>); 7] = [
         ("beyond what was sent", vec![credit(0, 1)]),
         ("behind the end", vec![bulk(1, FLAG_FIN, 3, 0), bulk(1, 0, 4, 1)]),
         ("an end too early", vec![bulk(1, 0, 4, 1), bulk(1, FLAG_FIN, 3, 0)]),
-        ("an end with content", vec![bulk(1, FLAG_FIN, 0, 1)]),
+        ("the place that no end can follow", vec![bulk(1, 0, u64::MAX, 1)]),
+        ("an end at that place", vec![bulk(1, FLAG_FIN, u64::MAX, 0)]),
         ("data on a bulk stream", vec![super::harness::data(1, 0, 1)]),
         ("more than the window, out of order", (1..100).map(|place| bulk(1, 0, place, 65_536)).collect()),
     ];

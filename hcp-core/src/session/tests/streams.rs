@@ -7,12 +7,12 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
-use super::harness::{Pair, Raw, data, events, open};
+use super::harness::{Pair, Raw, bulk, data, events, open};
 use crate::identity::Identity;
 use crate::session::limits::LEAST_WINDOW;
 use crate::session::stream::Stream;
 use crate::session::{
-    CLOSE_SHUTDOWN, Event, MAX_MESSAGE, MAX_STREAM_WINDOW, MAX_STREAMS, PRIMARY, Priority, RESET_DRAINING,
+    CLOSE_SHUTDOWN, Event, MAX_MESSAGE, MAX_STREAM_WINDOW, MAX_STREAMS, Machine, PRIMARY, Priority, RESET_DRAINING,
     STREAM_WINDOW, SessionError, message_cost,
 };
 use crate::wire::session_proto as proto;
@@ -187,6 +187,77 @@ fn a_stream_is_reset_in_both_directions_and_its_number_stays_used() {
     raw.exchange(&mut machine, now).unwrap();
     assert!(events(&mut machine).is_empty());
     raw.send(&open(1));
+    assert!(matches!(raw.exchange(&mut machine, now), Err(SessionError::OutOfPlace(_))));
+}
+
+/// A stream that has come to its end for an acceptor in one of the ways there are.
+fn over(how: &str, now: Instant) -> (Raw, Machine) {
+    let (mut raw, mut machine) = Raw::established(&Identity::generate(), now);
+    raw.send(&open(1));
+    match how {
+        "both have ended" => raw.send(&data(1, FLAG_FIN, 0)),
+        "reset by the peer" => raw.send(&Frame::control(FrameKind::Reset, 1, &proto::Reset { code: 1_024 })),
+        _ => {}
+    }
+    raw.exchange(&mut machine, now).unwrap();
+    match how {
+        "both have ended" => machine.finish(1),
+        "reset here" => machine.reset(1, 1_024),
+        _ => {}
+    }
+    raw.exchange(&mut machine, now).unwrap();
+    events(&mut machine);
+    assert_eq!(machine.stats().open_streams, 0, "{how}");
+    (raw, machine)
+}
+
+#[test]
+fn frames_for_a_stream_that_is_over_are_ignored_however_it_ended_but_not_what_is_no_frame() {
+    let now = Instant::now();
+    let credit = |bytes, received| Frame::control(FrameKind::Credit, 1, &proto::Credit { bytes, received });
+    let reset = |code| Frame::control(FrameKind::Reset, 1, &proto::Reset { code });
+    for how in ["both have ended", "reset by the peer", "reset here"] {
+        // What was under way, what cannot have been, and what would be errors while it is open.
+        let (mut raw, mut machine) = over(how, now);
+        let late = [
+            data(1, FLAG_MORE, 100),
+            data(1, FLAG_FIN, 0),
+            data(1, 0, 65_536),
+            bulk(1, 0, u64::MAX, 9),
+            credit(u64::MAX, 0),
+            credit(1, 7),
+            reset(0),
+            reset(3),
+        ];
+        for frame in late {
+            raw.send(&frame);
+            let answer = raw.exchange(&mut machine, now);
+            assert!(answer.as_ref().is_ok_and(Vec::is_empty), "{how}: {frame:?} {answer:?}");
+        }
+        assert!(events(&mut machine).is_empty(), "{how}");
+        for frame in [
+            data(1, FLAG_FIN, 1),
+            data(1, FLAG_FIN | FLAG_MORE, 0),
+            bulk(1, FLAG_FIN, 3, 1),
+            Frame::new(FrameKind::Credit, 0, 1, Bytes::from_static(&[0xff])),
+            Frame::new(FrameKind::Reset, 0, 1, Bytes::from_static(&[0xff])),
+            open(1),
+        ] {
+            let (mut raw, mut machine) = over(how, now);
+            raw.send(&frame);
+            assert!(raw.exchange(&mut machine, now).is_err(), "{how}: {frame:?}");
+        }
+    }
+}
+
+#[test]
+fn who_drains_opens_no_more() {
+    let (server, now) = (Identity::generate(), Instant::now());
+    let (mut raw, mut machine) = Raw::established(&server, now);
+    raw.send(&open(1));
+    raw.send(&Frame::control(FrameKind::Drain, 0, &proto::Drain { last: 0 }));
+    raw.exchange(&mut machine, now).unwrap();
+    raw.send(&open(3));
     assert!(matches!(raw.exchange(&mut machine, now), Err(SessionError::OutOfPlace(_))));
 }
 

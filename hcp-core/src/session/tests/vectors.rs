@@ -1,5 +1,7 @@
-//! The test vectors of protocol.md, section 22, that concern frames, padding, PROOF and JOIN. Each file is made here and
-//! compared with the one that is kept; `HCP_WRITE_VECTORS=1` writes it instead.
+//! The test vectors of protocol.md, section 22, that concern frames, padding, PROOF, JOIN, and what a session takes. Each file
+//! is made here and compared with the one that is kept; `HCP_WRITE_VECTORS=1` writes it instead.
+
+mod script;
 
 use std::path::PathBuf;
 
@@ -151,6 +153,10 @@ fn frames() {
         ("the last kind that is not optional", header(127, 0, 0, 0)),
         ("a flag that the kind does not have", header(9, 1, 0, 8)),
         ("a flag that DATA does not have", header(5, 4, 1, 0)),
+        ("an end with content, of DATA", header(5, 2, 1, 1)),
+        ("an end with more to come, of DATA", header(5, 3, 1, 0)),
+        ("an end with content, of BULK", header(6, 2, 1, 9)),
+        ("an end with more to come, of BULK", header(6, 3, 1, 8)),
         ("a stream where none belongs", header(9, 0, 1, 8)),
         ("no stream where one belongs", header(5, 0, 0, 0)),
         ("a HELLO too long", header(1, 0, 0, 4_097)),

@@ -3,8 +3,12 @@
 use rand::RngExt;
 
 use super::World;
-use super::ledger::Checked;
+use super::cast::Cast;
+use super::ledger::{Checked, Violation, violated};
 use super::report::Happened;
+use super::wires::End;
+use crate::session::Dialler;
+use crate::session::forger::Forger;
 
 /// How much garbage is sent: more than an acceptor reads before it gives up.
 const GARBAGE: usize = 600;
@@ -33,6 +37,33 @@ impl World {
         let (line, server) = (plan.line, plan.server);
         self.report.happened(Happened::SilentStrangers);
         self.stranger(line, server, &[])
+    }
+
+    /// Who has seen a dialler's proof, as a server has, shows it on a connection of its own to the same address; `false` while
+    /// there is none to be seen.
+    pub(super) fn forge(&mut self, session: usize) -> Result<bool, Violation> {
+        let Some(cast) = Cast::of_all() else { return violated("no cast") };
+        let it = &self.sessions[session];
+        let Some(machine) = it.sides[0].machine.as_ref().filter(|_| it.sides[0].established) else { return Ok(false) };
+        let target = if it.plan.service { cast.service } else { cast.node };
+        let proof = machine.proof_again(&Dialler::Identity(cast.dialler.clone()), &target);
+        let Ok(forger) = proof.and_then(Forger::new) else { return violated("no proof can be made") };
+        let (line, server) = (it.plan.line, it.plan.server);
+        let another = it.plan.service && self.rng.random_range(0..2) == 0;
+        let server = if another { Cast::other_replica(server) } else { server };
+        let wire = self.wire(line, End::Forger(Box::new(forger)), server)?;
+        self.forger_speaks(wire, &[]);
+        Ok(true)
+    }
+
+    /// What a forger has to say when it has heard this.
+    pub(super) fn forger_speaks(&mut self, wire: usize, heard: &[u8]) {
+        let mut out = Vec::new();
+        if let End::Forger(forger) = &mut self.wires[wire].ends[0] {
+            forger.handle_input(heard);
+            forger.poll_output(&mut out);
+        }
+        self.write(wire, 0, &out);
     }
 
     /// The session that a lane of another is offered to.

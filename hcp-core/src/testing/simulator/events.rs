@@ -34,6 +34,7 @@ impl World {
         self.see_to_close(session, side)?;
         self.see_to_lanes(session, side);
         self.see_to_memory(session, side)?;
+        self.see_to_growth(session, side);
         self.set_timer(session, side);
         Ok(())
     }
@@ -195,6 +196,9 @@ impl World {
         if asked != Some((true, priority)) || it.sides[side].handles.contains_key(&stream) {
             return violated(format!("stream {stream} was opened otherwise than asked for"));
         }
+        if it.sides[side].drains && !it.sides[side].closing {
+            return violated(format!("stream {stream} was served by a side that drains"));
+        }
         let plan = StreamPlan::new(&mut self.rng, it.plan.size, Some(priority));
         let plan = match it.plan.size {
             // Answers would take what the streams that matter here are to fill.
@@ -256,7 +260,7 @@ impl World {
             return violated("credit for a stream that is over");
         };
         handle.credit += bytes;
-        if it.ledger.grants(stream, side, bytes)? {
+        if it.ledger.grants(stream, side, bytes, it.plan.growth[1 - side])? {
             self.report.happened(Happened::Growths);
         }
         self.acts(session, side, stream, std::time::Duration::ZERO);
@@ -287,6 +291,7 @@ impl World {
         if let Some((_, Leaving::Resets)) = handle.ends_after {
             handle.ends_after = None;
         }
+        self.sessions[session].ledger.flow(stream, 1 - side)?.over = true;
         Ok(())
     }
 
@@ -376,6 +381,16 @@ impl World {
         }
         for wire in std::mem::take(&mut it.wires).into_values() {
             self.shut(wire, side);
+        }
+    }
+
+    /// Notes once when a side's windows have grown as far as they may together.
+    fn see_to_growth(&mut self, session: usize, side: usize) {
+        let it = &mut self.sessions[session].sides[side];
+        let spent = it.machine.as_ref().is_some_and(|machine| machine.growth_left() == 0);
+        if spent && !it.spent {
+            it.spent = true;
+            self.report.happened(Happened::PoolsSpent);
         }
     }
 

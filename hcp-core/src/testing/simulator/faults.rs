@@ -64,10 +64,16 @@ impl World {
                     self.try_again(session, fault);
                 }
             }
+            Fault::Forge if !over => {
+                let shown = self.forge(session)?;
+                if !shown {
+                    self.try_again(session, fault);
+                }
+            }
             Fault::Replay { lane } => return self.replay(session, lane),
             Fault::Garbage => return self.garbage(session),
             Fault::SilentStranger => return self.silent_stranger(session),
-            Fault::LaneBeyond => {}
+            Fault::LaneBeyond | Fault::Forge => {}
             _ if !over && self.sessions[session].plan.lanes > 0 && !self.break_lane(session, what) => {
                 self.try_again(session, fault)
             }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::session::{MAX_MESSAGE, MAX_STREAM_WINDOW, Priority, SESSION_GROWTH, STREAM_WINDOW, StreamId, message_cost};
+use crate::session::{MAX_MESSAGE, MAX_STREAM_WINDOW, Priority, STREAM_WINDOW, StreamId, message_cost};
 
 /// What must hold and does not.
 #[derive(Clone, Debug)]
@@ -80,6 +80,8 @@ pub(super) struct Flow {
     grown: bool,
     /// The receiver's application has gone: nobody says any more what was taken.
     pub(super) released: bool,
+    /// The stream is over for the receiver, whose pool has back what its window had grown by.
+    pub(super) over: bool,
 }
 
 impl Flow {
@@ -96,6 +98,7 @@ impl Flow {
             since: 0,
             grown: false,
             released: false,
+            over: false,
         }
     }
 
@@ -212,8 +215,9 @@ impl Ledger {
         Ok(())
     }
 
-    /// The sender was given credit: what it may have out stays within what the window can have become.
-    pub(super) fn grants(&mut self, stream: StreamId, from: usize, bytes: u64) -> Result<bool, Violation> {
+    /// The sender was given credit: what it may have out stays within what the window can have become, and what all windows
+    /// of the receiver have grown by within `pool`.
+    pub(super) fn grants(&mut self, stream: StreamId, from: usize, bytes: u64, pool: u64) -> Result<bool, Violation> {
         let flow = self.flow(stream, from)?;
         if flow.released {
             return Ok(false);
@@ -225,10 +229,11 @@ impl Ledger {
         }
         let grew = out > STREAM_WINDOW && !flow.grown;
         flow.grown |= grew;
+        let live = self.flows.iter().filter(|((_, sender), flow)| *sender == from && !flow.over);
         let growth: u64 =
-            self.flows.values().map(|flow| flow.granted.saturating_sub(flow.taken).saturating_sub(STREAM_WINDOW)).sum();
-        if growth > 2 * SESSION_GROWTH {
-            return violated("the windows of both sides grew beyond the session's bound");
+            live.map(|(_, flow)| flow.granted.saturating_sub(flow.taken).saturating_sub(STREAM_WINDOW)).sum();
+        if growth > pool {
+            return violated(format!("windows have grown by {growth} bytes, and the session's pool has {pool}"));
         }
         Ok(grew)
     }

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 
 use super::cast::Server;
 use super::network::Line;
-use crate::session::{MAX_LANES, MAX_MESSAGE, Priority};
+use crate::session::{MAX_LANES, MAX_MESSAGE, Priority, SESSION_GROWTH};
 
 /// How much a run moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub(super) struct SessionPlan {
     pub(super) renews: Option<Duration>,
     /// The side that opens more streams than the other takes in time.
     pub(super) crowd: Option<usize>,
+    /// What the windows of each side may grow by together.
+    pub(super) growth: [u64; 2],
     pub(super) begins: Duration,
     pub(super) line: Line,
     pub(super) size: Size,
@@ -85,6 +87,7 @@ pub(super) enum Fault {
     Replay { lane: bool },
     Garbage,
     SilentStranger,
+    Forge,
 }
 
 /// When everybody comes to an end.
@@ -124,9 +127,15 @@ impl SessionPlan {
             (true, _) => Server::Replica(rng.random_range(0..2)),
         };
         let crowd = (size == Size::Small && chance(rng, 150)).then(|| rng.random_range(0..2));
-        let mut opens = [0, 1].map(|side| match crowd {
-            Some(it) if it == side => Self::crowd(rng),
-            _ => Self::opens(rng, size, side),
+        let fills = (size == Size::Small && crowd.is_none() && chance(rng, 150)).then(|| rng.random_range(0..2));
+        let mut opens = [0, 1].map(|side| {
+            if crowd == Some(side) {
+                Self::crowd(rng)
+            } else if fills == Some(side) {
+                Self::full_windows(rng)
+            } else {
+                Self::opens(rng, size, side)
+            }
         });
         let bulk = opens.iter().flatten().any(|(_, stream)| stream.priority == Priority::Bulk);
         let lanes =
@@ -140,6 +149,7 @@ impl SessionPlan {
             lane_budget: if lanes > 0 && chance(rng, 2) { lanes + rng.random_range(1..=MAX_LANES) } else { lanes },
             renews: (service && lanes > 0 && chance(rng, 3)).then(|| millis(rng, 0..4_000)),
             crowd,
+            growth: [0, 1].map(|_| if chance(rng, 2) { SESSION_GROWTH } else { rng.random_range(300_000..700_000) }),
             begins: millis(rng, 0..500),
             line: line(rng, size),
             size,
@@ -151,6 +161,10 @@ impl SessionPlan {
         if crowd.is_some() {
             // Fast enough that all have come before the first is taken.
             plan.line = Line { rate: plan.line.rate.max(500), delay: plan.line.delay / 4, ..plan.line };
+        }
+        if fills.is_some() {
+            // Windows are all that holds the streams up.
+            plan.line = Line { rate: 20_000, capacity: 8 << 20, grain: 65_536, ..plan.line };
         }
         opens.iter_mut().for_each(|opens| opens.sort_by_key(|(at, _)| *at));
         plan.opens = opens;
@@ -190,6 +204,19 @@ impl SessionPlan {
             gap: Duration::ZERO,
         };
         (0..CROWD).map(|_| (millis(rng, 1_000..1_300), stream(rng.random_range(1..200)))).collect()
+    }
+
+    /// Streams with more to send than their windows take at first.
+    fn full_windows(rng: &mut StdRng) -> Vec<(Duration, StreamPlan)> {
+        let stream = |priority| StreamPlan {
+            priority,
+            lengths: vec![100_000; 25],
+            finishes: true,
+            pace: Duration::ZERO,
+            ends_after: None,
+            gap: Duration::ZERO,
+        };
+        [Priority::Live, Priority::Control].map(|priority| (millis(rng, 1_000..3_000), stream(priority))).into()
     }
 
     /// What the other side of a crowd does with a stream of it.
@@ -264,6 +291,9 @@ impl SessionPlan {
                 _ => Fault::LaneTamper { towards: side },
             };
             self.faults.push((at, fault));
+        }
+        if !self.anonymous && chance(rng, 12) {
+            self.faults.push((millis(rng, 500..9_000), Fault::Forge));
         }
         if self.lanes == MAX_LANES {
             match rng.random_range(0..4) {

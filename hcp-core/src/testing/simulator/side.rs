@@ -40,6 +40,8 @@ pub(super) struct Side {
     pub(super) opens: VecDeque<StreamPlan>,
     /// The most streams that it has held at once.
     pub(super) most_held: usize,
+    /// All that windows may grow by was given.
+    pub(super) spent: bool,
     pub(super) established: bool,
     /// This side has called for it; no stream is left, and it has closed.
     pub(super) drains: bool,

@@ -91,6 +91,9 @@ fn what_is_broken_on_purpose_is_noticed() {
         (Defect::BusyUntold, "is incomplete after a drain"),
         (Defect::KnownUnheard, "of a session that it holds did not arrive"),
         (Defect::FormerKeyForgotten, "not shown the key of its session"),
+        (Defect::ProofUnbound, "a proof of another connection was taken"),
+        (Defect::PoolUnbounded, "and the session's pool has"),
+        (Defect::ServedWhileDraining, "was served by a side that drains"),
     ];
     let next = AtomicU64::new(0);
     let wrong = Mutex::new(Vec::new());

@@ -6,6 +6,7 @@ use super::network::{Line, Pipe};
 use super::report::Happened;
 use super::side::{Ended, Session};
 use super::{Happening, World};
+use crate::session::forger::Forger;
 use crate::session::{
     Accepted, Accepting, ConnId, Dial, Dialler, Keepalive, LaneDialling, Machine, PRIMARY, SessionError,
 };
@@ -37,6 +38,8 @@ pub(super) enum End {
     Dialling(usize, Box<LaneDialling>),
     /// Sends what it has sent and expects nothing.
     Stranger,
+    /// Shows what somebody else has shown.
+    Forger(Box<Forger>),
     Nobody,
 }
 
@@ -76,7 +79,7 @@ impl World {
         let now = self.instant();
         let Some(cast) = Cast::of_all() else { return violated("no cast") };
         let plan = &self.sessions[session].plan;
-        let (server, line) = (plan.server, plan.line);
+        let (server, line, growth) = (plan.server, plan.line, plan.growth[0]);
         let dial = Dial {
             target: if plan.service { cast.service } else { cast.node },
             me: if plan.anonymous { Dialler::Anonymous } else { Dialler::Identity(cast.dialler.clone()) },
@@ -99,10 +102,11 @@ impl World {
             self.report.happened(what);
             self.sessions[session].imposter = true;
         }
-        let machine = match Machine::dial(dial, now) {
+        let mut machine = match Machine::dial(dial, now) {
             Ok(machine) => machine,
             Err(error) => return violated(format!("cannot dial: {error}")),
         };
+        machine.limit_growth(growth);
         let wire = self.wire(line, End::Session(session, PRIMARY), server)?;
         self.wires[wire].session = Some(session);
         let it = &mut self.sessions[session];
@@ -206,6 +210,10 @@ impl World {
                     Err(error) => self.no_lane(wire, session, &error),
                 }
             }
+            End::Forger(_) => {
+                self.forger_speaks(wire, bytes);
+                Ok(())
+            }
             End::Stranger | End::Nobody => Ok(()),
         }
     }
@@ -229,7 +237,10 @@ impl World {
         }
     }
 
-    fn accepted(&mut self, wire: usize, machine: Box<Machine>) -> Checked {
+    fn accepted(&mut self, wire: usize, mut machine: Box<Machine>) -> Checked {
+        if matches!(self.wires[wire].ends[0], End::Forger(_)) {
+            return violated("a proof of another connection was taken");
+        }
         let Some(session) = self.wires[wire].session.filter(|_| self.wires[wire].lane.is_none()) else {
             return violated("a session with who never asked for one");
         };
@@ -239,6 +250,7 @@ impl World {
         self.report.happened_times(Happened::Known, machine.known().is_some().into());
         self.wires[wire].ends[1] = End::Session(session, PRIMARY);
         let it = &mut self.sessions[session];
+        machine.limit_growth(it.plan.growth[1]);
         it.sides[1].machine = Some(machine);
         it.sides[1].wires.insert(PRIMARY, wire);
         self.pump(session, 1)
@@ -246,6 +258,8 @@ impl World {
 
     fn not_accepted(&mut self, wire: usize, error: SessionError) -> Checked {
         self.report.log(self.now, ("not accepted", wire, error.to_string()));
+        let forwarded = matches!((&self.wires[wire].ends[0], &error), (End::Forger(_), SessionError::BadProof));
+        self.report.happened_times(Happened::ProofsForwarded, forwarded.into());
         self.shut(wire, 1);
         let Some(session) = self.wires[wire].session else { return Ok(()) };
         if self.wires[wire].lane.is_none() {
@@ -285,7 +299,7 @@ impl World {
                 let session = *session;
                 self.no_lane(wire, session, &SessionError::Lost.into())
             }
-            End::Stranger => {
+            End::Stranger | End::Forger(_) => {
                 self.shut(wire, end);
                 Ok(())
             }

@@ -26,9 +26,10 @@ fn any_frame(random: &mut StdRng) -> Frame {
     let place = if kind == FrameKind::Bulk { PLACE_LEN } else { 0 };
     let most = if random.random_ratio(1, 4) { most } else { most.min(least + 40) };
     let length = random.random_range(least..=most) - place;
+    let flags: Vec<u8> = (0..=u8::MAX).filter(|flags| kind.allows(*flags, length + place)).collect();
     Frame {
         kind,
-        flags: random.random::<u8>() & kind.flags_allowed(),
+        flags: flags[random.random_range(0..flags.len())],
         stream: if kind.may_name(0) { 0 } else { random.random_range(1..=u32::MAX) },
         place: if place > 0 { random.random() } else { 0 },
         payload: (0..length).map(|_| random.random::<u8>()).collect(),
@@ -128,8 +129,8 @@ fn refuses_unknown_kinds_and_flags_and_wrong_streams() {
         for flags in 0..=u8::MAX {
             let mut decoder = Decoder::default();
             let seen = first_of(&mut decoder, &header(kind.byte(), flags, stream, kind.payload_limits().0 as u32));
-            let refused = flags & !kind.flags_allowed() != 0;
-            assert_eq!(seen.is_err(), refused, "{kind:?} {flags}");
+            let most = if matches!(kind, FrameKind::Data | FrameKind::Bulk) { FLAG_FIN } else { 0 };
+            assert_eq!(seen.err(), (flags > most).then_some(FrameError::Flags(flags)), "{kind:?} {flags}");
         }
         let mut decoder = Decoder::default();
         assert_eq!(
@@ -137,6 +138,17 @@ fn refuses_unknown_kinds_and_flags_and_wrong_streams() {
             Err(FrameError::Stream(1 - stream)),
             "{kind:?}"
         );
+    }
+}
+
+#[test]
+fn the_end_of_a_stream_with_content_or_with_more_to_come_is_refused_by_its_header() {
+    for (kind, nothing) in [(FrameKind::Data, 0), (FrameKind::Bulk, PLACE_LEN as u32)] {
+        for (flags, length) in [(FLAG_FIN, nothing + 1), (FLAG_FIN | FLAG_MORE, nothing), (FLAG_FIN | FLAG_MORE, 100)] {
+            let mut decoder = Decoder::default();
+            let seen = first_of(&mut decoder, &header(kind.byte(), flags, 1, length));
+            assert_eq!(seen, Err(FrameError::Flags(flags)), "{kind:?} {flags} {length}");
+        }
     }
 }
 

@@ -9,7 +9,8 @@ from typing import Callable
 from .frames import Frame
 from .keys import onion
 from .opening import PORT, Accepted, Accepting, Credentials, Dialling, JoinRequest, LaneDialling, Link
-from .session import Event, Session
+from .places import Places
+from .session import BUSY, Event, Session
 
 PATIENCE = 20.0
 
@@ -191,6 +192,7 @@ class Host:
     def __init__(self, folder: Path, credentials: Credentials, suites: list[int] | None = None) -> None:
         self.credentials, self.suites = credentials, suites
         self.sessions = list[Tcp]()
+        self.places = Places()
         self.proofs = list[Accepted]()
         self.refused = list[JoinRequest]()
         self.ended = list[Accepting]()
@@ -271,8 +273,11 @@ class Host:
     def _begun(self, outcome: Accepted | JoinRequest, connection: socket.socket) -> None:
         if isinstance(outcome, Accepted):
             self.proofs.append(outcome)
-            session = Session.accepted(outcome, time.monotonic())
+            now = time.monotonic()
+            session = Session.accepted(outcome, now)
             self.sessions.append(Tcp(session, connection, self._selector))
+            if (gone := self.places.enter(now, session)) is not None:
+                gone.close(BUSY)
             return
         for tcp in self.sessions:
             if self.takes_lanes and tcp.session.join(outcome):

@@ -17,6 +17,7 @@ from .tls13 import Connection
 
 SHUTDOWN, PROTOCOL, REFUSED, BUSY, REPLACED = range(5)
 BURST, PER_SECOND = 2_000, 1_000
+MAX_ANSWERS = 1_024
 PING_AFTER, DEAD_AFTER = 5.0, 15.0
 MAX_NUMBER = 2**32 - 1
 
@@ -43,6 +44,11 @@ class Conn:
         self.flushes = 0
         self.frames = Counter[int]()
         """How many frames of each kind have come."""
+
+    def check_answers(self) -> None:
+        """Raises when the peer asks on and reads nothing of what it was answered."""
+        if sum(frame.kind in (fr.PONG, fr.RESET) for frame in self.queues[0]) >= MAX_ANSWERS:
+            raise ProtocolError("answers that the peer does not read")
 
 
 @dataclass
@@ -300,6 +306,8 @@ class Session:
             self.work.add(self.now)
         if kind >= fr.OPTIONAL:
             return
+        if kind in (fr.OPEN, fr.PING):
+            link.check_answers()
         if conn and kind not in (fr.BULK, fr.PING, fr.PONG, fr.CLOSE):
             raise ProtocolError(f"frame of kind {kind} on a lane")
         if kind == fr.PING:
@@ -316,6 +324,8 @@ class Session:
             self.closed = frame.fields().number("code")
             self.events.append(Event("closed", code=self.closed))
         elif kind == fr.DRAIN:
+            if self.peer_drained is not None:
+                raise ProtocolError("a second DRAIN")
             self.peer_drained = frame.fields().number("last")
             self.events.append(Event("drain", self.peer_drained))
             for stream in [s for s in self.streams.values() if s.ours and s.number > self.peer_drained]:
@@ -336,11 +346,13 @@ class Session:
             raise ProtocolError(f"OPEN with the number {number}")
         if not 1 <= len(protocol.encode()) <= 255:
             raise ProtocolError("a protocol without a name, or with a long one")
+        if self.peer_drained is not None:
+            raise ProtocolError("OPEN behind DRAIN")
+        if sum(not stream.ours for stream in self.streams.values()) >= self.ours.max_streams:
+            raise ProtocolError("too many streams")
         self._highest[number & 1] = number
         if self.drained is not None:
             return
-        if sum(not stream.ours for stream in self.streams.values()) >= self.ours.max_streams:
-            raise ProtocolError("too many streams")
         self.streams[number] = Stream(number, protocol, priority, False, self.theirs.window, self.ours.window)
         self.events.append(Event("opened", number))
         if priority == BULK_STREAM:

@@ -12,6 +12,8 @@ MIN_WINDOW = 532_480
 # The longest payload of a frame that fits into a flush.
 CHUNK = MAX_FLUSH - 10
 BULK_CHUNK = CHUNK - 8
+# No end could follow what has this place.
+NO_PLACE = 2**64 - 1
 
 
 def cost(frame: Frame) -> int:
@@ -133,6 +135,8 @@ class Stream:
         place = int.from_bytes(frame.payload[:8], "big")
         if place < self.next_in or place in self.early:
             return
+        if place == NO_PLACE:
+            raise ProtocolError("a place that no end can follow")
         if frame.flags & FIN:
             if self.fin_place is not None or any(other > place for other in self.early):
                 raise ProtocolError("a second FIN, or one before what was sent")

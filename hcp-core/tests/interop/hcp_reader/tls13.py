@@ -22,6 +22,7 @@ from .schedule import (
 
 CLOSE_NOTIFY = b"\x01\x00"
 MAX_HANDSHAKE = 16_384
+MAX_UPDATES = 32
 
 
 class Connection:
@@ -41,6 +42,8 @@ class Connection:
         self._transcript = b""
         self.finished = False
         """The client's Finished was sent, or came and was good."""
+        self._updates = 0
+        """How many KeyUpdates have come since application data last did."""
 
     def feed(self, data: bytes) -> None:
         """Takes bytes from the transport; raises TlsError."""
@@ -74,11 +77,16 @@ class Connection:
         if self._write is not None:
             self._out += self._write.seal(ALERT, CLOSE_NOTIFY)
 
-    def update_key(self) -> None:
-        """Sends KeyUpdate, asking for none."""
+    def update_key(self, asks: bool = False) -> None:
+        """Sends KeyUpdate; whether it asks for one."""
+        self.say(hs.KEY_UPDATE, bytes([asks]))
         assert self._write is not None
-        self._out += self._write.seal(HANDSHAKE, hs.message(hs.KEY_UPDATE, b"\0"))
         self._write = self._write.updated()
+
+    def say(self, kind: int, body: bytes) -> None:
+        """Sends a message of the handshake behind its end."""
+        assert self._write is not None
+        self._out += self._write.seal(HANDSHAKE, hs.message(kind, body))
 
     def take(self) -> bytes:
         """What is to be sent now."""
@@ -112,11 +120,15 @@ class Connection:
         elif kind == APPLICATION_DATA and self._may_receive():
             self.records.append(len(body))
             self.received += body
+            self._updates = 0
         else:
             raise TlsError("a record that is out of place")
 
     def _message(self, kind: int, body: bytes, whole: bytes) -> None:
         if self.finished and kind == hs.KEY_UPDATE and body in (b"\0", b"\1") and self._read is not None:
+            self._updates += 1
+            if self._updates > MAX_UPDATES:
+                raise TlsError("too many KeyUpdates")
             self._read = self._read.updated()
             if body == b"\1":
                 self.update_key()
