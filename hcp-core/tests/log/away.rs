@@ -128,6 +128,12 @@ struct Latency {
     written: f64,
 }
 
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1?} and {:.1?}", self.half, self.most)
+    }
+}
+
 /// What those who stayed saw of the other's return.
 struct Figures {
     entries: u64,
@@ -151,7 +157,7 @@ impl fmt::Display for Figures {
         write!(
             f,
             "{entries} entries in {wrote:.1?}; back and up to date in {caught_up:.1?}; from commit to application elsewhere, \
-             half and 99 of 100: before {before:.1?}, meanwhile {during:.1?}, afterwards {after:.1?}"
+             half and 99 of 100: before {before}, meanwhile {during}, afterwards {after}"
         )
     }
 }
