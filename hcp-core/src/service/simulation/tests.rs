@@ -32,7 +32,7 @@ fn plan(seed: u64) -> Plan {
     if hostile {
         faults = if nodes == 7 { vec![Fault::Kill(Target::Publisher, Duration::from_secs(20))] } else { Vec::new() };
     }
-    let dense = nodes == 5 && seed % 3 == 0;
+    let dense = nodes == 5 && seed.is_multiple_of(3);
     let quiet = match () {
         // Until probes have told who lies: thirty-five, each of which adds a fifth of a doubt, of one each 30 seconds, and an
         // upload.
