@@ -412,6 +412,16 @@ fn epochs_and_links_have_limits() {
         have((0..1024).map(epoch))
     });
     assert_eq!(host.bring(link, pages), None);
+    let link = host.dialled_by(friend);
+    let page = |count: u16| {
+        have((0..count).map(|n| {
+            let mut epoch = [0; 16];
+            epoch[..2].copy_from_slice(&n.to_be_bytes());
+            (epoch, 0)
+        }))
+    };
+    assert!(host.bring(link, [hello(Stand::Accepted), page(1024)]).is_some());
+    assert_eq!(host.bring(link, [page(1025)]), None);
     let links: Vec<_> = (0..6).map(|_| host.dialled_by(friend)).collect();
     assert_eq!(host.machine.links.len(), 4);
     assert!(!host.machine.links.contains_key(&links[5]));

@@ -84,3 +84,90 @@ fn no_offer_is_declined_for_one_whose_end_may_still_come_back() {
     let states: Vec<_> = host.machine.store().transfers(9).unwrap().iter().map(|row| row.state).collect();
     assert_eq!(states, [TransferState::Done, TransferState::Offered]);
 }
+
+/// Brings frames without a look at what follows.
+fn bring(host: &mut Host, link: LinkId, frames: impl IntoIterator<Item = Body>) {
+    for body in frames {
+        let bytes = proto::Frame { body: Some(body) }.encode_to_vec();
+        host.machine.handle_frame(link, &bytes, host.now).unwrap();
+    }
+    host.machine.finish(host.now).unwrap();
+}
+
+/// A friend who has the say which link stays, and does not say it.
+fn leader(host: &mut Host) -> (OnionAddress, LinkId) {
+    let leads = |seed: &u8| Identity::from_seed(&[*seed; 32]).address() < host.machine.me;
+    let seed = (2..).find(leads).unwrap();
+    host.friend(seed)
+}
+
+#[test]
+fn what_a_link_from_before_a_restore_gives_back_goes_to_who_lacks_it_now() {
+    let mut host = Host::new();
+    let (friend, before) = leader(&mut host);
+    let epoch = [7; 16];
+    host.bring(before, [have([(epoch, 1)])]).unwrap();
+    // The contact is restored, too, and its answer from before that is still on its way.
+    let after = host.dialled_by(friend);
+    assert_eq!(sent(&host.bring(after, [hello(Stand::Accepted), have([])]).unwrap()), 0);
+    let back = given_back(&host, &friend, (epoch, 1), 1, text("old"));
+    bring(&mut host, before, [back]);
+    assert_eq!(sent(&host.answers(after).unwrap()), 1);
+}
+
+#[test]
+fn a_second_link_that_brings_the_same_goes_on_with_what_was_lost() {
+    let mut host = Host::new();
+    let (friend, one) = leader(&mut host);
+    let epoch = [7; 16];
+    assert_eq!(recalled(&host.bring(one, [have([(epoch, 2)])]).unwrap()), Some(epoch));
+    let other = host.dialled_by(friend);
+    let answers = host.bring(other, [hello(Stand::Accepted), have([(epoch, 2)])]).unwrap();
+    assert_eq!(recalled(&answers), Some(epoch));
+    let back = |host: &Host, seq: u8| given_back(host, &friend, (epoch, seq.into()), seq, text("old"));
+    let first = back(&host, 1);
+    host.bring(one, [first.clone()]).unwrap();
+    // The first link ends, and the other has brought nothing new yet.
+    let now = host.now;
+    host.machine.link_down(one, now);
+    let answers = host.bring(other, [first]).unwrap();
+    assert_eq!(recalled(&answers), Some(epoch), "the rest is not asked for");
+    let second = back(&host, 2);
+    host.bring(other, [second]).unwrap();
+    assert_eq!(host.texts(&friend), 2);
+}
+
+#[test]
+fn an_answer_that_goes_back_ends_the_asking() {
+    let mut host = Host::new();
+    let (friend, link) = host.friend(9);
+    let epoch = [7; 16];
+    host.bring(link, [have([(epoch, 3)])]).unwrap();
+    let first = given_back(&host, &friend, (epoch, 1), 1, text("old"));
+    assert_eq!(recalled(&host.bring(link, [first.clone()]).unwrap()), Some(epoch));
+    assert_eq!(recalled(&host.bring(link, [first]).unwrap()), None, "it would be asked for ever");
+    assert_eq!(host.texts(&friend), 1);
+}
+
+#[test]
+fn an_acknowledgement_of_what_went_over_another_link_is_taken() {
+    let mut host = Host::new();
+    let (friend, one) = host.friend(9);
+    for i in 0..200 {
+        host.machine.send_text(friend, &Text::new(&format!("{i}")).unwrap(), host.now).unwrap();
+    }
+    let answers = host.bring(one, []).unwrap();
+    let epoch = answers.iter().find_map(|body| match body {
+        Body::Operation(operation) => Some(operation.epoch.clone()),
+        _ => None,
+    });
+    let epoch: [u8; 16] = epoch.unwrap()[..].try_into().unwrap();
+    let ack = |seq| Body::Ack(proto::Ack { epoch: epoch.to_vec().into(), seq });
+    assert_eq!((sent(&answers), sent(&host.bring(one, [ack(64)]).unwrap())), (64, 64));
+    // What the contact had when the second link came up has overtaken what it has taken in on the first.
+    let other = host.dialled_by(friend);
+    let answers = host.bring(other, [hello(Stand::Accepted), have([(epoch, 10)])]).unwrap();
+    assert_eq!(sent(&answers), 64);
+    assert!(host.bring(other, [ack(128)]).is_some());
+    assert_eq!(host.bring(other, [ack(1000)]), None, "more than was ever sent");
+}
