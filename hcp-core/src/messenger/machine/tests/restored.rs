@@ -85,6 +85,17 @@ fn no_offer_is_declined_for_one_whose_end_may_still_come_back() {
     assert_eq!(states, [TransferState::Done, TransferState::Offered]);
 }
 
+/// Fetches that are begun, and files of which the rest is deleted, since the last look.
+fn errands(host: &mut Host) -> (Vec<TransferId>, usize) {
+    let outputs = host.machine.take_outputs();
+    let fetched = outputs.iter().filter_map(|output| match output {
+        Output::Fetch(id, _) => Some(*id),
+        _ => None,
+    });
+    let fetched = fetched.collect();
+    (fetched, outputs.iter().filter(|output| matches!(output, Output::Discard(_))).count())
+}
+
 /// Brings frames without a look at what follows.
 fn bring(host: &mut Host, link: LinkId, frames: impl IntoIterator<Item = Body>) {
     for body in frames {
@@ -170,4 +181,55 @@ fn an_acknowledgement_of_what_went_over_another_link_is_taken() {
     assert_eq!(sent(&answers), 64);
     assert!(host.bring(other, [ack(128)]).is_some());
     assert_eq!(host.bring(other, [ack(1000)]), None, "more than was ever sent");
+}
+
+#[test]
+fn a_restored_receiver_fetches_nothing_that_was_over() {
+    let mut host = Host::new();
+    let (friend, link) = host.friend(9);
+    bring(&mut host, link, [Body::Operation(operation(1, 0, 1, 1, offer(1)))]);
+    let id = TransferId([1; 16]);
+    host.machine.accept_file(id, std::path::Path::new("saved")).unwrap();
+    // As if it were the copy of a profile in whose other life the file was complete.
+    let now = host.now;
+    host.machine.link_down(link, now);
+    errands(&mut host);
+    let epoch = [7; 16];
+    let link = host.dialled_by(friend);
+    bring(&mut host, link, [hello(Stand::Accepted), have([(epoch, 1)])]);
+    assert_eq!(errands(&mut host), (vec![], 0));
+    let back = given_back(&host, &friend, (epoch, 1), 8, end(1, Outcome::Done));
+    bring(&mut host, link, [back]);
+    assert_eq!(errands(&mut host), (vec![], 1), "the rest of a second attempt stays");
+    assert_eq!(host.machine.store().transfer(id).unwrap().unwrap().state, TransferState::Done);
+}
+
+#[test]
+fn an_accepted_file_is_fetched_once_nothing_more_can_come_back() {
+    let mut host = Host::new();
+    let (friend, link) = host.friend(9);
+    bring(&mut host, link, [Body::Operation(operation(1, 0, 1, 1, offer(1)))]);
+    let id = TransferId([1; 16]);
+    host.machine.accept_file(id, std::path::Path::new("saved")).unwrap();
+    bring(&mut host, link, []);
+    assert_eq!(errands(&mut host).0, [id]);
+    let now = host.now;
+    host.machine.link_down(link, now);
+    let link = host.dialled_by(friend);
+    bring(&mut host, link, [hello(Stand::Accepted)]);
+    assert!(errands(&mut host).0.is_empty());
+    bring(&mut host, link, [have([])]);
+    assert_eq!(errands(&mut host).0, [id]);
+}
+
+#[test]
+fn a_sender_that_has_forgotten_its_offer_hears_that_the_receiver_has_given_it_up() {
+    let mut host = Host::new();
+    let (friend, link) = host.friend(9);
+    let epoch = [7; 16];
+    let gone = Body::Operation(operation(1, 0, 1, 5, end(3, Outcome::SourceChanged)));
+    host.bring(link, [have([(epoch, 1)]), gone]).unwrap();
+    let back = given_back(&host, &friend, (epoch, 1), 8, offer(3));
+    host.bring(link, [back]).unwrap();
+    assert!(host.machine.may_offer(friend).is_ok(), "no other file can be offered");
 }
