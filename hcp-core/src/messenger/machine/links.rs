@@ -203,6 +203,8 @@ impl Machine {
             Err(Broken::Store(error)) => Err(error),
             Err(Broken::Protocol(reason)) => {
                 tracing::warn!(reason, "a peer broke the messenger's protocol");
+                #[cfg(test)]
+                self.violations.push(reason);
                 self.drop_link(id, now);
                 Ok(())
             }

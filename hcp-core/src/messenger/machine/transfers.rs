@@ -338,6 +338,6 @@ fn may_end(row: &TransferRow, direction: Direction, state: TransferState) -> boo
     }
 }
 
-fn is_open(state: TransferState) -> bool {
+pub(super) fn is_open(state: TransferState) -> bool {
     matches!(state, TransferState::Offered | TransferState::Running)
 }
