@@ -193,6 +193,7 @@ impl Machine {
             }
             operations.push(encode(epoch, seq - 1, seq, row));
         }
+        self.outputs.push(Output::Passed("lost operations asked for, not given back"));
         self.send(id, Body::Returned(proto::Returned { epoch: recall.epoch.clone(), operations }));
         Ok(())
     }
@@ -229,6 +230,8 @@ impl Machine {
             has = last;
             self.store.set_epoch(contact, Direction::Outgoing, &epoch, has)?;
             self.receive(&row, Direction::Outgoing, (epoch, has), arrived, now)?;
+            fault::point("lost operation stored, not committed");
+            self.outputs.push(Output::Passed("lost operation committed, nothing more asked for"));
         }
         // On another link the contact may speak in a later life of its own, which lacks this.
         let links = self.links.values_mut().filter_map(|link| link.sync.as_mut());
