@@ -101,7 +101,7 @@ struct Pace {
 
 impl Paces {
     /// Waits until one frame more may be read.
-    async fn wait(&self, peer: OnionAddress) {
+    pub(super) async fn wait(&self, peer: OnionAddress) {
         let missing = self.take(peer, Instant::now());
         if missing > 0.0 {
             tokio::time::sleep(Duration::from_secs_f64(missing / RATE)).await;

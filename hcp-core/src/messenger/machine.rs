@@ -105,6 +105,9 @@ pub(super) struct Machine {
     /// Whether the disk has room for what contacts write.
     room: bool,
     me: OnionAddress,
+    /// How peers broke the protocol.
+    #[cfg(test)]
+    violations: Vec<&'static str>,
 }
 
 impl Machine {
@@ -128,6 +131,8 @@ impl Machine {
             failed: None,
             room: true,
             me,
+            #[cfg(test)]
+            violations: Vec::new(),
         }
     }
 

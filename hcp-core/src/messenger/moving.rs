@@ -166,6 +166,8 @@ pub(super) async fn serve(inputs: Inputs, stream: Stream, session: Session) {
         Err(end) => return tracing::debug!(%end, "a peer asked for no file"),
     };
     let id = TransferId(asked.transfer());
+    // Each question is a transaction, whoever asks.
+    inputs.paces().wait(peer).await;
     let Ok(served) = inputs.call(move |engine| engine.serve(peer, id)).await else { return };
     let (served, ended) = match served {
         Ok(Some(served)) => served,

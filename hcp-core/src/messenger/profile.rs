@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::fault;
 use super::store::Store;
 use super::text::{Name, TextError};
 use crate::error::ErrorKind;
@@ -127,6 +128,7 @@ pub(super) fn back_up(from: &Path, key: &DatabaseKey, to: &Path) -> Result<(), P
         return Err(ProfileError::AlreadyExists);
     }
     let copied = copied.map_err(ProfileError::from).and_then(|()| {
+        fault::point("backup without its key");
         // The key last, and as it is now: the passphrase may have been changed since the profile was opened.
         let sealed =
             std::fs::read(from.join(KEY_FILE)).map_err(|error| ProfileError::Folder(from.to_owned(), error))?;
@@ -142,6 +144,8 @@ pub(super) fn back_up(from: &Path, key: &DatabaseKey, to: &Path) -> Result<(), P
         for path in [database.clone(), log_of(&database), key_file] {
             let _ = std::fs::remove_file(path);
         }
+    } else {
+        fault::point("backup complete, not told");
     }
     copied
 }

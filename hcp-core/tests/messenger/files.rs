@@ -242,3 +242,48 @@ async fn a_sender_who_was_restored_can_offer_the_next_file() {
     bob.messenger.accept_file(second, world.path("saved too")).await.unwrap();
     restored.until_transfer(second, TransferState::Done).await;
 }
+
+#[tokio::test]
+async fn a_sender_who_was_restored_ends_what_it_cannot_serve_any_more_and_both_know() {
+    let world = World::new();
+    let (alice, mut bob) = world.friends().await;
+    alice.messenger.back_up(world.path("backup")).await.unwrap();
+    write_file(&world.path("first"), 1000);
+    let first = alice.messenger.offer_file(bob.address, world.path("first")).await.unwrap();
+    bob.until_offer().await;
+    alice.messenger.shutdown().await;
+    bob.messenger.accept_file(first, world.path("saved")).await.unwrap();
+    let mut restored = world.again("backup", Cursor::START).await;
+    restored.go_online(&world).await;
+    // Where the file is was lost with the offer.
+    let failed = TransferState::Failed(TransferFailure::SourceChanged);
+    bob.until_transfer(first, failed).await;
+    restored.until_transfer(first, failed).await;
+    bob.messenger.cursor().await.unwrap();
+    assert!(!world.path("saved.part").exists());
+    write_file(&world.path("second"), 2000);
+    let second = restored.messenger.offer_file(bob.address, world.path("second")).await.unwrap();
+    while bob.until_offer().await.id != second {}
+}
+
+#[tokio::test]
+async fn a_receiver_who_was_restored_does_not_ask_again_for_what_has_come() {
+    let world = World::new();
+    let (mut alice, mut bob) = world.friends().await;
+    let bytes = write_file(&world.path("source"), 1000);
+    let id = alice.messenger.offer_file(bob.address, world.path("source")).await.unwrap();
+    bob.until_offer().await;
+    alice.messenger.go_offline().await;
+    bob.messenger.accept_file(id, world.path("saved")).await.unwrap();
+    bob.messenger.back_up(world.path("backup")).await.unwrap();
+    alice.go_online(&world).await;
+    alice.until_transfer(id, TransferState::Done).await;
+    bob.messenger.shutdown().await;
+    std::fs::rename(world.path("saved"), world.path("elsewhere")).unwrap();
+    let mut restored = world.again("backup", Cursor::START).await;
+    restored.go_online(&world).await;
+    restored.until_transfer(id, TransferState::Done).await;
+    restored.messenger.cursor().await.unwrap();
+    assert!(!world.path("saved").exists() && !world.path("saved.part").exists());
+    assert_eq!(std::fs::read(world.path("elsewhere")).unwrap(), bytes);
+}

@@ -1,5 +1,6 @@
 //! What somebody finds who has the disk and not the passphrase.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use data_encoding::{BASE32_NOPAD, BASE64, BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
@@ -16,6 +17,11 @@ const NAME_OF_BOB: &str = "name-of-bob-Ry4c9";
 const TEXT_OF_ALICE: &str = "text-of-alice-Hb6n3: meet me at noon";
 const TEXT_OF_BOB: &str = "text-of-bob-Zd2f5: I shall be there";
 const FILE_NAME: &str = "file-name-Lk8s4.pdf";
+const SAVED_NAME: &str = "saved-name-Pw6t2.pdf";
+/// Stands in every kilobyte of the file.
+const CONTENT: &str = "content-Vt5m8";
+/// Bytes of the file: more than are sent before the end.
+const LEN: usize = 32 * 1024 * 1024;
 
 /// What is searched for, each with its name.
 type Secrets = Vec<(String, Vec<u8>)>;
@@ -65,13 +71,25 @@ async fn locked_profile_shows_nothing(end: End) {
         daemon.wait(text, tor::TOR_DEADLINE, |printed| printed.received().contains(&text).then_some(())).await.unwrap();
     }
     let offered = world.path(FILE_NAME);
-    std::fs::write(&offered, "the content is not in the home").unwrap();
+    std::fs::write(&offered, format!("{CONTENT:1024}").repeat(LEN / 1024)).unwrap();
     alice.ask(json!({"command": "file_offer", "contact": PETNAME, "path": text(&offered)})).await.unwrap();
-    bob.wait("the offer", tor::TOR_DEADLINE, |printed| {
-        printed.events("transfer_offered").find(|event| event["transfer"]["name"] == FILE_NAME).map(drop)
+    let offer = |printed: &hcp_demo::chat::Printed| {
+        printed.events("transfer_offered").find(|event| event["transfer"]["name"] == FILE_NAME).cloned()
+    };
+    let offer = bob.wait("the offer", tor::TOR_DEADLINE, offer).await.unwrap();
+    // Where the user wants to have it, which is not in the home. The end comes in the middle of it.
+    let saved = world.path(SAVED_NAME);
+    let accept = json!({"command": "file_accept", "transfer": offer["transfer"]["id"], "path": text(&saved)});
+    bob.ask(accept).await.unwrap();
+    bob.wait("some of the file", tor::TOR_DEADLINE, |printed| {
+        printed.events("progress").find(|event| event["done"].as_u64() > Some(0)).map(drop)
     })
     .await
     .unwrap();
+    for (daemon, copy) in [(&mut alice, "copy-of-one"), (&mut bob, "copy-of-two")] {
+        let folder = text(&world.home().join(copy));
+        daemon.ask(json!({"command": "backup", "folder": folder})).await.unwrap();
+    }
     // One more that waits in the queue of somebody who has gone.
     match end {
         End::Terminated => drop(bob.terminate().await.unwrap()),
@@ -109,11 +127,22 @@ async fn locked_profile_shows_nothing(end: End) {
         }
     }
     assert!(search(&world.home(), &secrets, &mut seen).is_empty());
+
+    // It was the middle, and a copy is a profile.
+    for name in ["two", "copy-of-two"] {
+        let listed = world.profile(name).json(&["file", "list"]).await.unwrap();
+        let transfer = &listed["transfers"][0];
+        let done = transfer["done"].as_u64().unwrap();
+        assert!(transfer["state"] == "running" && done > 0 && done < LEN as u64, "{name}: {transfer}");
+    }
+    assert!(world.profile("copy-of-one").json(&["history", PETNAME]).await.is_ok());
+    let part = std::fs::metadata(world.path(&format!("{SAVED_NAME}.part"))).unwrap();
+    assert_eq!(part.permissions().mode() & 0o077, 0, "others can read what has come of the file");
 }
 
 /// Texts and names as they are, and addresses in all their spellings.
 fn secrets(addresses: &[&str]) -> Secrets {
-    let words = [GREETING, PETNAME, NAME_OF_ALICE, NAME_OF_BOB, TEXT_OF_ALICE, TEXT_OF_BOB, FILE_NAME];
+    let words = [GREETING, PETNAME, NAME_OF_ALICE, NAME_OF_BOB, TEXT_OF_ALICE, TEXT_OF_BOB, FILE_NAME, SAVED_NAME, CONTENT];
     let mut secrets: Secrets = words.iter().map(|word| ((*word).to_owned(), word.as_bytes().to_vec())).collect();
     for address in addresses {
         let key = *address.parse::<OnionAddress>().unwrap().public_key();

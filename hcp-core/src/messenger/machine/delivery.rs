@@ -6,7 +6,7 @@
 //! receiver takes each epoch in without gaps, but for those that its sender's history has, and says how far it has it; whatever lies above is sent again on every link,
 //! acknowledged or not. Ids tell what was stored before under another place.
 
-use super::links::{Broken, MAX_EPOCHS, Sync};
+use super::links::{Broken, HAVE_PAGE, MAX_EPOCHS, Sync};
 use super::operations::Arrived;
 use super::{LinkId, Machine, Now, Output};
 use crate::messenger::content::{self, Content, MARK_LEN, array};
@@ -30,7 +30,7 @@ impl Machine {
     /// a life of this profile that was lost.
     pub(super) fn take_have(&mut self, id: LinkId, have: proto::Have, now: Now) -> Result<(), Broken> {
         let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) else { return Ok(()) };
-        if sync.sent.len() + have.epochs.len() > 2 * MAX_EPOCHS {
+        if have.epochs.len() > HAVE_PAGE || sync.sent.len() + have.epochs.len() > 2 * MAX_EPOCHS {
             return Err(Broken::Protocol("more epochs than there can be"));
         }
         let contact = sync.contact;
@@ -154,16 +154,24 @@ impl Machine {
         Ok(())
     }
 
-    /// The contact has stored what was sent.
+    /// The contact has stored what was sent: on this link, or on another one that was faster.
     pub(super) fn take_ack(&mut self, id: LinkId, ack: &proto::Ack, now: Now) -> Result<(), Broken> {
         let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) else { return Ok(()) };
         let contact = sync.contact;
         let epoch: Epoch = array(&ack.epoch).map_err(|_| Broken::Protocol("an epoch that is none"))?;
-        if sync.sent.get(&epoch).is_none_or(|sent| ack.seq > *sent) {
+        let own = self.store.epoch(contact, Direction::Outgoing, &epoch)?;
+        let (Some(sent), Some(own)) = (sync.sent.get_mut(&epoch), own) else {
+            return Err(Broken::Protocol("an acknowledgement of what was not sent"));
+        };
+        if ack.seq > own && self.openings.get(&contact) == Some(&epoch) {
+            // This opening alone gives out its numbers.
             return Err(Broken::Protocol("an acknowledgement of what was not sent"));
         }
-        sync.in_flight.retain(|(other, seq, _)| *other != epoch || *seq > ack.seq);
-        let delivered = self.store.written_up_to(contact, &epoch, ack.seq)?;
+        // More than there is here is from a life of this profile that was lost, and asked back when the contact says so.
+        let seq = ack.seq.min(own);
+        *sent = seq.max(*sent);
+        sync.in_flight.retain(|(other, other_seq, _)| *other != epoch || *other_seq > seq);
+        let delivered = self.store.written_up_to(contact, &epoch, seq)?;
         self.deliver(delivered)?;
         fault::point("acknowledgement stored, not committed");
         self.outputs.push(Output::Passed("acknowledgement committed"));
@@ -185,6 +193,7 @@ impl Machine {
             }
             operations.push(encode(epoch, seq - 1, seq, row));
         }
+        self.outputs.push(Output::Passed("lost operations asked for, not given back"));
         self.send(id, Body::Returned(proto::Returned { epoch: recall.epoch.clone(), operations }));
         Ok(())
     }
@@ -199,22 +208,35 @@ impl Machine {
         if !self.room {
             return Err(Broken::Full);
         }
+        let mut last = sync.recalls.asked();
         let row = self.store.contact_by_id(contact)?;
-        let mut has = self.store.epoch(contact, Direction::Outgoing, &epoch)?.unwrap_or(0);
-        let known = self.store.epoch(contact, Direction::Outgoing, &epoch)?.is_some();
-        let room = known || self.store.count_epochs(contact, Direction::Outgoing)? < MAX_EPOCHS;
+        let known = self.store.epoch(contact, Direction::Outgoing, &epoch)?;
+        let mut has = known.unwrap_or(0);
+        let room = known.is_some() || self.store.count_epochs(contact, Direction::Outgoing)? < MAX_EPOCHS;
         let mut honest = room && !returned.operations.is_empty();
         for operation in returned.operations.iter().take_while(|_| room) {
             let arrived = check(operation)?;
             let mark = content::mark(self.store.marking(), &row.address, arrived.id, arrived.content);
             // Not from here, whatever the contact says.
-            if operation.seq <= has || operation.seq > until || arrived.mark != mark {
+            if operation.seq <= last || operation.seq > until || arrived.mark != mark {
                 honest = false;
                 break;
             }
-            has = operation.seq;
+            last = operation.seq;
+            // Another link has brought it meanwhile.
+            if last <= has {
+                continue;
+            }
+            has = last;
             self.store.set_epoch(contact, Direction::Outgoing, &epoch, has)?;
             self.receive(&row, Direction::Outgoing, (epoch, has), arrived, now)?;
+            fault::point("lost operation stored, not committed");
+            self.outputs.push(Output::Passed("lost operation committed, nothing more asked for"));
+        }
+        // On another link the contact may speak in a later life of its own, which lacks this.
+        let links = self.links.values_mut().filter_map(|link| link.sync.as_mut());
+        for sync in links.filter(|sync| sync.contact == contact && !sync.epochs.contains(&epoch)) {
+            sync.epochs.push_front(epoch);
         }
         if let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) {
             sync.sent.insert(epoch, has);
@@ -236,9 +258,10 @@ impl Machine {
     }
 
     fn recall_next(&mut self, id: LinkId) -> Result<(), StoreError> {
-        let Some(sync) = self.links.get(&id).and_then(|link| link.sync.as_ref()) else { return Ok(()) };
+        let Some(sync) = self.links.get_mut(&id).and_then(|link| link.sync.as_mut()) else { return Ok(()) };
         let (contact, Some((epoch, _))) = (sync.contact, sync.recalls.first()) else { return Ok(()) };
         let after = self.store.epoch(contact, Direction::Outgoing, &epoch)?.unwrap_or(0);
+        sync.recalls.ask(after);
         self.send(id, Body::Recall(proto::Recall { epoch: epoch.to_vec().into(), after }));
         Ok(())
     }

@@ -30,8 +30,8 @@ const HELLO_DEADLINE: Duration = Duration::from_secs(20);
 const PROGRESS_DEADLINE: Duration = Duration::from_secs(60);
 /// The longest frame, in bytes: what was asked back comes in frames of this size at most.
 pub(in crate::messenger) const MAX_FRAME: usize = 320 * 1024;
-/// Epochs that one `Have` names.
-const HAVE_PAGE: usize = 1024;
+/// Epochs that one `Have` names at the most: each costs the receiver a look into its database.
+pub(super) const HAVE_PAGE: usize = 1024;
 /// Epochs that a contact may have had. An honest one begins one for every start of its messenger.
 pub(super) const MAX_EPOCHS: usize = 16 * 1024;
 /// How often a peer may say on one link where it stands.
@@ -82,6 +82,8 @@ pub(super) struct Sync {
 pub(super) struct Recalls {
     order: VecDeque<Epoch>,
     until: HashMap<Epoch, u64>,
+    /// Behind which number the first one was asked for last.
+    asked: u64,
 }
 
 impl Recalls {
@@ -98,6 +100,16 @@ impl Recalls {
                 self.order.push_back(epoch);
             }
         }
+    }
+
+    /// The first one is asked for, behind this number.
+    pub(super) fn ask(&mut self, after: u64) {
+        self.asked = after;
+    }
+
+    /// Behind which number the answer that is awaited begins.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked
     }
 
     /// The one that is asked for now.
@@ -191,6 +203,8 @@ impl Machine {
             Err(Broken::Store(error)) => Err(error),
             Err(Broken::Protocol(reason)) => {
                 tracing::warn!(reason, "a peer broke the messenger's protocol");
+                #[cfg(test)]
+                self.violations.push(reason);
                 self.drop_link(id, now);
                 Ok(())
             }

@@ -49,7 +49,10 @@ impl Machine {
         if row.direction == Direction::Incoming || row.state != MessageState::Queued {
             return Err(MessageError::TooLate(row.state));
         }
-        Ok(self.set_message_state(&row, MessageState::Cancelled)?)
+        self.set_message_state(&row, MessageState::Cancelled)?;
+        fault::point("message cancelled, not committed");
+        self.outputs.push(Output::Passed("message cancelled"));
+        Ok(())
     }
 
     /// A contact to whom something can be written, now or once they have accepted.

@@ -1,5 +1,7 @@
 //! Peers that behave badly, frame by frame; and what a blocked one can learn.
 
+mod restored;
+
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
@@ -10,7 +12,7 @@ use super::links::MAX_EPOCHS;
 use super::{LinkId, MAX_FRAME, Machine, Now, Output};
 use crate::identity::{Identity, OnionAddress};
 use crate::messenger::contact::{ContactState, MAX_PENDING};
-use crate::messenger::content::{self, Content, What};
+use crate::messenger::content::{Content, What};
 use crate::messenger::message::{Direction, MessageId, MessageState};
 use crate::messenger::store::Store;
 use crate::messenger::text::{MAX_GREETING, MAX_NAME, MAX_TEXT, Text};
@@ -410,6 +412,16 @@ fn epochs_and_links_have_limits() {
         have((0..1024).map(epoch))
     });
     assert_eq!(host.bring(link, pages), None);
+    let link = host.dialled_by(friend);
+    let page = |count: u16| {
+        have((0..count).map(|n| {
+            let mut epoch = [0; 16];
+            epoch[..2].copy_from_slice(&n.to_be_bytes());
+            (epoch, 0)
+        }))
+    };
+    assert!(host.bring(link, [hello(Stand::Accepted), page(1024)]).is_some());
+    assert_eq!(host.bring(link, [page(1025)]), None);
     let links: Vec<_> = (0..6).map(|_| host.dialled_by(friend)).collect();
     assert_eq!(host.machine.links.len(), 4);
     assert!(!host.machine.links.contains_key(&links[5]));
@@ -428,51 +440,8 @@ fn a_contact_that_never_acknowledges_loses_its_link() {
     assert_eq!(host.answers(link), None);
 }
 
-/// What the user wrote in a life that was lost, as the contact gives it back.
-fn given_back(host: &Host, contact: &OnionAddress, place: ([u8; 16], u64), id: u8, content: Vec<u8>) -> Body {
-    let mark = content::mark(host.machine.store().marking(), contact, MessageId([id; 16]), &content);
-    let (epoch, seq) = place;
-    let operation = proto::Operation {
-        epoch: epoch.to_vec().into(),
-        mark: mark.to_vec().into(),
-        ..operation(0, seq - 1, seq, id, content)
-    };
-    Body::Returned(proto::Returned { epoch: epoch.to_vec().into(), operations: vec![operation] })
-}
-
-fn recalled(answers: &[Body]) -> Option<[u8; 16]> {
-    answers.iter().find_map(|body| match body {
-        Body::Recall(recall) => Some(recall.epoch[..].try_into().unwrap()),
-        _ => None,
-    })
-}
-
 fn sent(answers: &[Body]) -> usize {
     answers.iter().filter(|body| matches!(body, Body::Operation(_))).count()
-}
-
-#[test]
-fn all_that_was_lost_comes_back_over_one_link_and_what_waits_goes_behind_it() {
-    const LOST: u8 = 200;
-    let mut host = Host::new();
-    let (friend, link) = host.friend(9);
-    let id = host.machine.send_text(friend, &Text::new("new").unwrap(), host.now).unwrap();
-    // Every other epoch is one of which the contact can give nothing back.
-    let mut answers = host.bring(link, [have((0..LOST).map(|n| ([n; 16], 1)))]).unwrap();
-    let mut back = 0;
-    while let Some(epoch) = recalled(&answers) {
-        assert_eq!(sent(&answers), 0, "what waits has gone before all was back");
-        let body = if epoch[0] % 2 == 0 {
-            back += 1;
-            given_back(&host, &friend, (epoch, 1), epoch[0], text("old"))
-        } else {
-            Body::Returned(proto::Returned { epoch: epoch.to_vec().into(), operations: vec![] })
-        };
-        answers = host.bring(link, [body]).unwrap();
-    }
-    assert_eq!((back, host.texts(&friend)), (usize::from(LOST) / 2, usize::from(LOST) / 2 + 1));
-    assert_eq!(sent(&answers), 1);
-    assert_eq!(host.machine.store().text(id).unwrap().unwrap().state, MessageState::Written);
 }
 
 #[test]
@@ -506,45 +475,6 @@ fn nothing_that_a_blocked_peer_says_is_shown() {
     host.bring(link, [Body::Hello(said)]).unwrap();
     let row = host.machine.store().contact(&friend).unwrap().unwrap();
     assert_eq!((row.name.as_str(), row.greeting.as_str(), row.shadow), ("somebody", "hello", true));
-}
-
-#[test]
-fn an_end_that_comes_before_its_offer_ends_it_and_only_who_may_say_it_is_heard() {
-    let mut host = Host::new();
-    let (friend, link) = host.friend(9);
-    // The contact is who offers: it may say that it has taken an offer back, and not that this side has the file.
-    let operations = [
-        operation(1, 0, 1, 1, end(1, Outcome::Cancelled)),
-        operation(1, 1, 2, 2, end(2, Outcome::Done)),
-        operation(1, 2, 3, 3, offer(1)),
-        operation(1, 3, 4, 4, offer(2)),
-    ];
-    host.bring(link, operations.map(Body::Operation)).unwrap();
-    let state = |host: &Host, id: u8| host.machine.store().transfer(TransferId([id; 16])).unwrap().map(|row| row.state);
-    assert_eq!((state(&host, 1), state(&host, 2)), (Some(TransferState::Cancelled), Some(TransferState::Offered)));
-    assert!(host.machine.may_offer(friend).is_ok());
-
-    // This side has offered, and lost that with its disk; the contact's word that it has the file comes first.
-    let epoch = [7; 16];
-    let frames = [have([(epoch, 1)]), Body::Operation(operation(1, 4, 5, 5, end(3, Outcome::Done)))];
-    assert_eq!(recalled(&host.bring(link, frames).unwrap()), Some(epoch));
-    let back = given_back(&host, &friend, (epoch, 1), 8, offer(3));
-    host.bring(link, [back]).unwrap();
-    assert_eq!(state(&host, 3), Some(TransferState::Done));
-    assert!(host.machine.may_offer(friend).is_ok(), "an offer that is over keeps no other from being made");
-}
-
-#[test]
-fn no_offer_is_declined_for_one_whose_end_may_still_come_back() {
-    let mut host = Host::new();
-    let (friend, link) = host.friend(9);
-    let epoch = [7; 16];
-    let operations = [operation(1, 0, 1, 1, offer(1)), operation(1, 1, 2, 2, offer(2))].map(Body::Operation);
-    host.bring(link, [have([(epoch, 1)])].into_iter().chain(operations)).unwrap();
-    let back = given_back(&host, &friend, (epoch, 1), 8, end(1, Outcome::Done));
-    host.bring(link, [back]).unwrap();
-    let states: Vec<_> = host.machine.store().transfers(9).unwrap().iter().map(|row| row.state).collect();
-    assert_eq!(states, [TransferState::Done, TransferState::Offered]);
 }
 
 #[test]

@@ -200,6 +200,10 @@ impl Machine {
 
     /// Fetches what was accepted, now that there is a link.
     pub(super) fn start_fetches(&mut self, link: LinkId, contact: ContactId) -> Result<(), StoreError> {
+        // What looks accepted may have ended in a life that was lost.
+        if self.is_catching_up(contact) {
+            return Ok(());
+        }
         for row in self.store.open_transfers(contact)? {
             let runs = row.direction == Direction::Incoming && row.state == TransferState::Running;
             if runs && !self.fetching.contains_key(&row.id) {
@@ -285,7 +289,9 @@ impl Machine {
     pub(super) fn end_transfer(&mut self, mut row: TransferRow, state: TransferState) -> Result<(), StoreError> {
         if state == TransferState::Done {
             row.done = row.size;
-        } else if row.direction == Direction::Incoming {
+        }
+        // Also of a file that is complete: it may be so elsewhere, since a life that was lost.
+        if row.direction == Direction::Incoming {
             self.outputs.extend(row.path.clone().map(Output::Discard));
         }
         self.fetching.remove(&row.id);
@@ -326,12 +332,12 @@ fn may_end(row: &TransferRow, direction: Direction, state: TransferState) -> boo
     match state {
         TransferState::Offered | TransferState::Running => false,
         TransferState::Done | TransferState::Declined => by_receiver,
-        TransferState::Cancelled => true,
-        TransferState::Failed(TransferFailure::SourceChanged) => !by_receiver,
+        // The latter is said by a receiver whom the sender refused, too: the sender may have no memory of its offer.
+        TransferState::Cancelled | TransferState::Failed(TransferFailure::SourceChanged) => true,
         TransferState::Failed(_) => by_receiver,
     }
 }
 
-fn is_open(state: TransferState) -> bool {
+pub(super) fn is_open(state: TransferState) -> bool {
     matches!(state, TransferState::Offered | TransferState::Running)
 }

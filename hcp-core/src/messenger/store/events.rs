@@ -35,12 +35,14 @@ pub(in crate::messenger) fn subject(position: u64) -> i64 {
 
 impl Store {
     pub(in crate::messenger) fn insert_event(&self, kind: RowKind, subject: i64, state: u8) -> Result<(), StoreError> {
-        if !self.told.replace(true) {
-            self.begin_cursors()?;
-        }
+        let begun = self.told.replace(true) || self.begin_cursors()?;
         let sql = "INSERT INTO events (kind, subject, state) VALUES (?1, ?2, ?3)";
         self.connection().prepare_cached(sql)?.execute(params![kind as u8, subject, state])?;
         let cursor = self.connection().last_insert_rowid();
+        if !begun {
+            // The very first is number one, behind which nothing can be missing.
+            self.begin_cursors()?;
+        }
         // Now and then, so that not every event costs a deletion.
         if cursor % 1024 == 0 {
             let sql =
@@ -51,12 +53,11 @@ impl Store {
     }
 
     /// Begins a stretch of cursors that no other opening has: of a profile that was restored some are known to readers that
-    /// another life of it gave out, and a reader must not take what is new now for what it has read.
-    fn begin_cursors(&self) -> Result<(), StoreError> {
+    /// another life of it gave out, and a reader must not take what is new now for what it has read. `false` while there is
+    /// no cursor at all.
+    fn begin_cursors(&self) -> Result<bool, StoreError> {
         let sql = "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'events'";
-        // The very first is number one, behind which nothing can be missing.
-        self.connection().execute(sql, [i64::from(rand::random::<u32>())])?;
-        Ok(())
+        Ok(self.connection().execute(sql, [i64::from(rand::random::<u32>())])? > 0)
     }
 
     pub(in crate::messenger) fn events(&self, after: u64, limit: usize) -> Result<Vec<EventRow>, StoreError> {
@@ -64,6 +65,14 @@ impl Store {
         let (after, limit) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
         let mut statement = self.connection().prepare_cached(sql)?;
         statement.query_map([after, limit], read)?.collect::<Result<Result<Vec<_>, _>, _>>()?
+    }
+
+    /// Whether an event has this cursor. Of those that another life of this profile gave out, none here has one, but by a
+    /// chance in billions.
+    pub(in crate::messenger) fn has_cursor(&self, cursor: u64) -> Result<bool, StoreError> {
+        let Ok(cursor) = i64::try_from(cursor) else { return Ok(false) };
+        let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE cursor = ?1)";
+        Ok(self.connection().prepare_cached(sql)?.query_row([cursor], |row| row.get(0))?)
     }
 
     /// The oldest cursor that can be read on from, and the newest one.
@@ -90,3 +99,36 @@ const KINDS: [RowKind; 6] = [
     RowKind::TransferOffered,
     RowKind::TransferState,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+
+    fn tell(store: &Store, count: usize) -> Vec<u64> {
+        let told = |_| {
+            store.insert_event(RowKind::Contact, 1, 0).unwrap();
+            store.cursors().unwrap().1
+        };
+        (0..count).map(told).collect()
+    }
+
+    #[test]
+    fn no_cursor_of_a_life_that_was_lost_is_known_in_another() {
+        for before in [0, 1, 3] {
+            let mut store = Store::in_memory(&Identity::from_seed(&[1; 32]));
+            let mut known = tell(&store, before);
+            let lost = tell(&store.copy(), 5);
+            // Restored, and opened again and again.
+            for _ in 0..10 {
+                store = store.copy();
+                known.extend(tell(&store, 3));
+            }
+            assert_eq!((known[0], store.cursors().unwrap().0), (1, 0), "everything can be read from the start");
+            assert!(known.iter().all(|cursor| store.has_cursor(*cursor).unwrap()));
+            let lost = lost.iter().filter(|cursor| **cursor != 1);
+            assert!(!lost.into_iter().any(|cursor| store.has_cursor(*cursor).unwrap()));
+            assert!(!store.has_cursor(u64::MAX).unwrap());
+        }
+    }
+}

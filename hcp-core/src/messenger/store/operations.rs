@@ -217,6 +217,12 @@ impl Store {
         Ok(())
     }
 
+    /// All operations with a contact, in the order in which they came here.
+    #[cfg(test)]
+    pub(in crate::messenger) fn operations(&self, contact: ContactId) -> Vec<OperationRow> {
+        self.many("WHERE contact = ?1 ORDER BY position", params![contact.0]).unwrap()
+    }
+
     fn one(&self, filter: &str, arguments: &[&dyn rusqlite::ToSql]) -> Result<Option<OperationRow>, StoreError> {
         let mut statement = self.connection().prepare_cached(&format!("SELECT {COLUMNS} FROM operations {filter}"))?;
         statement.query_row(arguments, read).optional()?.transpose()

@@ -17,7 +17,7 @@ impl Counts {
         }
     }
 
-    fn each(&mut self) -> [(&'static str, &mut u64); 12] {
+    fn each(&mut self) -> [(&'static str, &mut u64); 19] {
         let Self {
             frames,
             cuts,
@@ -27,10 +27,17 @@ impl Counts {
             disk_errors,
             backups,
             restores,
+            both_restored,
             simultaneous,
             cancelled,
             recalled,
             sent,
+            offers,
+            accepted,
+            declined,
+            files_cancelled,
+            files_done,
+            files_changed,
         } = self;
         [
             ("frames", frames),
@@ -41,10 +48,17 @@ impl Counts {
             ("disk_errors", disk_errors),
             ("backups", backups),
             ("restores", restores),
+            ("both_restored", both_restored),
             ("simultaneous", simultaneous),
             ("cancelled", cancelled),
             ("recalled", recalled),
             ("sent", sent),
+            ("offers", offers),
+            ("accepted", accepted),
+            ("declined", declined),
+            ("files_cancelled", files_cancelled),
+            ("files_done", files_done),
+            ("files_changed", files_changed),
         ]
     }
 }
@@ -69,7 +83,8 @@ fn nothing_is_lost_or_shown_twice_whatever_breaks() {
 
 #[test]
 fn the_invariants_notice_what_is_broken_on_purpose() {
-    for defect in [Defect::NotAtomic, Defect::EpochsRepeat, Defect::NoRecall, Defect::CursorLost] {
+    use Defect::{CursorLost, EndsUnread, EpochsRepeat, NoRecall, NotAtomic};
+    for defect in [NotAtomic, EpochsRepeat, NoRecall, CursorLost, EndsUnread] {
         assert!((0..400).any(|seed| run(seed, defect).0.is_err()), "{defect:?} goes unnoticed");
     }
 }
