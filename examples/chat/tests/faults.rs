@@ -347,9 +347,8 @@ async fn restoring(templates: &Path, addresses: &[String; 2], fault: &str, side:
         let is_it = |event: &Value| event["id"] == message["id"] && event["state"] == "delivered";
         message["state"] == "delivered" || message["text"] == TAKEN_BACK || printed.events("message_state").any(is_it)
     };
-    let all_are = |printed: &Printed| {
-        printed.events("message_written").all(|written| is_delivered(printed, &written["message"]))
-    };
+    let all_are =
+        |printed: &Printed| printed.events("message_written").all(|written| is_delivered(printed, &written["message"]));
     pair.until("all deliveries", |both| both.iter().all(|printed| all_are(printed))).await?;
     finish(pair, addresses, &texts).await
 }

@@ -142,7 +142,8 @@ async fn locked_profile_shows_nothing(end: End) {
 
 /// Texts and names as they are, and addresses in all their spellings.
 fn secrets(addresses: &[&str]) -> Secrets {
-    let words = [GREETING, PETNAME, NAME_OF_ALICE, NAME_OF_BOB, TEXT_OF_ALICE, TEXT_OF_BOB, FILE_NAME, SAVED_NAME, CONTENT];
+    let words =
+        [GREETING, PETNAME, NAME_OF_ALICE, NAME_OF_BOB, TEXT_OF_ALICE, TEXT_OF_BOB, FILE_NAME, SAVED_NAME, CONTENT];
     let mut secrets: Secrets = words.iter().map(|word| ((*word).to_owned(), word.as_bytes().to_vec())).collect();
     for address in addresses {
         let key = *address.parse::<OnionAddress>().unwrap().public_key();
