@@ -147,13 +147,24 @@ impl Side {
         Err("no name is left".into())
     }
 
-    /// Ends it, and puts a copy into the place of its profile; what it printed is forgotten.
-    async fn restore(&mut self, copy: &Path, variables: &[(&str, &str)]) -> Result<()> {
+    /// Ends it as a supervisor does, unless it dies just now; what it had printed.
+    async fn end(&mut self) -> Result<Printed> {
         self.revive().await?;
-        let (status, _) = self.daemon.take().ok_or("no daemon")?.terminate().await?;
-        if !status.success() {
+        let daemon = self.daemon.take().ok_or("no daemon")?;
+        // Before, it does not know the signal. An error is its end.
+        let _ = daemon.wait("readiness", DEADLINE, |printed| printed.events("ready").next().map(drop)).await;
+        let (status, printed) = daemon.terminate().await?;
+        if status.signal() == Some(9) {
+            self.fired = true;
+        } else if !status.success() {
             return Err(format!("{} ended with {status}", self.profile.name).into());
         }
+        Ok(printed)
+    }
+
+    /// Ends it, and puts a copy into the place of its profile; what it printed is forgotten.
+    async fn restore(&mut self, copy: &Path, variables: &[(&str, &str)]) -> Result<()> {
+        self.end().await?;
         std::fs::remove_dir_all(self.profile.folder())?;
         copy_folder(copy, &self.profile.folder())?;
         self.earlier.clear();
@@ -258,15 +269,8 @@ async fn talk(pair: &mut Pair, addresses: &[String; 2], texts: [&[String]; 2]) -
 async fn finish(pair: Pair, addresses: &[String; 2], texts: &[Vec<String>; 2]) -> Result<bool> {
     let mut fired = false;
     for (index, mut side) in pair.sides.into_iter().enumerate() {
-        side.revive().await?;
-        let daemon = side.daemon.take().ok_or("no daemon")?;
-        let (status, printed) = daemon.terminate().await?;
-        if status.signal() == Some(9) {
-            side.fired = true;
-        } else if !status.success() {
-            return Err(format!("{} ended with {status}", NAMES[index]).into());
-        }
-        side.earlier.extend(printed.lines);
+        let lines = side.end().await?.lines;
+        side.earlier.extend(lines);
         let printed = side.printed();
         let expected = &texts[1 - index];
         if printed.received() != *expected {
