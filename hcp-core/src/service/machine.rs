@@ -73,7 +73,9 @@ use super::gossip::{Message, Pulse, Record, Sign, SignedRecord};
 use super::roster::{Role, Roster};
 use super::tuning::{ASLEEP, GATHERING, LEAVING, MAX_POINTS, STOPPING, THOROUGH, TICK};
 use crate::identity::OnionAddress;
-use crate::network::onion::{DirectoryView, Period, PointId, PointSecrets};
+#[cfg(feature = "testing")]
+use crate::network::onion::PointSecrets;
+use crate::network::onion::{DirectoryView, Period, PointId};
 
 /// What a node is told once.
 pub(crate) struct Config {

@@ -4,6 +4,7 @@
 //! out. A point that was given up is never established again here.
 
 mod parting;
+mod retiring;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use crate::identity::OnionAddress;
 use crate::network::onion::{PointDescription, PointId, PointSecrets, RelayId, Tag};
 use crate::service::gossip::{Answer, Entrust, Message, Tags, prove_point};
 use crate::service::tuning::{
-    AVOIDED, ESTABLISHING, MARKS, MAX_AVOIDED, MAX_HOLDERS, MAX_RETIRING, MAX_TAGS, POINT_INTRODUCTIONS, POINT_LIFE,
-    POINT_RETRY, POINT_RETRY_AT_MOST, PROMISES, RETIRING, RETIRING_AT_MOST, SUCCESSOR_GONE,
+    AVOIDED, ESTABLISHING, MARKS, MAX_AVOIDED, MAX_HOLDERS, MAX_TAGS, POINT_INTRODUCTIONS, POINT_LIFE, POINT_RETRY,
+    POINT_RETRY_AT_MOST, PROMISES, SUCCESSOR_GONE,
 };
 
 /// One of this node's points.
@@ -532,66 +533,6 @@ impl Machine {
         for point in self.points.iter_mut().filter(|point| point.holders.contains_key(&member)) {
             point.old = true;
         }
-    }
-
-    /// Lets go of points that no descriptor lists any more, after a while.
-    pub(super) fn retire_points(&mut self) {
-        let now = self.now;
-        let announced: HashSet<_> = self.announced().into_iter().map(|point| point.slot).collect();
-        let published = self.is_published();
-        let mut retiring = Vec::new();
-        for point in self.points.iter_mut().filter(|point| point.is_up()) {
-            if announced.contains(&point.slot) {
-                (point.unannounced, point.unlisted) = (None, None);
-                continue;
-            }
-            let since = *point.unannounced.get_or_insert(now);
-            // What was published when it was still announced says nothing.
-            if published && since < now && point.unlisted.is_none() {
-                point.unlisted = Some(now);
-            }
-            let done = point.unlisted.is_some_and(|unlisted| now.saturating_sub(unlisted) >= RETIRING)
-                || now.saturating_sub(since) >= RETIRING_AT_MOST;
-            retiring.push((since, point.slot, done, point.unlisted.is_some()));
-        }
-        retiring.sort_by_key(|(since, slot, ..)| std::cmp::Reverse((*since, *slot)));
-        for (place, (_, slot, done, unlisted)) in retiring.into_iter().enumerate() {
-            let crowded_out = place >= MAX_RETIRING && (unlisted || place >= 2 * MAX_RETIRING);
-            if done || crowded_out {
-                self.let_go(slot);
-            }
-        }
-    }
-
-    fn let_go(&mut self, slot: Slot) {
-        let Some(point) = self.remove(slot) else { return };
-        self.outputs.push_back(Output::Withdraw(slot));
-        if !point.ceded {
-            for holder in point.holders.keys() {
-                self.send(*holder, Message::Forget(point.id));
-            }
-        }
-    }
-
-    /// The end of a clean stop: every point goes to the first of its holders, after its last marks.
-    pub(super) fn leave(&mut self) {
-        for point in &self.points {
-            self.outputs.push_back(Output::Withdraw(point.slot));
-        }
-        self.flush_tags();
-        let points = std::mem::take(&mut self.points);
-        let fit: HashSet<_> = self.successors().collect();
-        for point in points.iter().filter(|point| point.is_up() && !point.ceded) {
-            let mut holders: Vec<_> = point.holders.keys().copied().collect();
-            holders.sort_by_cached_key(|member| super::listing::score(b"successor", &point.id.0, member));
-            let heir = holders.iter().copied().find(|holder| fit.contains(holder));
-            for holder in holders {
-                let message = if Some(holder) == heir { Message::Release(point.id) } else { Message::Forget(point.id) };
-                self.send(holder, message);
-            }
-        }
-        self.hand_on(&fit);
-        self.say_record();
     }
 
     /// Where points are that are announced.

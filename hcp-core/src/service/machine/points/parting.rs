@@ -1,4 +1,5 @@
-//! Points at whose relays peers, or this node itself, have others: of those a descriptor lists one, so whoever has such points is met by fewer clients.
+//! Points at whose relays peers, or this node itself, have others: of those a descriptor lists one, so whoever has such points
+//! is met by fewer clients.
 //!
 //! Until something was published they move at once; afterwards another one is established first, elsewhere, and listed. Whoever
 //! has come to a service that is published makes way for those that are listed; else, if that lasts, of two nodes the one with
@@ -8,6 +9,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+#[cfg(test)]
+use super::super::planted::{Defect, planted};
 use super::super::{Machine, Output};
 use super::Point;
 use crate::identity::OnionAddress;
@@ -29,7 +32,7 @@ impl Machine {
     /// Has others established that are to stand in for points at whose relays peers have some.
     pub(super) fn part_from_peers(&mut self) {
         #[cfg(test)]
-        if super::super::planted::planted(super::super::planted::Defect::PartingForgotten) {
+        if planted(Defect::PartingForgotten) {
             return;
         }
         let (me, now, published) = (self.me, self.now, self.has_seen_publication());
