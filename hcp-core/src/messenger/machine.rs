@@ -27,6 +27,7 @@ use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+pub(super) use self::delivery::work;
 use self::dialling::Dialling;
 use self::inbox::Bucket;
 use self::links::Link;

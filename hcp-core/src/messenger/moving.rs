@@ -167,7 +167,7 @@ pub(super) async fn serve(inputs: Inputs, stream: Stream, session: Session) {
     };
     let id = TransferId(asked.transfer());
     // Each question is a transaction, whoever asks.
-    inputs.paces().wait(peer).await;
+    inputs.paces().wait(peer, 1.0).await;
     let Ok(served) = inputs.call(move |engine| engine.serve(peer, id)).await else { return };
     let (served, ended) = match served {
         Ok(Some(served)) => served,

@@ -3,8 +3,12 @@
 //!
 //! An operation has a place, an epoch and a sequence number, for ever. An epoch's numbers are given out only by the opening
 //! of the database that began it, so that a folder which is copied back can never give one place to two operations. The
-//! receiver takes each epoch in without gaps, but for those that its sender's history has, and says how far it has it; whatever lies above is sent again on every link,
-//! acknowledged or not. Ids tell what was stored before under another place.
+//! receiver takes each epoch in without gaps, but for those that its sender's history has, and says how far it has it;
+//! whatever lies above is sent again on every link, acknowledged or not. Ids tell what was stored before under another
+//! place. Of epochs a receiver remembers the latest [`MAX_EPOCHS`]; of those before, what was acknowledged stays so.
+
+use bytes::Bytes;
+use prost::Message as _;
 
 use super::links::{Broken, HAVE_PAGE, MAX_EPOCHS, Sync};
 use super::operations::Arrived;
@@ -20,10 +24,26 @@ use crate::wire::messenger_proto::{self as proto, frame::Body};
 const MAX_IN_FLIGHT: usize = 64;
 /// Their bytes, beyond which no further one is sent.
 const MAX_IN_FLIGHT_BYTES: usize = 256 * 1024;
+/// Looks into the database that are as much work as an ordinary frame, which takes some and its share of a commit.
+const LOOKS_PER_FRAME: usize = 16;
+/// Looks that an operation takes which is given back; with it come no acknowledgement and no commit of its own.
+const LOOKS_PER_RETURNED: usize = 4;
 /// Operations that one `Returned` brings.
 const RETURN_PAGE: usize = 64;
 /// Their bytes, beyond which no further one is added.
 const RETURN_BYTES: usize = 256 * 1024;
+
+/// How many ordinary frames are as much work as this one: some have the database searched for each of many things they name.
+pub(in crate::messenger) fn work(frame: &Bytes) -> f64 {
+    let looks = match proto::Frame::decode(frame.clone()).ok().and_then(|frame| frame.body) {
+        Some(Body::Have(have)) => have.epochs.len(),
+        Some(Body::Returned(returned)) => returned.operations.len().saturating_mul(LOOKS_PER_RETURNED),
+        // So many are read for it.
+        Some(Body::Recall(_)) => RETURN_PAGE,
+        _ => 0,
+    };
+    1.0 + looks as f64 / LOOKS_PER_FRAME as f64
+}
 
 impl Machine {
     /// The contact says how far it has what was written here; later on also what reached it over another link, perhaps from
