@@ -275,7 +275,7 @@ impl Machine {
         let asks = matches!(theirs, Stand::Asking | Stand::Accepted);
         let mine = row.as_ref().and_then(shown);
         let takes_room = asks && mine.is_none_or(|state| !in_inbox_or_list(state));
-        let busy = takes_room && !self.has_room(mine.is_none(), now)?;
+        let busy = takes_room && !self.has_room(row.as_ref(), now)?;
         let meeting = standing::meet(mine, theirs, busy);
         let row = match (row, meeting.state) {
             (None, Some(state)) => Some(self.store.insert_contact(&peer, state)?),
@@ -321,14 +321,21 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether a request can be taken in, for somebody new or somebody known.
-    fn has_room(&mut self, new: bool, now: Now) -> Result<bool, StoreError> {
+    /// Whether a request can be taken in; makes room in the list for somebody new.
+    fn has_room(&mut self, row: Option<&ContactRow>, now: Now) -> Result<bool, StoreError> {
         let token = self.requests.take(now.instant);
         let pending = self.store.count_contacts(Some(ContactState::Pending))?;
         if !token || pending >= MAX_PENDING {
             return Ok(false);
         }
-        Ok(!new || self.store.count_contacts(None)? < MAX_CONTACTS || self.store.forget_contact()?)
+        if row.and_then(shown).is_some() || self.store.count_contacts(None)? < MAX_CONTACTS {
+            return Ok(true);
+        }
+        match row {
+            None => self.store.forget_contact(),
+            // Who is blocked has a place, for which nobody goes, and is told what somebody new would be told.
+            Some(_) => self.store.can_forget_contact(),
+        }
     }
 
     /// Says where this side stands.
