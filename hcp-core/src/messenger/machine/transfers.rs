@@ -20,6 +20,13 @@ use crate::messenger::text::FileName;
 use crate::messenger::transfer::{Transfer, TransferError, TransferFailure, TransferId, TransferState};
 use crate::store::StoreError;
 
+/// Offers of a contact that may be open at once while something of this side's may still come back, the ends of some of
+/// them perhaps; else one. A contact that claims to have more and more to give back gets no further than this, and who is
+/// restored finds that many files ended as they did.
+pub(super) const MAX_OFFERS: usize = 100;
+/// When a change of the list ended a transfer: when somebody was blocked is nobody's business.
+const NO_TIME: u64 = 0;
+
 /// A file that was measured for an offer.
 pub(in crate::messenger) struct Offer {
     pub(in crate::messenger) name: FileName,
@@ -54,9 +61,9 @@ impl Machine {
     /// Whether a file can be offered now.
     pub(in crate::messenger) fn may_offer(&self, contact: OnionAddress) -> Result<ContactRow, TransferError> {
         let row = self.writable(contact)?;
-        match self.open_transfer(row.id, Direction::Outgoing)? {
-            None => Ok(row),
-            Some(_) => Err(TransferError::Busy),
+        match self.count_open(row.id, Direction::Outgoing)? {
+            0 => Ok(row),
+            _ => Err(TransferError::Busy),
         }
     }
 
@@ -228,9 +235,8 @@ impl Machine {
             return Ok(());
         }
         // One that is open here may have ended in a life that was lost; until that is known, nothing is declined for it.
-        let busy = direction == Direction::Incoming
-            && !self.is_catching_up(contact.id)
-            && self.open_transfer(contact.id, direction)?.is_some();
+        let most = if self.is_catching_up(contact.id) { MAX_OFFERS } else { 1 };
+        let busy = direction == Direction::Incoming && self.count_open(contact.id, direction)? >= most;
         let position = self.store.insert_transfer(&NewTransfer {
             id,
             contact: contact.id,
@@ -315,8 +321,8 @@ impl Machine {
         Ok(row)
     }
 
-    fn open_transfer(&self, contact: ContactId, direction: Direction) -> Result<Option<TransferRow>, StoreError> {
-        Ok(self.store.open_transfers(contact)?.into_iter().find(|row| row.direction == direction))
+    fn count_open(&self, contact: ContactId, direction: Direction) -> Result<usize, StoreError> {
+        Ok(self.store.open_transfers(contact)?.iter().filter(|row| row.direction == direction).count())
     }
 }
 
