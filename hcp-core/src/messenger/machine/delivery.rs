@@ -74,6 +74,17 @@ impl Machine {
             }
         }
         sync.knows |= !have.more;
+        if sync.knows && !knew && sync.sent.len() >= self.max_epochs {
+            // The contact keeps no more of them and has forgotten the oldest: of those it lacks what it never acknowledged.
+            let oldest = sync.epochs.iter().position(|epoch| sync.sent.contains_key(epoch)).unwrap_or(0);
+            let named = sync.epochs.split_off(oldest);
+            let forgotten = std::mem::replace(&mut sync.epochs, named);
+            for epoch in forgotten.into_iter().rev() {
+                if self.store.is_on_its_way(contact, &epoch)? {
+                    sync.epochs.push_front(epoch);
+                }
+            }
+        }
         let begins = sync.knows && !(knew && asking);
         self.deliver(delivered)?;
         if begins {
@@ -152,9 +163,6 @@ impl Machine {
         let epoch: Epoch = array(&operation.epoch).map_err(|_| Broken::Protocol("an epoch that is none"))?;
         let known = self.store.epoch(contact, Direction::Incoming, &epoch)?;
         let (seq, has) = (operation.seq, known.unwrap_or(0));
-        if known.is_none() && self.store.count_epochs(contact, Direction::Incoming)? >= MAX_EPOCHS {
-            return Err(Broken::Protocol("more epochs than there can be"));
-        }
         if operation.after > has || operation.after >= seq || seq > MAX_SEQ {
             return Err(Broken::Protocol("an operation out of order"));
         }
@@ -163,6 +171,9 @@ impl Machine {
                 return Err(Broken::Full);
             }
             let row = self.store.contact_by_id(contact)?;
+            if known.is_none() && self.store.count_epochs(contact, Direction::Incoming)? >= self.max_epochs {
+                self.store.forget_epoch(contact)?;
+            }
             self.store.set_epoch(contact, Direction::Incoming, &epoch, seq)?;
             self.receive(&row, Direction::Incoming, (epoch, seq), arrived, now)?;
             fault::point("operation stored, not committed");
@@ -232,7 +243,8 @@ impl Machine {
         let row = self.store.contact_by_id(contact)?;
         let known = self.store.epoch(contact, Direction::Outgoing, &epoch)?;
         let mut has = known.unwrap_or(0);
-        let room = known.is_some() || self.store.count_epochs(contact, Direction::Outgoing)? < MAX_EPOCHS;
+        // What a contact can invent, that is: own ones are as many as there were openings.
+        let room = known.is_some() || self.store.count_recalled(contact)? < MAX_EPOCHS;
         let mut honest = room && !returned.operations.is_empty();
         for operation in returned.operations.iter().take_while(|_| room) {
             let arrived = check(operation)?;
@@ -248,7 +260,7 @@ impl Machine {
                 continue;
             }
             has = last;
-            self.store.set_epoch(contact, Direction::Outgoing, &epoch, has)?;
+            self.store.set_recalled(contact, &epoch, has)?;
             self.receive(&row, Direction::Outgoing, (epoch, has), arrived, now)?;
             fault::point("lost operation stored, not committed");
             self.outputs.push(Output::Passed("lost operation committed, nothing more asked for"));

@@ -32,7 +32,9 @@ const PROGRESS_DEADLINE: Duration = Duration::from_secs(60);
 pub(in crate::messenger) const MAX_FRAME: usize = 320 * 1024;
 /// Epochs that one `Have` names at the most: each costs the receiver a look into its database.
 pub(super) const HAVE_PAGE: usize = 1024;
-/// Epochs that a contact may have had. An honest one begins one for every start of its messenger.
+/// Epochs of a contact that are remembered, the latest: an honest one begins one for every start of its messenger after which
+/// it sends something. Each is named whenever the two connect. A contact that hears of so many knows that those which it
+/// began before are forgotten.
 pub(super) const MAX_EPOCHS: usize = 16 * 1024;
 /// How often a peer may say on one link where it stands.
 const MAX_STANDINGS: u32 = 8;

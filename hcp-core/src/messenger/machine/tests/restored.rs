@@ -5,7 +5,13 @@ use crate::messenger::content;
 use crate::messenger::machine::transfers::MAX_OFFERS;
 
 /// What the user wrote in a life that was lost, as the contact gives it back.
-fn given_back(host: &Host, contact: &OnionAddress, place: ([u8; 16], u64), id: u8, content: Vec<u8>) -> Body {
+pub(super) fn given_back(
+    host: &Host,
+    contact: &OnionAddress,
+    place: ([u8; 16], u64),
+    id: u8,
+    content: Vec<u8>,
+) -> Body {
     let mark = content::mark(host.machine.store().marking(), contact, MessageId([id; 16]), &content);
     let (epoch, seq) = place;
     let operation = proto::Operation {
@@ -16,7 +22,7 @@ fn given_back(host: &Host, contact: &OnionAddress, place: ([u8; 16], u64), id: u
     Body::Returned(proto::Returned { epoch: epoch.to_vec().into(), operations: vec![operation] })
 }
 
-fn recalled(answers: &[Body]) -> Option<[u8; 16]> {
+pub(super) fn recalled(answers: &[Body]) -> Option<[u8; 16]> {
     answers.iter().find_map(|body| match body {
         Body::Recall(recall) => Some(recall.epoch[..].try_into().unwrap()),
         _ => None,
