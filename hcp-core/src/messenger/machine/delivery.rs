@@ -124,7 +124,7 @@ impl Machine {
         let caught_up = sync.knows && sync.recalls.is_empty();
         let mut waiting = caught_up && sync.has_room() && sync.epochs.iter().all(|epoch| opening == Some(*epoch));
         while waiting {
-            let Some(row) = self.store.queued(contact, 1)?.pop() else { break };
+            let Some(row) = self.store.queued(contact, 0, 1)?.pop() else { break };
             let epoch = self.opening(contact);
             let seq = self.store.epoch(contact, Direction::Outgoing, &epoch)?.unwrap_or(0) + 1;
             self.store.set_epoch(contact, Direction::Outgoing, &epoch, seq)?;

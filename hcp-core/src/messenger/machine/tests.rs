@@ -1,6 +1,7 @@
 //! Peers that behave badly, frame by frame; and what a blocked one can learn.
 
 mod epochs;
+mod lists;
 mod restored;
 
 use std::time::{Duration, Instant};

@@ -88,7 +88,8 @@ impl Machine {
             state: TransferState::Offered,
         })?;
         self.store.insert_event(RowKind::TransferOffered, subject(position), 0)?;
-        self.write(&row, What::Offer(Offered { transfer: id, name: name.clone(), size: *size, root: *root }), now)?;
+        let offered = Offered { transfer: id, name: name.clone(), size: *size, root: *root };
+        self.write(&row, What::Offer(offered), now.millis)?;
         fault::point("file offered, not committed");
         self.outputs.push(Output::Passed("file offered"));
         Ok(id)
@@ -287,8 +288,15 @@ impl Machine {
     /// Ends a transfer at this side's word, and tells the contact.
     fn end_here(&mut self, row: TransferRow, outcome: Outcome, now: Now) -> Result<(), StoreError> {
         let contact = self.store.contact_by_id(row.contact)?;
-        self.write(&contact, What::End { transfer: row.id, outcome }, now)?;
+        self.write(&contact, What::End { transfer: row.id, outcome }, now.millis)?;
         self.end_transfer(row, outcome.state())
+    }
+
+    /// Tells a contact, when the two speak as contacts next, that a transfer ended because one of them left the other's list.
+    pub(super) fn tell_removed(&mut self, contact: &ContactRow, transfer: TransferId) -> Result<(), StoreError> {
+        let outcome = Outcome::Failed(TransferFailure::Removed);
+        self.write(contact, What::End { transfer, outcome }, NO_TIME)?;
+        Ok(())
     }
 
     /// Ends a transfer.

@@ -102,14 +102,16 @@ impl Store {
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
-    /// The operations that wait, oldest first.
+    /// The operations that wait, oldest first, above a position.
     pub(in crate::messenger) fn queued(
         &self,
         contact: ContactId,
+        above: u64,
         limit: usize,
     ) -> Result<Vec<OperationRow>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.many("WHERE contact = ?1 AND state = 0 ORDER BY position LIMIT ?2", params![contact.0, limit])
+        let filter = "WHERE contact = ?1 AND state = 0 AND position > ?2 ORDER BY position LIMIT ?3";
+        self.many(filter, params![contact.0, above, limit])
     }
 
     pub(in crate::messenger) fn set_operation_state(

@@ -27,7 +27,7 @@ impl Sim {
 
     pub(super) fn cancel(&mut self, node: usize) {
         let Some(contact) = self.contact(node) else { return };
-        let mut queued = self.store(node).queued(contact.id, 10).unwrap();
+        let mut queued = self.store(node).queued(contact.id, 0, 10).unwrap();
         queued.retain(|row| row.is_text);
         if queued.is_empty() {
             return;
