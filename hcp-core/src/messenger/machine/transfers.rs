@@ -109,6 +109,7 @@ impl Machine {
         if self.store.is_saving_to(path)? {
             return Err(TransferError::Exists);
         }
+        self.store.remove_discard(path)?;
         row.path = Some(path.to_owned());
         self.dirty.insert(row.contact);
         self.move_transfer(row, TransferState::Running)?;
@@ -305,8 +306,13 @@ impl Machine {
             row.done = row.size;
         }
         // Also of a file that is complete: it may be so elsewhere, since a life that was lost.
-        if row.direction == Direction::Incoming {
-            self.outputs.extend(row.path.clone().map(Output::Discard));
+        if let Some(path) = row.path.clone().filter(|_| row.direction == Direction::Incoming) {
+            // Noted, so that it is deleted at the next start if the process is killed before. Of one that is complete nothing is
+            // left here, and what has its name at the next start may be somebody else's.
+            if state != TransferState::Done {
+                self.store.insert_discard(&path)?;
+            }
+            self.outputs.push(Output::Discard(path));
         }
         self.fetching.remove(&row.id);
         self.served.remove(&row.id);
