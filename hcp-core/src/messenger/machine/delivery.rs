@@ -163,8 +163,13 @@ impl Machine {
         let epoch: Epoch = array(&operation.epoch).map_err(|_| Broken::Protocol("an epoch that is none"))?;
         let known = self.store.epoch(contact, Direction::Incoming, &epoch)?;
         let (seq, has) = (operation.seq, known.unwrap_or(0));
-        if operation.after > has || operation.after >= seq || seq > MAX_SEQ {
+        if operation.after >= seq || seq > MAX_SEQ {
             return Err(Broken::Protocol("an operation out of order"));
+        }
+        if operation.after > has {
+            // On an old link, perhaps, while a newer one has brought what came behind it.
+            let forgets = known.is_none() && self.store.count_epochs(contact, Direction::Incoming)? >= self.max_epochs;
+            return Err(if forgets { Broken::Forgotten } else { Broken::Protocol("an operation out of order") });
         }
         if seq > has {
             if !self.room {

@@ -148,6 +148,8 @@ pub(super) enum Broken {
     Protocol(&'static str),
     /// There is no room for what came; the contact sends it again.
     Full,
+    /// What came builds on what is forgotten by now; the contact hears on the next link what is remembered.
+    Forgotten,
     Store(StoreError),
 }
 
@@ -210,7 +212,7 @@ impl Machine {
                 self.drop_link(id, now);
                 Ok(())
             }
-            Err(Broken::Full) => {
+            Err(Broken::Full | Broken::Forgotten) => {
                 self.drop_link(id, now);
                 Ok(())
             }

@@ -43,6 +43,10 @@ fn a_contact_is_heard_however_many_epochs_it_has_begun() {
     // What was forgotten comes again, is taken in, and is not shown again.
     host.bring(link, [Body::Operation(operation(204, 0, 1, 201, text("new")))]).unwrap();
     assert_eq!(host.texts(&friend), 3);
+    // What builds on what was forgotten ends the link, and is no lie.
+    let late = proto::Operation { epoch: numbered(0).to_vec().into(), ..operation(0, 1, 2, 205, text("late")) };
+    assert_eq!(host.bring(link, [Body::Operation(late)]), None);
+    assert!(host.machine.violations.is_empty());
 }
 
 #[test]
