@@ -242,8 +242,9 @@ impl Messenger {
         self.change(move |machine, _| machine.reject(address)).await
     }
 
-    /// Treats somebody as a stranger whose requests are not shown; what waits for them is cancelled. They cannot tell it
-    /// from a request that nobody answers. Works for addresses that are not in the list, too.
+    /// Treats somebody as a stranger whose requests are not shown; what waits for them is cancelled, and files that are under
+    /// way end. They cannot tell it from a request that nobody answers, so what they have offered stays open at their side.
+    /// Works for addresses that are not in the list, too.
     ///
     /// # Errors
     /// [`ContactError`].
@@ -259,8 +260,8 @@ impl Messenger {
         self.change(move |machine, _| machine.unblock(address)).await
     }
 
-    /// Takes a contact off the list and keeps what was written; what waits for them is cancelled. They learn it when they
-    /// are connected next.
+    /// Takes a contact off the list and keeps what was written; what waits for them is cancelled, and files that are under way
+    /// end. They learn it when they are connected next.
     ///
     /// # Errors
     /// [`ContactError`].

@@ -1,16 +1,21 @@
 //! The one thread that owns a profile's database: it takes what applications ask and what links bring, one transaction after
 //! the other, and carries out what follows once it is on disk.
 
+mod room;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::room::Room;
 use super::event::{Cursor, Event, EventKind, EventsError, Live};
 use super::fault;
 use super::files;
@@ -18,7 +23,7 @@ use super::link::Paces;
 use super::machine::{LinkId, Machine, Now, Output, Served};
 use super::profile::Profile;
 use super::store::{ContactId, EventRow, RowKind, message_state, transfer_state};
-use super::transfer::{DISK_RESERVE, TransferId};
+use super::transfer::TransferId;
 use crate::identity::OnionAddress;
 use crate::node::Session;
 use crate::store::StoreError;
@@ -29,8 +34,6 @@ const INPUT_QUEUE: usize = 64;
 const OUTBOX_BYTES: usize = 1024 * 1024;
 /// Frames that are taken in with one transaction.
 const BATCH: usize = 64;
-/// How often the disk is asked for its room, in which time contacts can send some MiB of the reserve.
-const ROOM_EVERY: Duration = Duration::from_secs(1);
 
 /// What the engine is asked to do.
 pub(super) enum Input {
@@ -83,34 +86,6 @@ pub(super) struct Engine {
     errands: Option<mpsc::UnboundedSender<Errand>>,
     timeout: watch::Sender<Option<Instant>>,
     room: Room,
-}
-
-/// Whether the disk has room for what contacts write. Looked at now and then.
-struct Room {
-    folder: PathBuf,
-    /// When it was looked at last, and what was found.
-    found: Option<(Instant, bool)>,
-}
-
-impl Room {
-    fn in_folder(folder: PathBuf) -> Self {
-        Self { folder, found: None }
-    }
-
-    fn there_is(&mut self, now: Instant) -> bool {
-        if let Some((at, found)) = self.found
-            && now.saturating_duration_since(at) < ROOM_EVERY
-        {
-            return found;
-        }
-        // Where that cannot be told, there is as much as there is.
-        let found = files::free_space(&self.folder).map_or(true, |free| free >= DISK_RESERVE);
-        if !found {
-            tracing::warn!("the disk is nearly full: nothing more is received until there is room");
-        }
-        self.found = Some((now, found));
-        found
-    }
 }
 
 /// The engine has stopped, or the profile is being closed.
@@ -222,6 +197,7 @@ impl Inputs {
 
 impl Engine {
     fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        self.discard_left();
         while let Some(input) = inputs.blocking_recv() {
             match input {
                 Input::Job(job) => job(&mut self),
@@ -469,12 +445,31 @@ impl Engine {
                     self.serving.remove(&id);
                     self.run_errand(Errand::Abort(id));
                 }
-                Output::Discard(path) => {
-                    if let Err(error) = files::discard(&path) {
-                        tracing::warn!(%error, "cannot delete an incomplete file");
-                    }
-                }
+                Output::Discard(path) => self.discard(&path),
             }
+        }
+    }
+
+    /// Deletes what a process that was killed has left of files that were over.
+    fn discard_left(&self) {
+        match self.machine.store().discards() {
+            Ok(left) => left.iter().for_each(|path| self.discard(path)),
+            Err(error) => tracing::error!(%error, "the profile's database failed"),
+        }
+    }
+
+    /// Deletes what there is of a file that is over, and notes that it is gone: what has its name later is somebody else's.
+    fn discard(&self, path: &Path) {
+        let store = self.machine.store();
+        // By now it may be that of another transfer, when it could not be deleted before.
+        let taken = store.is_saving_to(path);
+        if matches!(taken, Ok(false))
+            && let Err(error) = files::discard(path)
+        {
+            return tracing::warn!(%error, "cannot delete an incomplete file");
+        }
+        if let Err(error) = taken.and_then(|_| store.remove_discard(path)) {
+            tracing::error!(%error, "the profile's database failed");
         }
     }
 

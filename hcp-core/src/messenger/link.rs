@@ -10,14 +10,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::engine::{Input, Inputs, LinkHandle};
-use super::machine::{LinkId, MAX_FRAME};
+use super::machine::{self, LinkId, MAX_FRAME};
 use crate::identity::OnionAddress;
 use crate::node::{Session, Stream, StreamSender};
 
 /// Frames that may wait for a slow peer; a link that takes no more is ended, and what was not acknowledged is sent again on
 /// the next. Above what can be on its way, with room for acknowledgements.
 const OUTBOX: usize = 256;
-/// Frames that a peer can bring at once, and how many a second for ever: more is read later.
+/// Frames that a peer can bring at once, and how many a second for ever: more is read later. A frame that is more work than
+/// others counts as several.
 const BURST: f64 = 500.0;
 const RATE: f64 = 100.0;
 /// How long a frame may wait for a peer that does not read.
@@ -49,7 +50,7 @@ pub(super) async fn run(inputs: Inputs, mut stream: Stream, session: Session, pe
                     tracing::warn!("a peer sent a frame that is too long");
                     break false;
                 }
-                inputs.paces().wait(peer).await;
+                inputs.paces().wait(peer, machine::work(&bytes)).await;
                 if !inputs.send(Input::Frame { id, bytes }).await {
                     break false;
                 }
@@ -92,7 +93,7 @@ impl Drop for Down {
 #[derive(Debug, Default)]
 pub(super) struct Paces(Mutex<HashMap<OnionAddress, Pace>>);
 
-/// How many frames of one peer may be read at once; below nothing, how many are waited for.
+/// How many ordinary frames of one peer may be read at once; below nothing, how many are waited for.
 #[derive(Debug)]
 struct Pace {
     tokens: f64,
@@ -100,23 +101,23 @@ struct Pace {
 }
 
 impl Paces {
-    /// Waits until one frame more may be read.
-    pub(super) async fn wait(&self, peer: OnionAddress) {
-        let missing = self.take(peer, Instant::now());
+    /// Waits until a frame more may be read that is as much work as so many ordinary ones.
+    pub(super) async fn wait(&self, peer: OnionAddress, work: f64) {
+        let missing = self.take(peer, work, Instant::now());
         if missing > 0.0 {
             tokio::time::sleep(Duration::from_secs_f64(missing / RATE)).await;
         }
     }
 
-    /// Takes a place; how many come before.
-    fn take(&self, peer: OnionAddress, now: Instant) -> f64 {
+    /// Takes places; how many are missing.
+    fn take(&self, peer: OnionAddress, work: f64, now: Instant) -> f64 {
         let mut paces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !paces.contains_key(&peer) {
             // Who has been quiet is as one who never came: so what is kept is bounded by who came within seconds.
             paces.retain(|_, pace| pace.tokens_at(now) < BURST);
         }
         let pace = paces.entry(peer).or_insert(Pace { tokens: BURST, since: now });
-        (pace.tokens, pace.since) = (pace.tokens_at(now) - 1.0, now);
+        (pace.tokens, pace.since) = (pace.tokens_at(now) - work, now);
         -pace.tokens
     }
 }
@@ -129,10 +130,13 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
     use crate::identity::Identity;
     use crate::network::{MemoryNetwork, Network};
     use crate::node::{Access, Node};
+    use crate::wire::messenger_proto::{self as proto, frame::Body};
 
     const PROTOCOL: &str = "test/link/1";
 
@@ -180,18 +184,45 @@ mod tests {
         assert!((least..least + 1.0).contains(&took), "{took} s");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_is_the_work_of_many_is_read_as_seldom_as_those() {
+        const FRAMES: u32 = 40;
+        let (mut told, mut stream, _alive) = linked().await;
+        let epoch = proto::Epoch { epoch: vec![7; 16].into(), seq: 1 };
+        let have = proto::Have { epochs: vec![epoch; 1024], more: false };
+        let frame = Bytes::from(proto::Frame { body: Some(Body::Have(have)) }.encode_to_vec());
+        let work = machine::work(&frame);
+        assert!(work > 50.0, "{work}");
+        let flood = async {
+            for _ in 0..FRAMES {
+                stream.send(frame.clone()).await.expect("it is read in the end");
+            }
+        };
+        let read = async {
+            let Some(Input::LinkUp { link: _link, .. }) = told.recv().await else { panic!("no link") };
+            let began = Instant::now();
+            for number in 0..FRAMES {
+                let Some(Input::Frame { .. }) = told.recv().await else { panic!("frame {number} is missing") };
+            }
+            began.elapsed().as_secs_f64()
+        };
+        let ((), took) = tokio::join!(flood, read);
+        let least = (f64::from(FRAMES) * work - BURST) / RATE;
+        assert!((least..least + 1.0).contains(&took), "{took} s instead of {least}");
+    }
+
     #[test]
     fn a_peer_has_one_pace_for_all_its_links_and_is_forgotten_once_it_is_quiet() {
         let (paces, now) = (Paces::default(), Instant::now());
         let [one, other] = [1, 2].map(|seed| Identity::from_seed(&[seed; 32]).address());
         for _ in 0..BURST as u32 {
-            assert!(paces.take(one, now) <= 0.0);
+            assert!(paces.take(one, 1.0, now) <= 0.0);
         }
-        assert_eq!((paces.take(one, now), paces.take(one, now)), (1.0, 2.0));
-        assert!(paces.take(other, now) <= 0.0, "another peer's pace is its own");
+        assert_eq!((paces.take(one, 1.0, now), paces.take(one, 1.0, now)), (1.0, 2.0));
+        assert!(paces.take(other, 1.0, now) <= 0.0, "another peer's pace is its own");
         let later = now + Duration::from_secs(60);
         let stranger = Identity::from_seed(&[3; 32]).address();
-        assert!(paces.take(stranger, later) <= 0.0);
+        assert!(paces.take(stranger, 1.0, later) <= 0.0);
         assert_eq!(paces.0.lock().unwrap().len(), 1);
     }
 

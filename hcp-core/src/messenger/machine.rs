@@ -27,10 +27,11 @@ use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+pub(super) use self::delivery::work;
 use self::dialling::Dialling;
 use self::inbox::Bucket;
-use self::links::Link;
 pub(super) use self::links::MAX_FRAME;
+use self::links::{Link, MAX_EPOCHS};
 pub(super) use self::operations::Refused;
 pub(super) use self::transfers::{Offer, Served};
 use super::contact::{Availability, Contact, ContactState, Presence};
@@ -85,7 +86,10 @@ pub(super) struct Machine {
     availability: Availability,
     online: bool,
     links: BTreeMap<LinkId, Link>,
-    /// The epochs that began with this opening of the database.
+    /// Epochs of a contact that are remembered; simulations remember fewer.
+    max_epochs: usize,
+    /// The epochs that began with this opening of the database. They outlast a step that failed: of what was rolled back
+    /// nothing has gone out.
     openings: HashMap<ContactId, Epoch>,
     presences: HashMap<ContactId, Presence>,
     dialling: Dialling,
@@ -119,6 +123,7 @@ impl Machine {
             availability: Availability::default(),
             online: false,
             links: BTreeMap::new(),
+            max_epochs: MAX_EPOCHS,
             openings: HashMap::new(),
             presences: HashMap::new(),
             dialling: Dialling::default(),
@@ -175,12 +180,11 @@ impl Machine {
         std::mem::take(&mut self.outputs)
     }
 
-    /// A step failed and was rolled back: forgets everything that is not in the database, and every link with it.
+    /// A step failed and was rolled back: forgets what it may have changed outside the database, and every link with it.
     pub(super) fn forget(&mut self, now: Now) {
         // Links that were ended are ended, and who is gone is gone.
         self.outputs.retain(|output| matches!(output, Output::Close(_) | Output::Abort(_) | Output::Live(..)));
         self.dirty.clear();
-        self.openings.clear();
         let pause = self.pause_after_failure(now.instant);
         self.retry_at = Some(now.instant + pause);
         let links: Vec<LinkId> = self.links.keys().copied().collect();

@@ -23,6 +23,9 @@ use crate::store::StoreError;
 
 /// When fetching is tried again after the other side ended it and is still there.
 const RETRY: Duration = Duration::from_secs(5);
+/// When a file is asked for once more that the other side has refused: until then its reason has come, if it has one, behind
+/// what else it had to say.
+const REFUSED_PAUSE: Duration = Duration::from_secs(15);
 /// How often a partial file that is still being written by what was ended before is tried again.
 const BUSY_POLL: Duration = Duration::from_millis(100);
 
@@ -75,16 +78,21 @@ pub(super) async fn accept(messenger: &Messenger, id: TransferId, path: &Path) -
 
 /// Fetches an accepted file over a session, until it is complete, cannot be, or the session ends.
 pub(super) async fn fetch(inputs: Inputs, id: TransferId, node: Node, session: Session) {
+    let mut refused = false;
     let outcome = loop {
-        match attempt(&inputs, id, &node, &session).await {
+        let pause = match attempt(&inputs, id, &node, &session).await {
             Attempt::Ended(outcome) => break Some(outcome),
-            Attempt::Later(pause) => {
-                tokio::select! {
-                    _ = session.closed() => break None,
-                    () = sleep(pause) => {}
-                }
+            Attempt::Later(pause) => pause,
+            Attempt::Refused if refused => break Some(Outcome::Failed(TransferFailure::SourceChanged)),
+            Attempt::Refused => {
+                refused = true;
+                REFUSED_PAUSE
             }
             Attempt::NoMore => return,
+        };
+        tokio::select! {
+            _ = session.closed() => break None,
+            () = sleep(pause) => {}
         }
     };
     let ended = inputs.call(move |engine| {
@@ -100,6 +108,9 @@ pub(super) async fn fetch(inputs: Inputs, id: TransferId, node: Node, session: S
 enum Attempt {
     Ended(Outcome),
     Later(Duration),
+    /// The other side has no such file for us. It may have ended the transfer, which is on its way here then, or have lost
+    /// its memory of it.
+    Refused,
     /// It is not wanted any more, or the profile is closed.
     NoMore,
 }
@@ -129,7 +140,8 @@ async fn attempt(inputs: &Inputs, id: TransferId, node: &Node, session: &Session
         FetchEnd::Complete => Attempt::Ended(Outcome::Done),
         FetchEnd::PeerGone => Attempt::Later(RETRY),
         FetchEnd::Damaged => Attempt::Later(Duration::ZERO),
-        FetchEnd::SourceChanged | FetchEnd::Refused => Attempt::Ended(Outcome::Failed(TransferFailure::SourceChanged)),
+        FetchEnd::SourceChanged => Attempt::Ended(Outcome::Failed(TransferFailure::SourceChanged)),
+        FetchEnd::Refused => Attempt::Refused,
         FetchEnd::Mismatch(reason) => {
             tracing::warn!(reason, "a contact sends another file than it offered");
             Attempt::Ended(Outcome::Failed(TransferFailure::Mismatch))
@@ -167,7 +179,7 @@ pub(super) async fn serve(inputs: Inputs, stream: Stream, session: Session) {
     };
     let id = TransferId(asked.transfer());
     // Each question is a transaction, whoever asks.
-    inputs.paces().wait(peer).await;
+    inputs.paces().wait(peer, 1.0).await;
     let Ok(served) = inputs.call(move |engine| engine.serve(peer, id)).await else { return };
     let (served, ended) = match served {
         Ok(Some(served)) => served,

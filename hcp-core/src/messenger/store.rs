@@ -207,4 +207,35 @@ CREATE TABLE ends (
   PRIMARY KEY (contact, transfer, outgoing)
 ) WITHOUT ROWID;
 ",
+    "
+-- Where incomplete files are to be saved no more, until they are deleted.
+CREATE TABLE discards (path BLOB PRIMARY KEY) WITHOUT ROWID;
+-- Of an own epoch: the contact gave it back, after it was lost here.
+ALTER TABLE epochs ADD COLUMN recalled INTEGER NOT NULL DEFAULT 0;
+-- Whether old events were deleted. Until now the first one had the number one.
+ALTER TABLE profile ADD COLUMN events_forgotten INTEGER NOT NULL DEFAULT 0;
+UPDATE profile SET events_forgotten = 1 WHERE (SELECT min(cursor) FROM events) > 1;
+",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_a_profile_of_before_are_read_from_the_start_as_long_as_all_are_there() {
+        for (oldest, start) in [(1_u64, 0), (5, 4)] {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, key) = (folder.path().join("profile.db"), DatabaseKey::generate());
+            let before = Database::open_encrypted(&path, key.encryption(), &MIGRATIONS[..2]).unwrap();
+            let before = Store::of(before, key.clone());
+            before.write_profile(&Identity::from_seed(&[1; 32]), &Name::new("").unwrap()).unwrap();
+            for cursor in oldest..oldest + 3 {
+                before.connection().execute("INSERT INTO events VALUES (?1, 0, 1, 0)", [cursor]).unwrap();
+            }
+            drop(before);
+            let (store, _) = Store::open(&path, &key).unwrap();
+            assert_eq!(store.cursors().unwrap(), (start, oldest + 2));
+        }
+    }
+}

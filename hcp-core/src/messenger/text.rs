@@ -90,8 +90,12 @@ impl FileName {
         let name: String =
             visible_line(base).chars().filter(|c| !matches!(c, ':' | '*' | '?' | '"' | '<' | '>' | '|')).collect();
         // A leading dot hides a file, a trailing one vanishes on Windows.
-        let name = name.trim_matches(|c: char| c == '.' || c.is_whitespace());
-        Ok(Self(if name.is_empty() { "file".to_owned() } else { name.to_owned() }))
+        let name = name.trim_matches(is_edge);
+        Ok(Self(match name {
+            "" => "file".to_owned(),
+            name if is_device(name) => defused(name),
+            name => name.to_owned(),
+        }))
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -119,6 +123,33 @@ impl fmt::Debug for FileName {
 
 fn check(text: &str, limit: usize) -> Result<(), TextError> {
     if text.len() > limit { Err(TextError::TooLong { length: text.len(), limit }) } else { Ok(()) }
+}
+
+/// What a file's name does not begin or end with.
+fn is_edge(c: char) -> bool {
+    c == '.' || c.is_whitespace()
+}
+
+/// Whether Windows takes a file's name for a device, in whatever folder it stands and whatever extensions follow.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    match stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT")) {
+        // The last three count as digits there.
+        Some(port) => {
+            let mut digits = port.chars();
+            matches!((digits.next(), digits.next()), (Some('0'..='9' | '¹' | '²' | '³'), None))
+        }
+        None => matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" | "CLOCK$"),
+    }
+}
+
+/// A device's name as one of a file, not longer than names may be.
+fn defused(name: &str) -> String {
+    let mut name = format!("_{name}");
+    while name.len() > MAX_FILE_NAME {
+        name.pop();
+    }
+    name.trim_end_matches(is_edge).to_owned()
 }
 
 /// One line of characters that can be seen, with single spaces.
@@ -183,6 +214,40 @@ mod tests {
             assert_eq!(FileName::new(offered).unwrap().as_str(), kept, "{offered:?}");
         }
         assert!(FileName::new(&"x".repeat(MAX_FILE_NAME + 1)).is_err());
+    }
+
+    #[test]
+    fn no_file_name_is_that_of_a_device() {
+        for (offered, kept) in [
+            ("CON", "_CON"),
+            ("nul.txt", "_nul.txt"),
+            ("Aux.tar.gz", "_Aux.tar.gz"),
+            ("prn . . ", "_prn"),
+            ("COM1 .txt", "_COM1 .txt"),
+            ("lpt9.", "_lpt9"),
+            ("COM².log", "_COM².log"),
+            ("conin$", "_conin$"),
+            ("folder/CON", "_CON"),
+            ("C\u{200b}ON", "_CON"),
+            ("co:n", "_con"),
+            ("console", "console"),
+            ("COM", "COM"),
+            ("COM10", "COM10"),
+            ("my.con", "my.con"),
+            ("_CON", "_CON"),
+        ] {
+            assert_eq!(FileName::new(offered).unwrap().as_str(), kept, "{offered:?}");
+        }
+        // As long as names may be, and not longer: the other side takes it, and leaves it as it is.
+        for end in ["x", ".x", "é"] {
+            let mut longest = format!("CON.{}", end.repeat(MAX_FILE_NAME));
+            while longest.len() > MAX_FILE_NAME {
+                longest.pop();
+            }
+            let name = FileName::new(&longest).unwrap();
+            assert!(name.as_str().starts_with("_CON.") && name.as_str().len() <= MAX_FILE_NAME);
+            assert!(FileName::new(name.as_str()).unwrap() == name, "{end}");
+        }
     }
 
     #[test]

@@ -187,6 +187,36 @@ async fn a_file_that_was_changed_after_the_offer_is_not_taken() {
     assert!(!world.path("saved").exists());
 }
 
+#[tokio::test]
+async fn a_receiver_who_asks_before_it_hears_of_the_cancel_is_shown_the_cancel() {
+    let world = World::new();
+    let (mut alice, mut bob) = world.friends().await;
+    write_file(&world.path("source"), 1000);
+    let id = alice.messenger.offer_file(bob.address, world.path("source")).await.unwrap();
+    bob.until_offer().await;
+    alice.messenger.go_offline().await;
+    bob.messenger.accept_file(id, world.path("saved")).await.unwrap();
+    // So much that Bob asks for the file before the last of it has come.
+    for number in 0..500 {
+        alice.messenger.send(bob.address, &number.to_string()).await.unwrap();
+    }
+    alice.messenger.cancel_file(id).await.unwrap();
+    alice.go_online(&world).await;
+    alice.messenger.connect_now(bob.address).await.unwrap();
+    let state = bob
+        .until("an end", |event| match event.kind {
+            EventKind::TransferState { id: told, state, .. } if told == id && state != TransferState::Running => {
+                Some(state)
+            }
+            _ => None,
+        })
+        .await;
+    assert_eq!(state, TransferState::Cancelled);
+    alice.until_transfer(id, TransferState::Cancelled).await;
+    bob.messenger.cursor().await.unwrap();
+    assert!(!world.path("saved.part").exists());
+}
+
 /// What a person knows of a transfer.
 async fn state(person: &Person, id: TransferId) -> Option<TransferState> {
     person.messenger.transfer(id).await.ok().map(|transfer| transfer.state)

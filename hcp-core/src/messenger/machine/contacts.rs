@@ -1,13 +1,16 @@
 //! What the user does with contacts.
 
-use super::{Machine, Now, Output};
+use std::collections::BTreeSet;
+
+use super::{Machine, Now, Output, operations};
 use crate::identity::OnionAddress;
 use crate::messenger::contact::{ContactError, ContactState, MAX_CONTACTS};
+use crate::messenger::content::What;
 use crate::messenger::fault;
 use crate::messenger::message::{FailureReason, MessageState};
-use crate::messenger::store::{ContactRow, RowKind};
+use crate::messenger::store::{ContactId, ContactRow, RowKind};
 use crate::messenger::text::{Name, Text};
-use crate::messenger::transfer::{TransferFailure, TransferState};
+use crate::messenger::transfer::{TransferFailure, TransferId, TransferState};
 use crate::store::StoreError;
 
 /// Operations that are ended at once.
@@ -115,26 +118,42 @@ impl Machine {
     /// What follows from a contact's new state for what waits.
     pub(super) fn contact_moved(&mut self, row: &ContactRow) -> Result<(), StoreError> {
         let ended = match row.state {
-            ContactState::Rejected => (MessageState::Failed(FailureReason::Rejected), TransferFailure::Removed),
-            ContactState::RemovedByPeer => (MessageState::Failed(FailureReason::Removed), TransferFailure::Removed),
-            ContactState::Blocked | ContactState::Archived | ContactState::Declined => {
-                (MessageState::Cancelled, TransferFailure::Removed)
-            }
+            ContactState::Rejected => MessageState::Failed(FailureReason::Rejected),
+            ContactState::RemovedByPeer => MessageState::Failed(FailureReason::Removed),
+            ContactState::Blocked | ContactState::Archived | ContactState::Declined => MessageState::Cancelled,
             _ => return Ok(()),
         };
-        loop {
-            let page = self.store.queued(row.id, PAGE)?;
-            for operation in &page {
-                self.set_message_state(operation, ended.0)?;
-            }
-            if page.len() < PAGE {
-                break;
-            }
-        }
+        let unsent = self.end_queued(row.id, ended)?;
         for transfer in self.store.open_transfers(row.id)? {
-            self.end_transfer(transfer, TransferState::Failed(ended.1))?;
+            if !unsent.contains(&transfer.id) {
+                self.tell_removed(row, transfer.id)?;
+            }
+            self.end_transfer(transfer, TransferState::Failed(TransferFailure::Removed))?;
         }
         Ok(())
+    }
+
+    /// Ends what waits for a contact, but for the ends of transfers: those wait on, as the two may become contacts anew
+    /// before the other has heard of the change, and its side of the transfer would stay open. Returns the transfers whose
+    /// offers never went out, of which the other need not hear.
+    fn end_queued(&mut self, contact: ContactId, state: MessageState) -> Result<BTreeSet<TransferId>, StoreError> {
+        let mut unsent = BTreeSet::new();
+        let mut above = 0;
+        loop {
+            let page = self.store.queued(contact, above, PAGE)?;
+            for operation in &page {
+                above = operation.position;
+                match operations::what(operation)? {
+                    Some(What::End { transfer, .. }) if !unsent.contains(&transfer) => continue,
+                    Some(What::Offer(offered)) => drop(unsent.insert(offered.transfer)),
+                    _ => {}
+                }
+                self.set_message_state(operation, state)?;
+            }
+            if page.len() < PAGE {
+                return Ok(unsent);
+            }
+        }
     }
 
     fn move_contact(

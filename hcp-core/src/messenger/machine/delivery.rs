@@ -3,8 +3,12 @@
 //!
 //! An operation has a place, an epoch and a sequence number, for ever. An epoch's numbers are given out only by the opening
 //! of the database that began it, so that a folder which is copied back can never give one place to two operations. The
-//! receiver takes each epoch in without gaps, but for those that its sender's history has, and says how far it has it; whatever lies above is sent again on every link,
-//! acknowledged or not. Ids tell what was stored before under another place.
+//! receiver takes each epoch in without gaps, but for those that its sender's history has, and says how far it has it;
+//! whatever lies above is sent again on every link, acknowledged or not. Ids tell what was stored before under another
+//! place. Of epochs a receiver remembers the latest [`MAX_EPOCHS`]; of those before, what was acknowledged stays so.
+
+use bytes::Bytes;
+use prost::Message as _;
 
 use super::links::{Broken, HAVE_PAGE, MAX_EPOCHS, Sync};
 use super::operations::Arrived;
@@ -20,10 +24,26 @@ use crate::wire::messenger_proto::{self as proto, frame::Body};
 const MAX_IN_FLIGHT: usize = 64;
 /// Their bytes, beyond which no further one is sent.
 const MAX_IN_FLIGHT_BYTES: usize = 256 * 1024;
+/// Looks into the database that are as much work as an ordinary frame, which takes some and its share of a commit.
+const LOOKS_PER_FRAME: usize = 16;
+/// Looks that an operation takes which is given back; with it come no acknowledgement and no commit of its own.
+const LOOKS_PER_RETURNED: usize = 4;
 /// Operations that one `Returned` brings.
 const RETURN_PAGE: usize = 64;
 /// Their bytes, beyond which no further one is added.
 const RETURN_BYTES: usize = 256 * 1024;
+
+/// How many ordinary frames are as much work as this one: some have the database searched for each of many things they name.
+pub(in crate::messenger) fn work(frame: &Bytes) -> f64 {
+    let looks = match proto::Frame::decode(frame.clone()).ok().and_then(|frame| frame.body) {
+        Some(Body::Have(have)) => have.epochs.len(),
+        Some(Body::Returned(returned)) => returned.operations.len().saturating_mul(LOOKS_PER_RETURNED),
+        // So many are read for it.
+        Some(Body::Recall(_)) => RETURN_PAGE,
+        _ => 0,
+    };
+    1.0 + looks as f64 / LOOKS_PER_FRAME as f64
+}
 
 impl Machine {
     /// The contact says how far it has what was written here; later on also what reached it over another link, perhaps from
@@ -54,6 +74,17 @@ impl Machine {
             }
         }
         sync.knows |= !have.more;
+        if sync.knows && !knew && sync.sent.len() >= self.max_epochs {
+            // The contact keeps no more of them and has forgotten the oldest: of those it lacks what it never acknowledged.
+            let oldest = sync.epochs.iter().position(|epoch| sync.sent.contains_key(epoch)).unwrap_or(0);
+            let named = sync.epochs.split_off(oldest);
+            let forgotten = std::mem::replace(&mut sync.epochs, named);
+            for epoch in forgotten.into_iter().rev() {
+                if self.store.is_on_its_way(contact, &epoch)? {
+                    sync.epochs.push_front(epoch);
+                }
+            }
+        }
         let begins = sync.knows && !(knew && asking);
         self.deliver(delivered)?;
         if begins {
@@ -93,7 +124,7 @@ impl Machine {
         let caught_up = sync.knows && sync.recalls.is_empty();
         let mut waiting = caught_up && sync.has_room() && sync.epochs.iter().all(|epoch| opening == Some(*epoch));
         while waiting {
-            let Some(row) = self.store.queued(contact, 1)?.pop() else { break };
+            let Some(row) = self.store.queued(contact, 0, 1)?.pop() else { break };
             let epoch = self.opening(contact);
             let seq = self.store.epoch(contact, Direction::Outgoing, &epoch)?.unwrap_or(0) + 1;
             self.store.set_epoch(contact, Direction::Outgoing, &epoch, seq)?;
@@ -132,17 +163,22 @@ impl Machine {
         let epoch: Epoch = array(&operation.epoch).map_err(|_| Broken::Protocol("an epoch that is none"))?;
         let known = self.store.epoch(contact, Direction::Incoming, &epoch)?;
         let (seq, has) = (operation.seq, known.unwrap_or(0));
-        if known.is_none() && self.store.count_epochs(contact, Direction::Incoming)? >= MAX_EPOCHS {
-            return Err(Broken::Protocol("more epochs than there can be"));
-        }
-        if operation.after > has || operation.after >= seq || seq > MAX_SEQ {
+        if operation.after >= seq || seq > MAX_SEQ {
             return Err(Broken::Protocol("an operation out of order"));
+        }
+        if operation.after > has {
+            // On an old link, perhaps, while a newer one has brought what came behind it.
+            let forgets = known.is_none() && self.store.count_epochs(contact, Direction::Incoming)? >= self.max_epochs;
+            return Err(if forgets { Broken::Forgotten } else { Broken::Protocol("an operation out of order") });
         }
         if seq > has {
             if !self.room {
                 return Err(Broken::Full);
             }
             let row = self.store.contact_by_id(contact)?;
+            if known.is_none() && self.store.count_epochs(contact, Direction::Incoming)? >= self.max_epochs {
+                self.store.forget_epoch(contact)?;
+            }
             self.store.set_epoch(contact, Direction::Incoming, &epoch, seq)?;
             self.receive(&row, Direction::Incoming, (epoch, seq), arrived, now)?;
             fault::point("operation stored, not committed");
@@ -212,7 +248,8 @@ impl Machine {
         let row = self.store.contact_by_id(contact)?;
         let known = self.store.epoch(contact, Direction::Outgoing, &epoch)?;
         let mut has = known.unwrap_or(0);
-        let room = known.is_some() || self.store.count_epochs(contact, Direction::Outgoing)? < MAX_EPOCHS;
+        // What a contact can invent, that is: own ones are as many as there were openings.
+        let room = known.is_some() || self.store.count_recalled(contact)? < MAX_EPOCHS;
         let mut honest = room && !returned.operations.is_empty();
         for operation in returned.operations.iter().take_while(|_| room) {
             let arrived = check(operation)?;
@@ -228,7 +265,7 @@ impl Machine {
                 continue;
             }
             has = last;
-            self.store.set_epoch(contact, Direction::Outgoing, &epoch, has)?;
+            self.store.set_recalled(contact, &epoch, has)?;
             self.receive(&row, Direction::Outgoing, (epoch, has), arrived, now)?;
             fault::point("lost operation stored, not committed");
             self.outputs.push(Output::Passed("lost operation committed, nothing more asked for"));

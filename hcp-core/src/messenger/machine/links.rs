@@ -32,7 +32,9 @@ const PROGRESS_DEADLINE: Duration = Duration::from_secs(60);
 pub(in crate::messenger) const MAX_FRAME: usize = 320 * 1024;
 /// Epochs that one `Have` names at the most: each costs the receiver a look into its database.
 pub(super) const HAVE_PAGE: usize = 1024;
-/// Epochs that a contact may have had. An honest one begins one for every start of its messenger.
+/// Epochs of a contact that are remembered, the latest: an honest one begins one for every start of its messenger after which
+/// it sends something. Each is named whenever the two connect. A contact that hears of so many knows that those which it
+/// began before are forgotten.
 pub(super) const MAX_EPOCHS: usize = 16 * 1024;
 /// How often a peer may say on one link where it stands.
 const MAX_STANDINGS: u32 = 8;
@@ -146,6 +148,8 @@ pub(super) enum Broken {
     Protocol(&'static str),
     /// There is no room for what came; the contact sends it again.
     Full,
+    /// What came builds on what is forgotten by now; the contact hears on the next link what is remembered.
+    Forgotten,
     Store(StoreError),
 }
 
@@ -208,7 +212,7 @@ impl Machine {
                 self.drop_link(id, now);
                 Ok(())
             }
-            Err(Broken::Full) => {
+            Err(Broken::Full | Broken::Forgotten) => {
                 self.drop_link(id, now);
                 Ok(())
             }
@@ -275,7 +279,7 @@ impl Machine {
         let asks = matches!(theirs, Stand::Asking | Stand::Accepted);
         let mine = row.as_ref().and_then(shown);
         let takes_room = asks && mine.is_none_or(|state| !in_inbox_or_list(state));
-        let busy = takes_room && !self.has_room(mine.is_none(), now)?;
+        let busy = takes_room && !self.has_room(row.as_ref(), now)?;
         let meeting = standing::meet(mine, theirs, busy);
         let row = match (row, meeting.state) {
             (None, Some(state)) => Some(self.store.insert_contact(&peer, state)?),
@@ -321,14 +325,21 @@ impl Machine {
         Ok(())
     }
 
-    /// Whether a request can be taken in, for somebody new or somebody known.
-    fn has_room(&mut self, new: bool, now: Now) -> Result<bool, StoreError> {
+    /// Whether a request can be taken in; makes room in the list for somebody new.
+    fn has_room(&mut self, row: Option<&ContactRow>, now: Now) -> Result<bool, StoreError> {
         let token = self.requests.take(now.instant);
         let pending = self.store.count_contacts(Some(ContactState::Pending))?;
         if !token || pending >= MAX_PENDING {
             return Ok(false);
         }
-        Ok(!new || self.store.count_contacts(None)? < MAX_CONTACTS || self.store.forget_contact()?)
+        if row.and_then(shown).is_some() || self.store.count_contacts(None)? < MAX_CONTACTS {
+            return Ok(true);
+        }
+        match row {
+            None => self.store.forget_contact(),
+            // Who is blocked has a place, for which nobody goes, and is told what somebody new would be told.
+            Some(_) => self.store.can_forget_contact(),
+        }
     }
 
     /// Says where this side stands.

@@ -37,7 +37,7 @@ impl Machine {
         now: Now,
     ) -> Result<MessageId, MessageError> {
         let row = self.writable(contact)?;
-        let (id, position) = self.write(&row, What::Text(text.clone()), now)?;
+        let (id, position) = self.write(&row, What::Text(text.clone()), now.millis)?;
         self.store.insert_event(RowKind::MessageWritten, subject(position), 0)?;
         fault::point("message queued, not committed");
         self.outputs.push(Output::Passed("message queued"));
@@ -67,11 +67,16 @@ impl Machine {
         Ok(row)
     }
 
-    /// Queues an operation.
-    pub(super) fn write(&mut self, contact: &ContactRow, what: What, now: Now) -> Result<(MessageId, u64), StoreError> {
+    /// Queues an operation, which says that it was written at `millis`.
+    pub(super) fn write(
+        &mut self,
+        contact: &ContactRow,
+        what: What,
+        millis: u64,
+    ) -> Result<(MessageId, u64), StoreError> {
         let id = MessageId(self.rng.random());
         let is_text = matches!(what, What::Text(_));
-        let content = Content { millis: now.millis, what }.encode();
+        let content = Content { millis, what }.encode();
         let mark = content::mark(self.store.marking(), &contact.address, id, &content);
         let position = self.store.insert_operation(&Written {
             contact: contact.id,
@@ -81,7 +86,7 @@ impl Machine {
             mark: &mark,
             content: &content,
             is_text,
-            millis: now.millis,
+            millis,
             state: MessageState::Queued,
         })?;
         self.dirty.insert(contact.id);
@@ -105,6 +110,14 @@ impl Machine {
                     self.store.place_operation(row.position, place.0, place.1, row.state)?;
                 }
                 self.set_message_state(&row, MessageState::Delivered)?;
+                // An offer that counted here as one that never went out.
+                if let (
+                    MessageState::Cancelled | MessageState::Failed(_),
+                    Some(Content { what: What::Offer(offered), .. }),
+                ) = (row.state, &arrived.read)
+                {
+                    self.tell_removed(contact, offered.transfer)?;
+                }
             }
             return Ok(());
         }
@@ -165,10 +178,15 @@ pub(super) struct Arrived<'a> {
     pub(super) read: Option<Content>,
 }
 
+/// What an operation says; `None` for a kind that this version does not know.
+pub(super) fn what(row: &OperationRow) -> Result<Option<What>, StoreError> {
+    let content = Content::decode(&row.content).map_err(|_| StoreError::Damaged("an operation cannot be read"))?;
+    Ok(content.map(|content| content.what))
+}
+
 /// A text as the application sees it.
 pub(super) fn message(row: &OperationRow, contact: OnionAddress) -> Result<Option<Message>, StoreError> {
-    let content = Content::decode(&row.content).map_err(|_| StoreError::Damaged("an operation cannot be read"))?;
-    let Some(Content { what: What::Text(text), .. }) = content else { return Ok(None) };
+    let Some(What::Text(text)) = what(row)? else { return Ok(None) };
     Ok(Some(Message {
         id: row.id,
         contact,

@@ -5,6 +5,7 @@
 //! `HCP_SEEDS=n` runs more seeds, `HCP_SEED=n` that one.
 
 mod check;
+mod counts;
 mod files;
 mod tests;
 mod users;
@@ -18,11 +19,13 @@ use prost::Message as _;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use self::counts::Counts;
+use super::links::MAX_EPOCHS;
 use super::{LinkId, Machine, Now, Output};
 use crate::identity::{Identity, OnionAddress};
 use crate::messenger::contact::ContactState;
-use crate::messenger::message::{Direction, MessageId};
-use crate::messenger::store::{ContactRow, RowKind, Store};
+use crate::messenger::message::{Direction, MessageId, MessageState};
+use crate::messenger::store::{ContactRow, RowKind, Store, message_state};
 use crate::messenger::text::{Name, Text};
 use crate::messenger::transfer::TransferId;
 use crate::wire::messenger_proto::{self as proto, frame::Body};
@@ -41,31 +44,8 @@ enum Defect {
     CursorLost,
     /// Ends of transfers are taken in and change nothing.
     EndsUnread,
-}
-
-/// How often each fault happened.
-#[derive(Debug, Default)]
-struct Counts {
-    frames: u64,
-    cuts: u64,
-    unnoticed: u64,
-    crashes_before_commit: u64,
-    crashes_after_commit: u64,
-    disk_errors: u64,
-    backups: u64,
-    restores: u64,
-    /// Runs in which each of the two was restored.
-    both_restored: u64,
-    simultaneous: u64,
-    cancelled: u64,
-    recalled: u64,
-    sent: u64,
-    offers: u64,
-    accepted: u64,
-    declined: u64,
-    files_cancelled: u64,
-    files_done: u64,
-    files_changed: u64,
+    /// Ends of transfers that wait are taken back with what else waits for somebody who is taken off the list.
+    EndsTakenBack,
 }
 
 struct Node {
@@ -103,6 +83,10 @@ struct Sim {
     next_link: u64,
     /// Who may be restored.
     restorable: Vec<usize>,
+    /// How many epochs each remembers of the other.
+    max_epochs: usize,
+    /// Whether the two may take each other off their lists.
+    may_part: bool,
     /// Operations that must be there in the end, each with who wrote it; as of the last restore.
     kept: BTreeSet<(usize, MessageId)>,
     /// Messages that their writer took back, in whatever life.
@@ -120,12 +104,16 @@ struct Sim {
 impl Sim {
     fn new(seed: u64, defect: Defect) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
+        let forgetful = seed.is_multiple_of(7);
+        let max_epochs = if forgetful { 2 } else { MAX_EPOCHS };
         let nodes = [0, 1].map(|_| {
             let identity = Identity::from_seed(&rng.random());
             let store = Store::in_memory(&identity);
+            let mut machine = Machine::new(identity.address(), store, rng.random());
+            machine.max_epochs = max_epochs;
             Node {
                 address: identity.address(),
-                machine: Some(Machine::new(identity.address(), store, rng.random())),
+                machine: Some(machine),
                 backup: None,
                 online: false,
                 shown: Vec::new(),
@@ -148,11 +136,15 @@ impl Sim {
             start,
             elapsed: Duration::ZERO,
             next_link: 0,
+            // What is forgotten on purpose cannot be given back: nobody loses anything then.
             restorable: match seed / 2 % 4 {
+                _ if forgetful => vec![],
                 0 => vec![0],
                 1 => vec![1],
                 _ => vec![0, 1],
             },
+            max_epochs,
+            may_part: seed.is_multiple_of(3),
             kept: BTreeSet::new(),
             taken_back: BTreeSet::new(),
             changed: BTreeSet::new(),
@@ -227,6 +219,7 @@ impl Sim {
         let other = self.nodes[1 - node].address;
         let state = &mut self.nodes[node];
         let mut machine = Machine::new(state.address, store, self.rng.random());
+        machine.max_epochs = self.max_epochs;
         if self.defect == Defect::EpochsRepeat
             && let Some(contact) = machine.store.contact(&other).unwrap()
         {
@@ -284,6 +277,11 @@ impl Sim {
             match row.kind {
                 RowKind::MessageReceived => state.shown.push(store.operation(row.subject as u64).unwrap().id),
                 RowKind::TransferOffered => state.offers.push(store.transfer_at(row.subject as u64).unwrap().id),
+                // A backup may bring back what has come to nothing, and then it has no place among what was written before.
+                RowKind::MessageState if has_failed(message_state(row.state).unwrap()) => {
+                    let id = store.operation(row.subject as u64).unwrap().id;
+                    state.written.retain(|(_, written)| *written != id);
+                }
                 _ => {}
             }
             state.cursor = row.cursor;
@@ -406,6 +404,7 @@ impl Sim {
             }
             86..91 => self.go_online(node),
             91..94 if !self.wires.is_empty() => self.cut(),
+            94..97 if self.restorable.is_empty() => {}
             94..96 => {
                 let node = self.restorable[self.rng.random_range(0..self.restorable.len())];
                 self.back_up(node);
@@ -419,6 +418,7 @@ impl Sim {
                 self.crash(node, None);
             }
             98 => self.befriend(node),
+            99 if self.may_part && self.rng.random_bool(0.4) => self.part(node),
             _ => {}
         }
     }
@@ -479,6 +479,11 @@ impl Sim {
     }
 }
 
+/// Whether an operation will never arrive, unless another life brings it back.
+fn has_failed(state: MessageState) -> bool {
+    matches!(state, MessageState::Cancelled | MessageState::Failed(_))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Good,
@@ -528,5 +533,8 @@ fn run(seed: u64, defect: Defect) -> (Result<(), String>, Counts) {
     }
     sim.counts.both_restored += u64::from(sim.nodes.iter().all(|node| node.restored));
     let result = sim.settle().and_then(|()| sim.check());
+    if sim.max_epochs < MAX_EPOCHS {
+        sim.counts.forgotten = sim.forgotten();
+    }
     (result, sim.counts)
 }

@@ -1,5 +1,7 @@
 //! Peers that behave badly, frame by frame; and what a blocked one can learn.
 
+mod epochs;
+mod lists;
 mod restored;
 
 use std::time::{Duration, Instant};
@@ -14,7 +16,7 @@ use crate::identity::{Identity, OnionAddress};
 use crate::messenger::contact::{ContactState, MAX_PENDING};
 use crate::messenger::content::{Content, What};
 use crate::messenger::message::{Direction, MessageId, MessageState};
-use crate::messenger::store::Store;
+use crate::messenger::store::{ContactId, Store};
 use crate::messenger::text::{MAX_GREETING, MAX_NAME, MAX_TEXT, Text};
 use crate::messenger::transfer::{MAX_FILE, TransferId, TransferState};
 use crate::wire::messenger_proto::file_end::Outcome;
@@ -89,9 +91,12 @@ impl Host {
         (peer, link)
     }
 
+    fn contact(&self, peer: &OnionAddress) -> ContactId {
+        self.machine.store().contact(peer).unwrap().unwrap().id
+    }
+
     fn texts(&self, peer: &OnionAddress) -> usize {
-        let contact = self.machine.store().contact(peer).unwrap().unwrap().id;
-        self.machine.store().texts(contact, None, 100_000).unwrap().len()
+        self.machine.store().texts(self.contact(peer), None, 100_000).unwrap().len()
     }
 }
 

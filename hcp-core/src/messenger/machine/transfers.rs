@@ -20,6 +20,13 @@ use crate::messenger::text::FileName;
 use crate::messenger::transfer::{Transfer, TransferError, TransferFailure, TransferId, TransferState};
 use crate::store::StoreError;
 
+/// Offers of a contact that may be open at once while something of this side's may still come back, the ends of some of
+/// them perhaps; else one. A contact that claims to have more and more to give back gets no further than this, and who is
+/// restored finds that many files ended as they did.
+pub(super) const MAX_OFFERS: usize = 100;
+/// When a change of the list ended a transfer: when somebody was blocked is nobody's business.
+const NO_TIME: u64 = 0;
+
 /// A file that was measured for an offer.
 pub(in crate::messenger) struct Offer {
     pub(in crate::messenger) name: FileName,
@@ -54,9 +61,9 @@ impl Machine {
     /// Whether a file can be offered now.
     pub(in crate::messenger) fn may_offer(&self, contact: OnionAddress) -> Result<ContactRow, TransferError> {
         let row = self.writable(contact)?;
-        match self.open_transfer(row.id, Direction::Outgoing)? {
-            None => Ok(row),
-            Some(_) => Err(TransferError::Busy),
+        match self.count_open(row.id, Direction::Outgoing)? {
+            0 => Ok(row),
+            _ => Err(TransferError::Busy),
         }
     }
 
@@ -81,7 +88,8 @@ impl Machine {
             state: TransferState::Offered,
         })?;
         self.store.insert_event(RowKind::TransferOffered, subject(position), 0)?;
-        self.write(&row, What::Offer(Offered { transfer: id, name: name.clone(), size: *size, root: *root }), now)?;
+        let offered = Offered { transfer: id, name: name.clone(), size: *size, root: *root };
+        self.write(&row, What::Offer(offered), now.millis)?;
         fault::point("file offered, not committed");
         self.outputs.push(Output::Passed("file offered"));
         Ok(id)
@@ -101,6 +109,7 @@ impl Machine {
         if self.store.is_saving_to(path)? {
             return Err(TransferError::Exists);
         }
+        self.store.remove_discard(path)?;
         row.path = Some(path.to_owned());
         self.dirty.insert(row.contact);
         self.move_transfer(row, TransferState::Running)?;
@@ -228,9 +237,8 @@ impl Machine {
             return Ok(());
         }
         // One that is open here may have ended in a life that was lost; until that is known, nothing is declined for it.
-        let busy = direction == Direction::Incoming
-            && !self.is_catching_up(contact.id)
-            && self.open_transfer(contact.id, direction)?.is_some();
+        let most = if self.is_catching_up(contact.id) { MAX_OFFERS } else { 1 };
+        let busy = direction == Direction::Incoming && self.count_open(contact.id, direction)? >= most;
         let position = self.store.insert_transfer(&NewTransfer {
             id,
             contact: contact.id,
@@ -281,8 +289,15 @@ impl Machine {
     /// Ends a transfer at this side's word, and tells the contact.
     fn end_here(&mut self, row: TransferRow, outcome: Outcome, now: Now) -> Result<(), StoreError> {
         let contact = self.store.contact_by_id(row.contact)?;
-        self.write(&contact, What::End { transfer: row.id, outcome }, now)?;
+        self.write(&contact, What::End { transfer: row.id, outcome }, now.millis)?;
         self.end_transfer(row, outcome.state())
+    }
+
+    /// Tells a contact, when the two speak as contacts next, that a transfer ended because one of them left the other's list.
+    pub(super) fn tell_removed(&mut self, contact: &ContactRow, transfer: TransferId) -> Result<(), StoreError> {
+        let outcome = Outcome::Failed(TransferFailure::Removed);
+        self.write(contact, What::End { transfer, outcome }, NO_TIME)?;
+        Ok(())
     }
 
     /// Ends a transfer.
@@ -291,8 +306,13 @@ impl Machine {
             row.done = row.size;
         }
         // Also of a file that is complete: it may be so elsewhere, since a life that was lost.
-        if row.direction == Direction::Incoming {
-            self.outputs.extend(row.path.clone().map(Output::Discard));
+        if let Some(path) = row.path.clone().filter(|_| row.direction == Direction::Incoming) {
+            // Noted, so that it is deleted at the next start if the process is killed before. Of one that is complete nothing is
+            // left here, and what has its name at the next start may be somebody else's.
+            if state != TransferState::Done {
+                self.store.insert_discard(&path)?;
+            }
+            self.outputs.push(Output::Discard(path));
         }
         self.fetching.remove(&row.id);
         self.served.remove(&row.id);
@@ -315,8 +335,8 @@ impl Machine {
         Ok(row)
     }
 
-    fn open_transfer(&self, contact: ContactId, direction: Direction) -> Result<Option<TransferRow>, StoreError> {
-        Ok(self.store.open_transfers(contact)?.into_iter().find(|row| row.direction == direction))
+    fn count_open(&self, contact: ContactId, direction: Direction) -> Result<usize, StoreError> {
+        Ok(self.store.open_transfers(contact)?.iter().filter(|row| row.direction == direction).count())
     }
 }
 

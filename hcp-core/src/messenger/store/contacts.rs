@@ -53,11 +53,14 @@ impl Store {
     /// Forgets the oldest contact that was declined or archived and with whom nothing was ever written; `false` when there is
     /// none.
     pub(in crate::messenger) fn forget_contact(&self) -> Result<bool, StoreError> {
-        let sql = "DELETE FROM contacts WHERE contact = (SELECT min(contact) FROM contacts WHERE state IN (?1, ?2)
-            AND contact NOT IN (SELECT contact FROM operations) AND contact NOT IN (SELECT contact FROM epochs)
-            AND contact NOT IN (SELECT contact FROM transfers))";
-        let states = [number(ContactState::Declined), number(ContactState::Archived)];
-        Ok(self.connection().execute(sql, states)? > 0)
+        let sql = format!("DELETE FROM contacts WHERE contact = ({FORGETTABLE})");
+        Ok(self.connection().execute(&sql, FORGETTABLE_STATES.map(number))? > 0)
+    }
+
+    /// Whether [`Self::forget_contact`] would find one.
+    pub(in crate::messenger) fn can_forget_contact(&self) -> Result<bool, StoreError> {
+        let sql = format!("SELECT ({FORGETTABLE}) IS NOT NULL");
+        Ok(self.connection().query_row(&sql, FORGETTABLE_STATES.map(number), |row| row.get(0))?)
     }
 
     /// A contact that may be forgotten by now.
@@ -97,6 +100,12 @@ impl Store {
 }
 
 const SELECT: &str = "SELECT contact, address, petname, name, greeting, state, shadow FROM contacts";
+
+/// The contact that is forgotten first.
+const FORGETTABLE: &str = "SELECT min(contact) FROM contacts WHERE state IN (?1, ?2)
+    AND contact NOT IN (SELECT contact FROM operations) AND contact NOT IN (SELECT contact FROM epochs)
+    AND contact NOT IN (SELECT contact FROM transfers)";
+const FORGETTABLE_STATES: [ContactState; 2] = [ContactState::Declined, ContactState::Archived];
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Result<ContactRow, StoreError>> {
     let (address, state): ([u8; 32], u8) = (row.get(1)?, row.get(5)?);

@@ -35,29 +35,34 @@ pub(in crate::messenger) fn subject(position: u64) -> i64 {
 
 impl Store {
     pub(in crate::messenger) fn insert_event(&self, kind: RowKind, subject: i64, state: u8) -> Result<(), StoreError> {
-        let begun = self.told.replace(true) || self.begin_cursors()?;
+        if !self.told.replace(true) {
+            self.begin_cursors()?;
+        }
         let sql = "INSERT INTO events (kind, subject, state) VALUES (?1, ?2, ?3)";
         self.connection().prepare_cached(sql)?.execute(params![kind as u8, subject, state])?;
         let cursor = self.connection().last_insert_rowid();
-        if !begun {
-            // The very first is number one, behind which nothing can be missing.
-            self.begin_cursors()?;
-        }
         // Now and then, so that not every event costs a deletion.
         if cursor % 1024 == 0 {
             let sql =
                 "DELETE FROM events WHERE cursor <= (SELECT cursor FROM events ORDER BY cursor DESC LIMIT 1 OFFSET ?1)";
-            self.connection().execute(sql, [i64::try_from(MAX_EVENTS).unwrap_or(i64::MAX)])?;
+            if self.connection().execute(sql, [i64::try_from(MAX_EVENTS).unwrap_or(i64::MAX)])? > 0 {
+                self.connection().execute("UPDATE profile SET events_forgotten = 1", [])?;
+            }
         }
         Ok(())
     }
 
     /// Begins a stretch of cursors that no other opening has: of a profile that was restored some are known to readers that
-    /// another life of it gave out, and a reader must not take what is new now for what it has read. `false` while there is
-    /// no cursor at all.
-    fn begin_cursors(&self) -> Result<bool, StoreError> {
+    /// another life of it gave out, and a reader must not take what is new now for what it has read. That of the very first
+    /// event is no exception: a copy that had told nothing yet has other lives, too.
+    fn begin_cursors(&self) -> Result<(), StoreError> {
+        let skipped = i64::from(rand::random::<u32>());
         let sql = "UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'events'";
-        Ok(self.connection().execute(sql, [i64::from(rand::random::<u32>())])? > 0)
+        if self.connection().execute(sql, [skipped])? == 0 {
+            let sql = "INSERT INTO sqlite_sequence (name, seq) VALUES ('events', ?1)";
+            self.connection().execute(sql, [skipped])?;
+        }
+        Ok(())
     }
 
     pub(in crate::messenger) fn events(&self, after: u64, limit: usize) -> Result<Vec<EventRow>, StoreError> {
@@ -75,9 +80,11 @@ impl Store {
         Ok(self.connection().prepare_cached(sql)?.query_row([cursor], |row| row.get(0))?)
     }
 
-    /// The oldest cursor that can be read on from, and the newest one.
+    /// The oldest cursor that can be read on from, zero while every event is here; and the newest one, zero while there is
+    /// none.
     pub(in crate::messenger) fn cursors(&self) -> Result<(u64, u64), StoreError> {
-        let sql = "SELECT coalesce(min(cursor) - 1, 0), coalesce(max(cursor), 0) FROM events";
+        let sql = "SELECT iif(events_forgotten, coalesce((SELECT min(cursor) FROM events) - 1, 0), 0),
+            coalesce((SELECT max(cursor) FROM events), 0) FROM profile";
         Ok(self.connection().query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?)
     }
 }
@@ -124,11 +131,27 @@ mod tests {
                 store = store.copy();
                 known.extend(tell(&store, 3));
             }
-            assert_eq!((known[0], store.cursors().unwrap().0), (1, 0), "everything can be read from the start");
+            assert_eq!(store.cursors().unwrap().0, 0, "everything can be read from the start");
             assert!(known.iter().all(|cursor| store.has_cursor(*cursor).unwrap()));
-            let lost = lost.iter().filter(|cursor| **cursor != 1);
-            assert!(!lost.into_iter().any(|cursor| store.has_cursor(*cursor).unwrap()));
+            assert!(!lost.iter().any(|cursor| store.has_cursor(*cursor).unwrap()));
             assert!(!store.has_cursor(u64::MAX).unwrap());
         }
+    }
+
+    #[test]
+    fn once_events_are_forgotten_the_start_is_no_place_to_read_on_from() {
+        let store = Store::in_memory(&Identity::from_seed(&[1; 32]));
+        tell(&store, 1);
+        let many = format!(
+            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {MAX_EVENTS})
+            INSERT INTO events (kind, subject, state) SELECT 0, 1, 0 FROM numbers"
+        );
+        store.connection().execute_batch(&many).unwrap();
+        assert_eq!(store.cursors().unwrap().0, 0);
+        let newest = *tell(&store, 1024).last().unwrap();
+        let oldest = store.cursors().unwrap().0;
+        assert!(oldest > 0 && oldest < newest);
+        assert_eq!(store.events(oldest, 1).unwrap()[0].cursor, oldest + 1);
+        assert_eq!(store.copy().cursors().unwrap(), (oldest, newest));
     }
 }

@@ -102,14 +102,16 @@ impl Store {
         Ok(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
-    /// The operations that wait, oldest first.
+    /// The operations that wait, oldest first, above a position.
     pub(in crate::messenger) fn queued(
         &self,
         contact: ContactId,
+        above: u64,
         limit: usize,
     ) -> Result<Vec<OperationRow>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.many("WHERE contact = ?1 AND state = 0 ORDER BY position LIMIT ?2", params![contact.0, limit])
+        let filter = "WHERE contact = ?1 AND state = 0 AND position > ?2 ORDER BY position LIMIT ?3";
+        self.many(filter, params![contact.0, above, limit])
     }
 
     pub(in crate::messenger) fn set_operation_state(
@@ -168,6 +170,13 @@ impl Store {
         )
     }
 
+    /// Whether something of an own epoch is on its way.
+    pub(in crate::messenger) fn is_on_its_way(&self, contact: ContactId, epoch: &Epoch) -> Result<bool, StoreError> {
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM operations WHERE state = 1 AND contact = ?1 AND epoch = ?2 AND outgoing)";
+        Ok(self.connection().prepare_cached(sql)?.query_row(params![contact.0, epoch], |row| row.get(0))?)
+    }
+
     /// The epochs of one direction in the order in which they began here, with their highest numbers.
     pub(in crate::messenger) fn epochs(
         &self,
@@ -214,6 +223,34 @@ impl Store {
         let sql = "INSERT INTO epochs (contact, outgoing, epoch, seq) VALUES (?1, ?2, ?3, ?4)
             ON CONFLICT (contact, outgoing, epoch) DO UPDATE SET seq = ?4";
         self.connection().prepare_cached(sql)?.execute(params![contact.0, outgoing(direction), epoch, seq])?;
+        Ok(())
+    }
+
+    /// Notes the highest number of an own epoch that the contact has given back.
+    pub(in crate::messenger) fn set_recalled(
+        &self,
+        contact: ContactId,
+        epoch: &Epoch,
+        seq: u64,
+    ) -> Result<(), StoreError> {
+        let sql = "INSERT INTO epochs (contact, outgoing, epoch, seq, recalled) VALUES (?1, 1, ?2, ?3, 1)
+            ON CONFLICT (contact, outgoing, epoch) DO UPDATE SET seq = ?3";
+        self.connection().prepare_cached(sql)?.execute(params![contact.0, epoch, seq])?;
+        Ok(())
+    }
+
+    /// How many own epochs began with what a contact gave back.
+    pub(in crate::messenger) fn count_recalled(&self, contact: ContactId) -> Result<usize, StoreError> {
+        let sql = "SELECT count(*) FROM epochs WHERE contact = ?1 AND outgoing AND recalled";
+        let count: i64 = self.connection().prepare_cached(sql)?.query_row([contact.0], |row| row.get(0))?;
+        Ok(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    /// Forgets the epoch of a contact's that began first here.
+    pub(in crate::messenger) fn forget_epoch(&self, contact: ContactId) -> Result<(), StoreError> {
+        let sql =
+            "DELETE FROM epochs WHERE number = (SELECT min(number) FROM epochs WHERE contact = ?1 AND NOT outgoing)";
+        self.connection().prepare_cached(sql)?.execute([contact.0])?;
         Ok(())
     }
 

@@ -126,6 +126,26 @@ impl Store {
         .collect()
     }
 
+    /// Notes that what there is of a file is to be deleted.
+    pub(in crate::messenger) fn insert_discard(&self, path: &Path) -> Result<(), StoreError> {
+        let sql = "INSERT OR IGNORE INTO discards (path) VALUES (?1)";
+        self.connection().prepare_cached(sql)?.execute([path_bytes(path)])?;
+        Ok(())
+    }
+
+    /// It is deleted, or belongs to another transfer from now on.
+    pub(in crate::messenger) fn remove_discard(&self, path: &Path) -> Result<(), StoreError> {
+        self.connection().prepare_cached("DELETE FROM discards WHERE path = ?1")?.execute([path_bytes(path)])?;
+        Ok(())
+    }
+
+    /// Where something is to be deleted.
+    pub(in crate::messenger) fn discards(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let mut statement = self.connection().prepare_cached("SELECT path FROM discards")?;
+        let paths = statement.query_map([], |row| row.get(0).map(path_from_bytes))?;
+        Ok(paths.collect::<Result<_, _>>()?)
+    }
+
     /// Writes what can change: done, path and state.
     pub(in crate::messenger) fn update_transfer(&self, row: &TransferRow) -> Result<(), StoreError> {
         let sql = "UPDATE transfers SET done = ?2, path = ?3, state = ?4 WHERE position = ?1";

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Node, Sim};
+use super::{Node, Sim, has_failed};
 use crate::messenger::contact::ContactState;
 use crate::messenger::content::{Content, What};
 use crate::messenger::machine::transfers::is_open;
@@ -18,6 +18,18 @@ impl Sim {
             rows.map(move |row| (if row.direction == Direction::Outgoing { node } else { 1 - node }, row.id))
         };
         of(0).chain(of(1)).collect()
+    }
+
+    /// How many epochs the two remember no more.
+    pub(super) fn forgotten(&self) -> u64 {
+        let count = |node: usize, direction| {
+            let contact = self.contact(node);
+            contact.map_or(0, |contact| self.store(node).count_epochs(contact.id, direction).unwrap())
+        };
+        let of = |writer: usize| {
+            count(writer, Direction::Outgoing).saturating_sub(count(1 - writer, Direction::Incoming)) as u64
+        };
+        of(0) + of(1)
     }
 
     pub(super) fn at_rest(&self) -> bool {
@@ -143,8 +155,9 @@ impl Sim {
     /// Of each transfer both know the same end, or both none.
     fn check_transfers(&self) -> Result<(), String> {
         let [here, there] = [0, 1].map(|node| {
-            let rows = self.store(node).transfers(usize::MAX >> 1).unwrap();
-            rows.into_iter().map(|row| (row.id, row)).collect::<BTreeMap<_, _>>()
+            let rows = self.store(node).transfers(usize::MAX >> 1).unwrap().into_iter();
+            let unsent = self.unsent_offers(node);
+            rows.filter(|row| !unsent.contains(&row.id)).map(|row| (row.id, row)).collect::<BTreeMap<_, _>>()
         });
         if !here.keys().eq(there.keys()) {
             return Err("an offer is known to one of the two".into());
@@ -166,7 +179,12 @@ impl Sim {
             }
             for state in [row.state, other.state] {
                 // Both may have ended it, each before it heard the other.
-                let fits = if is_open(state) { ends.is_empty() } else { ends.contains(&state) };
+                let fits = match state {
+                    state if is_open(state) => ends.is_empty(),
+                    // Who is told of it hears that it was cancelled.
+                    TransferState::Failed(TransferFailure::Removed) => ends.contains(&TransferState::Cancelled),
+                    state => ends.contains(&state),
+                };
                 if !fits {
                     return Err(format!("a transfer is {told}"));
                 }
@@ -182,6 +200,16 @@ impl Sim {
             }
         }
         Ok(())
+    }
+
+    /// The transfers that a node offered and took back before that went out.
+    fn unsent_offers(&self, node: usize) -> BTreeSet<TransferId> {
+        let rows = self.operations(node).into_iter().filter(|row| has_failed(row.state));
+        let offered = rows.filter_map(|row| match Content::decode(&row.content).unwrap()?.what {
+            What::Offer(offered) => Some(offered.transfer),
+            _ => None,
+        });
+        offered.collect()
     }
 
     /// All operations between the two that a node has.

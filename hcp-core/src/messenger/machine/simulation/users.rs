@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use rand::RngExt;
 
-use super::{Fate, Sim};
+use super::{Defect, Fate, Sim};
 use crate::messenger::contact::ContactState;
-use crate::messenger::message::Direction;
+use crate::messenger::message::{Direction, MessageState};
 use crate::messenger::store::Store;
 use crate::messenger::text::{Name, Text};
 
@@ -27,7 +27,7 @@ impl Sim {
 
     pub(super) fn cancel(&mut self, node: usize) {
         let Some(contact) = self.contact(node) else { return };
-        let mut queued = self.store(node).queued(contact.id, 10).unwrap();
+        let mut queued = self.store(node).queued(contact.id, 0, 10).unwrap();
         queued.retain(|row| row.is_text);
         if queued.is_empty() {
             return;
@@ -53,7 +53,35 @@ impl Sim {
             Some(ContactState::Pending) => {
                 self.step(node, Fate::Good, |machine, _| machine.accept(other).unwrap());
             }
+            Some(ContactState::Blocked) => {
+                self.step(node, Fate::Good, |machine, _| machine.unblock(other).unwrap());
+            }
+            Some(ContactState::Archived | ContactState::RemovedByPeer | ContactState::Rejected) => {
+                let (nobody, greeting) = (Name::new("").unwrap(), Text::greeting("again").unwrap());
+                self.step(node, Fate::Good, |machine, _| machine.request(other, &nobody, &greeting).unwrap());
+            }
             Some(_) => {}
+        }
+    }
+
+    /// The user takes the other off the list, or blocks it.
+    pub(super) fn part(&mut self, node: usize) {
+        let Some(contact) = self.contact(node).filter(|row| row.state == ContactState::Accepted) else { return };
+        let queued = self.store(node).queued(contact.id, 0, usize::MAX >> 1).unwrap();
+        let (fate, blocks) = (self.fate(), self.rng.random_bool(0.3));
+        let parted = self.step(node, fate, |machine, _| {
+            if blocks { machine.block(contact.address).unwrap() } else { machine.archive(contact.address).unwrap() }
+        });
+        if parted.is_none() {
+            return;
+        }
+        self.counts.parted += 1;
+        self.taken_back.extend(queued.iter().map(|row| row.id));
+        if self.defect == Defect::EndsTakenBack {
+            for row in self.store(node).queued(contact.id, 0, usize::MAX >> 1).unwrap() {
+                self.store(node).set_operation_state(row.position, MessageState::Cancelled).unwrap();
+                self.taken_back.insert(row.id);
+            }
         }
     }
 

@@ -2,9 +2,16 @@
 
 use super::*;
 use crate::messenger::content;
+use crate::messenger::machine::transfers::MAX_OFFERS;
 
 /// What the user wrote in a life that was lost, as the contact gives it back.
-fn given_back(host: &Host, contact: &OnionAddress, place: ([u8; 16], u64), id: u8, content: Vec<u8>) -> Body {
+pub(super) fn given_back(
+    host: &Host,
+    contact: &OnionAddress,
+    place: ([u8; 16], u64),
+    id: u8,
+    content: Vec<u8>,
+) -> Body {
     let mark = content::mark(host.machine.store().marking(), contact, MessageId([id; 16]), &content);
     let (epoch, seq) = place;
     let operation = proto::Operation {
@@ -15,7 +22,7 @@ fn given_back(host: &Host, contact: &OnionAddress, place: ([u8; 16], u64), id: u
     Body::Returned(proto::Returned { epoch: epoch.to_vec().into(), operations: vec![operation] })
 }
 
-fn recalled(answers: &[Body]) -> Option<[u8; 16]> {
+pub(super) fn recalled(answers: &[Body]) -> Option<[u8; 16]> {
     answers.iter().find_map(|body| match body {
         Body::Recall(recall) => Some(recall.epoch[..].try_into().unwrap()),
         _ => None,
@@ -232,4 +239,16 @@ fn a_sender_that_has_forgotten_its_offer_hears_that_the_receiver_has_given_it_up
     let back = given_back(&host, &friend, (epoch, 1), 8, offer(3));
     host.bring(link, [back]).unwrap();
     assert!(host.machine.may_offer(friend).is_ok(), "no other file can be offered");
+}
+
+#[test]
+fn a_contact_that_goes_on_having_more_to_give_back_has_a_bounded_number_of_offers_open() {
+    const OFFERS: u8 = MAX_OFFERS as u8 + 20;
+    let mut host = Host::new();
+    let (_, link) = host.friend(9);
+    let operations = (1..=OFFERS).map(|n| Body::Operation(operation(1, u64::from(n) - 1, u64::from(n), n, offer(n))));
+    host.bring(link, [have([([200; 16], 1)])].into_iter().chain(operations)).unwrap();
+    let rows = host.machine.store().transfers(1000).unwrap();
+    let count = |state: TransferState| rows.iter().filter(|row| row.state == state).count();
+    assert_eq!((count(TransferState::Offered), count(TransferState::Declined)), (MAX_OFFERS, 20));
 }
