@@ -4,6 +4,7 @@
 //! the name of their protocol; each protocol says whether it serves diallers that stay anonymous.
 
 mod accept;
+mod backlog;
 mod channel;
 mod dial;
 mod driver;
@@ -30,7 +31,8 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 
-use self::channel::SEND_BUDGET;
+pub use self::backlog::NODE_BACKLOG;
+use self::backlog::SEND_BUDGET;
 pub use self::dial::DialAs;
 use self::dial::{Established, Path};
 use self::driver::{Environment, Lanes};
@@ -91,7 +93,10 @@ struct Inner {
     router: Arc<Router>,
     sessions: Arc<Sessions>,
     telling: Arc<Telling>,
+    /// What peers make the node hold.
     ledger: Arc<Ledger>,
+    /// What the node keeps of what its applications have sent.
+    backlog: Arc<Ledger>,
     status: watch::Receiver<ListenerStatus>,
     /// Changes who finds the own address.
     restrict: Option<Restrict>,
@@ -123,6 +128,7 @@ impl Node {
             lanes: DEFAULT_LANES,
             floors: SerialFloors::default(),
             memory: NODE_MEMORY,
+            backlog: NODE_BACKLOG,
             send_budget: SEND_BUDGET,
             max_sessions: MAX_SESSIONS,
             clients: None,
@@ -283,7 +289,7 @@ impl Node {
 
     /// What the node has done since it was bound, and what it holds now.
     pub fn stats(&self) -> NodeStats {
-        self.inner.telling.stats(&self.inner.ledger)
+        self.inner.telling.stats(&self.inner.ledger, &self.inner.backlog)
     }
 
     /// The lock of those who dial an address.
@@ -343,6 +349,7 @@ impl Node {
             sessions,
             telling: Arc::clone(&inner.telling),
             ledger: Arc::clone(&inner.ledger),
+            backlog: Arc::clone(&inner.backlog),
             send_budget: inner.send_budget,
             floors: inner.floors.clone(),
             lanes: Lanes::Dialled { network: Arc::clone(&inner.network), target: address },
@@ -366,6 +373,7 @@ pub struct NodeBuilder {
     lanes: usize,
     floors: SerialFloors,
     memory: usize,
+    backlog: usize,
     send_budget: usize,
     max_sessions: usize,
     clients: Option<Vec<DiscoveryPublicKey>>,
@@ -447,7 +455,8 @@ impl NodeBuilder {
             Some(clients) => self.network.listen_restricted(&self.identity, &[HCP_PORT], clients).await?,
         };
         let (status, restrict) = (listener.status(), listener.restrict());
-        let (telling, ledger) = (Arc::<Telling>::default(), Ledger::new(self.memory));
+        let (ledger, backlog) = (Ledger::new(self.memory), Ledger::new(self.backlog));
+        let telling = Arc::<Telling>::default();
         let table = Arc::<LaneTable>::default();
         let mut accepting = JoinSet::new();
         let mut accept = |listener: Listener,
@@ -464,6 +473,7 @@ impl NodeBuilder {
                 sessions: Some(sessions),
                 telling: Arc::clone(&telling),
                 ledger: Arc::clone(&ledger),
+                backlog: Arc::clone(&backlog),
                 floors: self.floors.clone(),
                 send_budget: self.send_budget,
                 lanes: Lanes::Accepted(LaneHost { table: Arc::clone(&table), acceptor: Arc::clone(&shown.borrow()) }),
@@ -490,6 +500,7 @@ impl NodeBuilder {
             sessions,
             telling,
             ledger,
+            backlog,
             status,
             restrict,
             gates: Mutex::default(),

@@ -211,7 +211,7 @@ pub enum SessionError {
     /// This side shut the session down.
     #[error("the session was shut down")]
     Shutdown,
-    /// Peers made this node hold too much, and this one the most.
+    /// Peers made this node hold too much, and this one the most: what came from it and was not taken, or what it did not read.
     #[error("the peer made this node hold too much")]
     Evicted,
 }

@@ -53,6 +53,12 @@ pub fn node_memory() -> u64 {
     node::NODE_MEMORY as u64
 }
 
+/// Bytes of what its applications have sent that a node keeps, all sessions together.
+#[uniffi::export]
+pub fn node_backlog() -> u64 {
+    node::NODE_BACKLOG as u64
+}
+
 /// The shortest first wait of a `Backoff`.
 #[uniffi::export]
 pub fn min_backoff() -> Duration {

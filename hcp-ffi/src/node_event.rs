@@ -144,10 +144,13 @@ pub struct NodeStats {
     pub lanes_joined: u64,
     /// Lanes that could not be dialled, or were refused.
     pub lanes_failed: u64,
-    /// Sessions that were ended because they held the most when peers made the node hold too much.
+    /// Sessions that were ended because they held the most when peers made the node hold too much, or had the most to send when
+    /// all sessions together had too much.
     pub sessions_evicted: u64,
     /// Bytes that peers make the node hold now: received, and not taken by the application.
     pub bytes_held: u64,
+    /// Bytes that applications have sent and the node keeps now: not gone out, or bulk that is not acknowledged.
+    pub bytes_backlog: u64,
 }
 
 impl From<core::NodeStats> for NodeStats {
@@ -164,6 +167,7 @@ impl From<core::NodeStats> for NodeStats {
             lanes_failed: stats.lanes_failed,
             sessions_evicted: stats.sessions_evicted,
             bytes_held: stats.bytes_held,
+            bytes_backlog: stats.bytes_backlog,
         }
     }
 }

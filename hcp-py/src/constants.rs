@@ -14,6 +14,7 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("MAX_KEEPALIVE", node::MAX_KEEPALIVE.as_secs_f64())?;
     module.add("EVENT_QUEUE", node::EVENT_QUEUE)?;
     module.add("NODE_MEMORY", node::NODE_MEMORY)?;
+    module.add("NODE_BACKLOG", node::NODE_BACKLOG)?;
     module.add("MIN_BACKOFF", node::MIN_BACKOFF.as_secs_f64())?;
     module.add("MAX_BACKOFF", node::MAX_BACKOFF.as_secs_f64())?;
     module.add("HEALTHY_SESSION", node::HEALTHY_SESSION.as_secs_f64())?;

@@ -149,6 +149,7 @@ pub(crate) struct NodeStats {
     lanes_failed: u64,
     sessions_evicted: u64,
     bytes_held: u64,
+    bytes_backlog: u64,
 }
 
 impl From<core::NodeStats> for NodeStats {
@@ -165,6 +166,7 @@ impl From<core::NodeStats> for NodeStats {
             lanes_failed: stats.lanes_failed,
             sessions_evicted: stats.sessions_evicted,
             bytes_held: stats.bytes_held,
+            bytes_backlog: stats.bytes_backlog,
         }
     }
 }

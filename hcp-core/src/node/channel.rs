@@ -9,20 +9,17 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
+use super::backlog::{Backlog, Share};
 use super::event::DialledBy;
-use super::ledger::Holder;
+use super::ledger::{Eviction, Holder};
 use crate::identity::delegation::{Delegation, SerialFloors};
 use crate::session::{Peer, Priority, SessionError, SessionId, SessionStats, StreamId};
-
-/// Bytes that a session may have taken from its applications and not let go of, all streams together: what has not gone out,
-/// and bulk that the peer has not acknowledged. What a peer that allows more than it reads can make this side keep.
-pub(super) const SEND_BUDGET: usize = 64 * 1024 * 1024;
 
 /// What handles ask of the driver, in the order in which they ask.
 #[derive(Debug)]
 pub(super) enum Command {
     Open { protocol: String, priority: Priority, commands: mpsc::Sender<Self>, reply: oneshot::Sender<Opened> },
-    Send { stream: StreamId, message: Bytes },
+    Send { stream: StreamId, message: Bytes, share: Share },
     Finish { stream: StreamId },
     Shutdown,
 }
@@ -57,9 +54,12 @@ pub(super) struct Shared {
     pub(super) standing: watch::Sender<Standing>,
     pub(super) stats: Mutex<SessionStats>,
     pub(super) signals: Signals,
+    /// What the peer makes this side hold.
     pub(super) holder: Arc<Holder>,
-    /// What of [`SEND_BUDGET`] is free.
-    pub(super) budget: Arc<Semaphore>,
+    /// What applications have sent and this side has yet to let go of.
+    pub(super) backlog: Arc<Backlog>,
+    /// Whether either is too much.
+    pub(super) eviction: Arc<Eviction>,
 }
 
 /// What handles tell the driver without waiting. Bounded by the streams that are open and by what has come in.

@@ -14,16 +14,17 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 
 use self::end::Obituary;
 use self::lanes::{LaneDials, Taking};
 use self::streams::Attached;
+use super::backlog::Backlog;
 use super::channel::{Command, Shared, Standing};
 use super::event::{DialledBy, Telling};
-use super::ledger::Ledger;
+use super::ledger::{Eviction, Ledger};
 use super::pipe::Pipe;
 use super::router::Router;
 use super::session::Session;
@@ -53,9 +54,12 @@ pub(super) struct Environment {
     /// Where sessions with identified peers are entered; `None` for those that nobody is to find again.
     pub(super) sessions: Option<Arc<Sessions>>,
     pub(super) telling: Arc<Telling>,
+    /// What peers make the node hold.
     pub(super) ledger: Arc<Ledger>,
+    /// What the node keeps of what its applications have sent.
+    pub(super) backlog: Arc<Ledger>,
     pub(super) floors: SerialFloors,
-    /// Bytes that a session may have under way.
+    /// Bytes of the latter that a session may have.
     pub(super) send_budget: usize,
     pub(super) lanes: Lanes,
 }
@@ -134,6 +138,7 @@ pub(super) fn start(
 ) -> (Session, impl Future<Output = ()> + Send + 'static) {
     let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
     let dialled_by = environment.dialled_by();
+    let eviction = Arc::<Eviction>::default();
     let shared = Arc::new(Shared {
         id,
         peer,
@@ -143,8 +148,9 @@ pub(super) fn start(
         standing: watch::Sender::new(Standing::Open),
         stats: Mutex::new(machine.stats()),
         signals: Default::default(),
-        holder: environment.ledger.holder(),
-        budget: Arc::new(Semaphore::new(environment.send_budget)),
+        holder: environment.ledger.holder(&eviction),
+        backlog: Backlog::new(environment.send_budget, environment.backlog.holder(&eviction)),
+        eviction,
     });
     let session = Session { commands, shared: Arc::clone(&shared) };
     let weak = WeakSession { commands: session.commands.downgrade(), shared: Arc::clone(&shared) };
@@ -188,10 +194,10 @@ pub(super) fn start(
 impl Driver {
     async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let mut evicted = pin!(shared.holder.evicted());
+        let mut evicted = pin!(shared.eviction.due());
         let error = loop {
             let turned = std::future::poll_fn(|cx| {
-                if shared.holder.is_evicted() {
+                if shared.eviction.is_due() {
                     return Poll::Ready(Err(SessionError::Evicted));
                 }
                 let turned = self.poll(cx);

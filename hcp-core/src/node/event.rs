@@ -110,10 +110,13 @@ pub struct NodeStats {
     pub lanes_joined: u64,
     /// Lanes that could not be dialled, or were refused.
     pub lanes_failed: u64,
-    /// Sessions that were ended because they held the most when peers made the node hold too much.
+    /// Sessions that were ended because they held the most when peers made the node hold too much, or had the most to send when
+    /// all sessions together had too much.
     pub sessions_evicted: u64,
     /// Bytes that peers make the node hold now: received, and not taken by the application.
     pub bytes_held: u64,
+    /// Bytes that applications have sent and the node keeps now: not gone out, or bulk that is not acknowledged.
+    pub bytes_backlog: u64,
 }
 
 /// Counts and tells.
@@ -153,7 +156,7 @@ impl Telling {
         NodeEvents { receiver: self.events.subscribe() }
     }
 
-    pub(super) fn stats(&self, ledger: &Ledger) -> NodeStats {
+    pub(super) fn stats(&self, ledger: &Ledger, backlog: &Ledger) -> NodeStats {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         NodeStats {
             sessions_dialled: count(&self.counts.sessions_dialled),
@@ -165,8 +168,9 @@ impl Telling {
             sessions_refused: count(&self.counts.sessions_refused),
             lanes_joined: count(&self.counts.lanes_joined),
             lanes_failed: count(&self.counts.lanes_failed),
-            sessions_evicted: ledger.evictions() as u64,
+            sessions_evicted: (ledger.evictions() + backlog.evictions()) as u64,
             bytes_held: ledger.total() as u64,
+            bytes_backlog: backlog.total() as u64,
         }
     }
 }

@@ -1,4 +1,7 @@
-//! What peers make a node hold, all sessions together: when it is too much, the session that holds the most is ended.
+//! What a node keeps, all sessions together: when it is too much, the session that holds the most is ended.
+//!
+//! A node has two ledgers: of what peers make it hold, and of what its applications have sent (`backlog`). A session has an
+//! account in each, and is ended once, whichever is full.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -23,8 +26,14 @@ pub(super) struct Ledger {
 pub(super) struct Holder {
     ledger: Arc<Ledger>,
     held: AtomicUsize,
-    evicted: AtomicBool,
-    evict: Notify,
+    eviction: Arc<Eviction>,
+}
+
+/// Whether a session has to end for what it holds, in whichever ledger.
+#[derive(Debug, Default)]
+pub(super) struct Eviction {
+    due: AtomicBool,
+    told: Notify,
 }
 
 impl Ledger {
@@ -32,14 +41,10 @@ impl Ledger {
         Arc::new(Self { limit, total: AtomicUsize::new(0), evicted: AtomicUsize::new(0), holders: Mutex::default() })
     }
 
-    /// Opens a session's account.
-    pub(super) fn holder(self: &Arc<Self>) -> Arc<Holder> {
-        let holder = Arc::new(Holder {
-            ledger: Arc::clone(self),
-            held: AtomicUsize::new(0),
-            evicted: AtomicBool::new(false),
-            evict: Notify::new(),
-        });
+    /// Opens the account of the session that `eviction` ends.
+    pub(super) fn holder(self: &Arc<Self>, eviction: &Arc<Eviction>) -> Arc<Holder> {
+        let holder =
+            Arc::new(Holder { ledger: Arc::clone(self), held: AtomicUsize::new(0), eviction: Arc::clone(eviction) });
         let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
         holders.retain(|holder| holder.strong_count() > 0);
         holders.push(Arc::downgrade(&holder));
@@ -50,6 +55,7 @@ impl Ledger {
         self.total.load(Ordering::Relaxed)
     }
 
+    /// Sessions that were ended for what they hold here.
     pub(super) fn evictions(&self) -> usize {
         self.evicted.load(Ordering::Relaxed)
     }
@@ -60,20 +66,22 @@ impl Ledger {
             let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
             holders.iter().filter_map(Weak::upgrade).collect()
         };
-        let mut staying: Vec<_> = holders.into_iter().filter(|holder| !holder.is_evicted()).collect();
+        let mut staying: Vec<_> = holders.into_iter().filter(|holder| !holder.eviction.is_due()).collect();
         staying.sort_by_key(|holder| holder.held());
         let mut held: usize = staying.iter().map(|holder| holder.held()).sum();
         while held > self.limit
             && let Some(greediest) = staying.pop()
         {
             held -= greediest.held().min(held);
-            greediest.mark();
+            if greediest.eviction.mark() {
+                self.evicted.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
 
 impl Holder {
-    /// Notes that the peer made this side hold so many bytes more.
+    /// Notes that so many bytes more are held for the session.
     pub(super) fn hold(&self, bytes: usize) {
         self.held.fetch_add(bytes, Ordering::Relaxed);
         if self.ledger.total.fetch_add(bytes, Ordering::Relaxed) + bytes > self.ledger.limit {
@@ -90,25 +98,6 @@ impl Holder {
     pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
-
-    /// Whether the session has to end.
-    pub(super) fn is_evicted(&self) -> bool {
-        self.evicted.load(Ordering::Relaxed)
-    }
-
-    /// Waits until the session has to end. Cancel-safe.
-    pub(super) async fn evicted(&self) {
-        while !self.is_evicted() {
-            self.evict.notified().await;
-        }
-    }
-
-    fn mark(&self) {
-        if !self.evicted.swap(true, Ordering::Relaxed) {
-            self.ledger.evicted.fetch_add(1, Ordering::Relaxed);
-            self.evict.notify_one();
-        }
-    }
 }
 
 impl Drop for Holder {
@@ -117,36 +106,90 @@ impl Drop for Holder {
     }
 }
 
+impl Eviction {
+    /// Whether the session has to end.
+    pub(super) fn is_due(&self) -> bool {
+        self.due.load(Ordering::Acquire)
+    }
+
+    /// Waits until the session has to end. Cancel-safe.
+    pub(super) async fn due(&self) {
+        loop {
+            // It is told from here on, so that nothing is missed in between.
+            let told = self.told.notified();
+            if self.is_due() {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Has the session end; `false` when it had to before.
+    fn mark(&self) -> bool {
+        let first = !self.due.swap(true, Ordering::AcqRel);
+        if first {
+            self.told.notify_waiters();
+        }
+        first
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Accounts of so many sessions, and what ends those.
+    fn accounts(ledger: &Arc<Ledger>, count: usize) -> (Vec<Arc<Holder>>, Vec<Arc<Eviction>>) {
+        let evictions: Vec<_> = (0..count).map(|_| Arc::default()).collect();
+        (evictions.iter().map(|eviction| ledger.holder(eviction)).collect(), evictions)
+    }
+
+    fn due(evictions: &[Arc<Eviction>]) -> Vec<bool> {
+        evictions.iter().map(|eviction| eviction.is_due()).collect()
+    }
+
     #[test]
     fn the_greediest_session_is_ended_when_all_hold_too_much_and_no_other() {
         let ledger = Ledger::new(100);
-        let holders: Vec<_> = (0..3).map(|_| ledger.holder()).collect();
+        let (holders, evictions) = accounts(&ledger, 3);
         holders[0].hold(30);
         holders[1].hold(50);
         holders[2].hold(20);
-        assert!(holders.iter().all(|holder| !holder.is_evicted()));
+        assert_eq!(due(&evictions), [false; 3]);
         holders[2].hold(1);
-        assert_eq!([0, 1, 2].map(|i| holders[i].is_evicted()), [false, true, false]);
+        assert_eq!(due(&evictions), [false, true, false]);
         // While it is going, what it holds is no reason to end another.
         holders[0].hold(10);
-        assert_eq!([0, 1, 2].map(|i| holders[i].is_evicted()), [false, true, false]);
+        assert_eq!(due(&evictions), [false, true, false]);
         assert_eq!((ledger.total(), ledger.evictions()), (111, 1));
     }
 
     #[test]
     fn what_is_released_or_dropped_counts_no_more() {
         let ledger = Ledger::new(100);
-        let (first, second) = (ledger.holder(), ledger.holder());
-        first.hold(60);
-        first.release(20);
-        second.hold(40);
-        drop(first);
+        let (mut holders, _evictions) = accounts(&ledger, 2);
+        holders[0].hold(60);
+        holders[0].release(20);
+        holders[1].hold(40);
+        drop(holders.remove(0));
         assert_eq!(ledger.total(), 40);
-        second.hold(60);
+        holders[0].hold(60);
         assert_eq!(ledger.evictions(), 0);
+    }
+
+    #[test]
+    fn a_session_that_one_ledger_ends_counts_once_and_is_no_candidate_in_the_other() {
+        let (incoming, outgoing) = (Ledger::new(100), Ledger::new(100));
+        let (first, second) = (Arc::default(), Arc::default());
+        let accounts = |ledger: &Arc<Ledger>| [ledger.holder(&first), ledger.holder(&second)];
+        let (came, sent) = (accounts(&incoming), accounts(&outgoing));
+        came[0].hold(101);
+        assert!(first.is_due() && !second.is_due());
+        sent[0].hold(90);
+        sent[1].hold(20);
+        assert!(!second.is_due(), "what the first holds goes with it");
+        sent[1].hold(81);
+        assert!(second.is_due());
+        assert_eq!((incoming.evictions(), outgoing.evictions()), (1, 1));
     }
 }

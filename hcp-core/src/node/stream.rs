@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::backlog::Backlog;
 use super::channel::{Channel, Command, End, locked};
 use super::{RESET_ANONYMOUS, RESET_BUSY, RESET_UNKNOWN_PROTOCOL};
 use crate::error::ErrorKind;
@@ -17,7 +18,7 @@ pub struct StreamSender {
     commands: mpsc::Sender<Command>,
     credit: Arc<Semaphore>,
     /// Shared by all streams of the session.
-    budget: Arc<Semaphore>,
+    backlog: Arc<Backlog>,
     /// Shared by all handles of the stream.
     finished: Arc<Mutex<bool>>,
 }
@@ -39,7 +40,7 @@ impl Stream {
             id: channel.id,
             commands: channel.commands.clone(),
             credit: Arc::clone(&channel.credit),
-            budget: Arc::clone(&channel.shared.budget),
+            backlog: Arc::clone(&channel.shared.backlog),
             finished: Arc::clone(&channel.finished),
         };
         Self { channel, sender, ended: None }
@@ -114,7 +115,7 @@ impl Stream {
             id: self.sender.id,
             commands: self.sender.commands.clone(),
             credit: Arc::clone(&self.sender.credit),
-            budget: Arc::clone(&self.sender.budget),
+            backlog: Arc::clone(&self.sender.backlog),
             finished: Arc::clone(&self.sender.finished),
         }
     }
@@ -145,8 +146,7 @@ impl StreamSender {
         // At most MAX_MESSAGE and a few frame costs, which fits.
         let cost = message_cost(message.len()) as u32;
         let credit = self.credit.acquire_many(cost).await.map_err(|_| SendError::Closed)?;
-        // Closed never: a session that ends closes its streams' credit.
-        let budget = self.budget.acquire_many(cost).await.map_err(|_| SendError::Closed)?;
+        let share = self.backlog.take(cost).await.ok_or(SendError::Closed)?;
         let slot = self.commands.reserve().await.map_err(|_| SendError::Closed)?;
         // Another handle may have ended it meanwhile.
         let finished = locked(&self.finished);
@@ -154,8 +154,7 @@ impl StreamSender {
             return Err(SendError::Finished);
         }
         credit.forget();
-        budget.forget();
-        slot.send(Command::Send { stream: self.id, message });
+        slot.send(Command::Send { stream: self.id, message, share });
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! What only shows with limits that are set lower than those that a node has.
 
+mod backlog;
 mod places;
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use super::limits::{FRAME_COST, frame_cost};
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{ConnId, PRIMARY, SessionError};
-use crate::wire::{FLAG_FIN, Frame, Received};
+use crate::wire::{FLAG_FIN, FLAG_MORE, Frame, Received};
 
 /// A frame that was sent and is not known to have arrived.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ struct Sent {
     by: ConnId,
     /// What it cost of the window.
     cost: u64,
+    /// Whether a message ends with it.
+    ends: bool,
     /// Kept while it may have to be sent again: the primary loses nothing, or the session ends with it.
     frame: Option<Frame>,
 }
@@ -30,6 +32,8 @@ pub(super) struct BulkSender {
     sent: VecDeque<Sent>,
     /// What those cost.
     unacknowledged: u64,
+    /// What the frames cost that have arrived of a message that has not yet: they share its memory with the others.
+    arriving: u64,
     /// Places that were on a lane that ended.
     again: BTreeSet<u64>,
     resent: u64,
@@ -63,7 +67,8 @@ impl BulkSender {
 
     fn note(&mut self, by: ConnId, frame: &Frame) {
         let cost = frame_cost(frame);
-        let sent = Sent { by, cost, frame: (by != PRIMARY).then(|| frame.clone()) };
+        let ends = frame.flags & FLAG_MORE == 0;
+        let sent = Sent { by, cost, ends, frame: (by != PRIMARY).then(|| frame.clone()) };
         match usize::try_from(frame.place - self.acknowledged).ok().and_then(|index| self.sent.get_mut(index)) {
             Some(known) => *known = sent,
             None => {
@@ -97,14 +102,27 @@ impl BulkSender {
         }
     }
 
-    /// Takes the peer's word that it has all frames before `received`, and forgets them; what they cost.
+    /// Sends nothing again any more, and keeps nothing for it.
+    pub(super) fn abandon(&mut self) {
+        self.sent.iter_mut().for_each(|sent| sent.frame = None);
+        self.again.clear();
+    }
+
+    /// Takes the peer's word that it has all frames before `received`, and forgets them; what the messages cost of which it has
+    /// the last one now.
     pub(super) fn acknowledge(&mut self, received: u64) -> Result<u64, SessionError> {
         if received < self.acknowledged || received > self.places() {
             return Err(SessionError::OutOfPlace("an acknowledgement"));
         }
+        let mut arrived = 0;
         // No further than what was sent, whose number is a usize.
-        let arrived = self.sent.drain(..(received - self.acknowledged) as usize).map(|sent| sent.cost).sum();
-        self.unacknowledged -= arrived;
+        for sent in self.sent.drain(..(received - self.acknowledged) as usize) {
+            self.unacknowledged -= sent.cost;
+            self.arriving += sent.cost;
+            if sent.ends {
+                arrived += std::mem::take(&mut self.arriving);
+            }
+        }
         self.acknowledged = received;
         self.again = self.again.split_off(&received);
         Ok(arrived)
@@ -201,7 +219,7 @@ fn weight(flags: u8, payload: &Bytes) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{FLAG_MORE, FrameKind};
+    use crate::wire::FrameKind;
 
     fn frame(place: u64, flags: u8) -> Frame {
         Frame { place, ..Frame::new(FrameKind::Bulk, flags, 1, Bytes::from(place.to_string())) }
@@ -210,22 +228,23 @@ mod tests {
     #[test]
     fn what_a_lost_lane_had_is_sent_again_and_what_arrived_is_not() {
         let mut sender = BulkSender::default();
-        for by in [1, 2, 1, 2, 0] {
-            sender.first_time(by, frame(0, FLAG_MORE));
+        for (by, flags) in [(1, 0), (2, FLAG_MORE), (1, 0), (2, FLAG_MORE), (0, 0)] {
+            sender.first_time(by, frame(0, flags));
         }
-        sender.acknowledge(1).unwrap();
+        let cost = 1 + FRAME_COST;
+        assert_eq!(sender.acknowledge(1).unwrap(), cost);
         sender.lost(1);
         assert_eq!(sender.again(2).map(|frame| frame.place), Some(2), "0 has arrived, 1 went by the other lane");
         assert!(sender.again(2).is_none());
         sender.lost(2);
-        sender.acknowledge(2).unwrap();
+        assert_eq!(sender.acknowledge(2).unwrap(), 0, "its message is kept for what is left of it");
         let places: Vec<u64> = std::iter::from_fn(|| sender.again(PRIMARY)).map(|frame| frame.place).collect();
         assert_eq!(places, [2, 3]);
         assert_eq!(sender.resent(), 3);
         assert!(sender.acknowledge(1).is_err() && sender.acknowledge(6).is_err());
         // Each has one byte. One that was sent again costs what it did.
-        assert_eq!(sender.unacknowledged(), 3 * (1 + FRAME_COST));
-        assert_eq!(sender.acknowledge(5).unwrap(), 3 * (1 + FRAME_COST));
+        assert_eq!(sender.unacknowledged(), 3 * cost);
+        assert_eq!(sender.acknowledge(5).unwrap(), 4 * cost);
         assert!(sender.is_acknowledged() && sender.unacknowledged() == 0);
     }
 

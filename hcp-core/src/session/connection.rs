@@ -162,7 +162,7 @@ impl Connection {
                 };
             }
         }
-        let state = self.tls.process_new_packets().map_err(SessionError::Tls)?;
+        let state = self.tls.process_new_packets().map_err(tls::failed)?;
         tls::check_profile(&self.tls)?;
         Ok(if state.peer_has_closed() { Taken::End } else { Taken::Some })
     }

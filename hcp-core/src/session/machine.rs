@@ -68,7 +68,7 @@ pub(crate) enum Event {
     Credit { stream: StreamId, bytes: u64 },
     /// A message has gone out in fewer frames than were paid for: this many bytes more may be sent.
     Refunded { stream: StreamId, bytes: u64 },
-    /// What cost so much takes no memory here any more: it has gone out, or of bulk is known to have arrived.
+    /// Messages that cost so much take no memory here any more: they have gone out, or of bulk are known to have arrived.
     Gone { stream: StreamId, bytes: u64 },
     /// The peer abandoned the stream; the last event of it. What of it was not consumed need not be.
     Reset { stream: StreamId, code: u32 },

@@ -74,6 +74,8 @@ pub(super) struct Stream {
     outgoing: VecDeque<Outgoing>,
     /// What of it is paid for and waits.
     queued: u64,
+    /// What the pieces cost that have gone of a message of which more are to go.
+    going: u64,
     sending: Direction,
 
     window: ReceiveWindow,
@@ -108,6 +110,7 @@ impl Stream {
             allowance,
             outgoing: VecDeque::new(),
             queued: 0,
+            going: 0,
             sending: Direction::Open,
             window: ReceiveWindow::new(now),
             untaken: VecDeque::new(),
@@ -270,6 +273,25 @@ impl Stream {
         Some((frame, refund))
     }
 
+    /// What this side lets go of as this frame goes. A message is kept whole until its last piece has gone, as its pieces share
+    /// its memory; bulk until it is acknowledged.
+    pub(super) fn let_go(&mut self, frame: &Frame) -> u64 {
+        if frame.kind != FrameKind::Data {
+            return 0;
+        }
+        self.going += frame_cost(frame);
+        if frame.flags & FLAG_MORE != 0 { 0 } else { std::mem::take(&mut self.going) }
+    }
+
+    /// Drops what waits to be sent, or might have to be sent again.
+    pub(super) fn abandon(&mut self) {
+        self.outgoing = VecDeque::new();
+        self.queued = 0;
+        if let Some((sender, _)) = &mut self.bulk {
+            sender.abandon();
+        }
+    }
+
     /// Notes that a lane is gone: what it had is sent again.
     pub(super) fn lane_lost(&mut self, lane: ConnId) {
         #[cfg(test)]
@@ -394,7 +416,7 @@ impl Stream {
         !self.untaken.is_empty()
     }
 
-    /// Takes the peer's CREDIT in; what the frames cost that it acknowledges.
+    /// Takes the peer's CREDIT in; what the messages cost that it acknowledges to the end.
     ///
     /// What waits here, and of bulk what may have to be sent again, counts against the largest window: or a peer that gives
     /// credit, and neither reads nor acknowledges, could have this side keep whatever its application sends.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::limits::{MAX_HELD, frame_cost};
+use super::limits::MAX_HELD;
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::schedule::{CLASSES, Schedule};
@@ -265,10 +265,7 @@ impl Streams {
         let stream = self.all.get_mut(&id)?;
         stream.in_send_queue = false;
         let (frame, refund) = stream.next_frame(by, room)?;
-        // Bulk is kept until it is acknowledged.
-        if frame.kind == FrameKind::Data {
-            gone(id, frame_cost(&frame), events);
-        }
+        gone(id, stream.let_go(&frame), events);
         if refund > 0 {
             events.push_back(Event::Refunded { stream: id, bytes: refund });
         }
@@ -290,10 +287,11 @@ impl Streams {
         self.sending.iter().map(VecDeque::len).sum::<usize>() + self.crediting.len()
     }
 
-    /// Drops what waits to be sent.
+    /// Drops what waits to be sent, or might have to be sent again.
     pub(super) fn abandon(&mut self) {
         self.sending = Default::default();
         self.crediting.clear();
+        self.all.values_mut().for_each(Stream::abandon);
     }
 
     fn see_to_sending(&mut self, id: StreamId) {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientConnection, Resumption};
+use rustls::client::{ClientConnection, ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::{
@@ -16,7 +16,7 @@ use rustls::server::{
 };
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::{
-    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, HandshakeKind, ServerConfig,
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, HandshakeKind, OtherError, ServerConfig,
     SignatureAlgorithm, SignatureScheme,
 };
 
@@ -148,7 +148,7 @@ fn new_client_config(provider: CryptoProvider) -> Result<Arc<ClientConfig>, Erro
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
+        .with_client_cert_resolver(Arc::new(ShowsNothing));
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_sni = false;
     config.cert_decompressors = Vec::new();
@@ -184,6 +184,16 @@ pub(super) fn check_profile(connection: &rustls::Connection) -> Result<(), Sessi
             Err(SessionError::OutOfPlace("a session ticket"))
         }
         _ => Ok(()),
+    }
+}
+
+/// What an error of TLS says. A request for a certificate, which nobody makes who speaks HCP, is told from the others.
+pub(super) fn failed(error: Error) -> SessionError {
+    match &error {
+        Error::Other(OtherError(why)) if why.is::<CertificateAsked>() => {
+            SessionError::OutOfPlace("a request for a certificate")
+        }
+        _ => SessionError::Tls(error),
     }
 }
 
@@ -283,5 +293,47 @@ impl ServerCertVerifier for HoldsItsKey {
 
     fn requires_raw_public_keys(&self) -> bool {
         true
+    }
+}
+
+/// The server asks for a certificate.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the server asks for a certificate")]
+struct CertificateAsked;
+
+/// Has the handshake fail when the server asks who dials: TLS would answer that there is nothing to show, and go on. A
+/// dialler says who it is in PROOF, once it knows whom it has reached.
+#[derive(Debug)]
+struct ShowsNothing;
+
+impl ResolvesClientCert for ShowsNothing {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        // Asked for nothing but an answer to such a request, which this key cannot sign.
+        Some(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(Self))))
+    }
+
+    /// Not before it is asked, and it shows in no ClientHello.
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+impl SigningKey for ShowsNothing {
+    fn choose_scheme(&self, _offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        Some(Box::new(Self))
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ED25519
+    }
+}
+
+impl Signer for ShowsNothing {
+    fn sign(&self, _message: &[u8]) -> Result<Vec<u8>, Error> {
+        Err(OtherError(Arc::new(CertificateAsked)).into())
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ED25519
     }
 }

@@ -53,6 +53,7 @@ async fn one_client(plain: Arc<dyn Network>, address: OnionAddress, seed: u64) -
     let sent = futures::future::try_join_all(streams).await.unwrap().into_iter().sum();
     let resent = session.stats().frames_resent;
     assert!(session.drain(Duration::from_secs(30)).await, "everything was over");
+    eventually("nothing is kept of what was sent", || node.stats().bytes_backlog == 0).await;
     (sent, resent)
 }
 
@@ -70,6 +71,10 @@ async fn a_crowd_is_served_and_leaves_nothing_behind() {
     let all = all.expect("it takes no two minutes").unwrap();
     let (sent, resent) = all.into_iter().fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
     assert!(sent > 1_000_000 && resent > 0, "{sent} bytes, {resent} frames again");
-    eventually("nothing is held", || far.stats().bytes_held == 0 && far.stats().sessions_open == 0).await;
+    eventually("nothing is held", || {
+        let stats = far.stats();
+        stats.bytes_held == 0 && stats.bytes_backlog == 0 && stats.sessions_open == 0
+    })
+    .await;
     assert_eq!(far.stats().sessions_accepted, CLIENTS);
 }

@@ -192,7 +192,7 @@ impl Network for Lanes {
 }
 
 /// Carries bytes both ways until one side ends or the limit is reached; then drops both, as a network does that fails.
-async fn relay(near: tokio::io::DuplexStream, far: BoxedTransport, limit: u64, carried: Arc<AtomicU64>) {
+pub(crate) async fn relay(near: tokio::io::DuplexStream, far: BoxedTransport, limit: u64, carried: Arc<AtomicU64>) {
     let (mut near_reader, mut near_writer) = tokio::io::split(near);
     let (mut far_reader, mut far_writer) = tokio::io::split(far);
     let gone = AtomicU64::new(0);

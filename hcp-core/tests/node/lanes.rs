@@ -1,14 +1,17 @@
 //! Lanes: what they carry, what happens when they die, and when they cannot be had.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hcp_core::identity::Identity;
-use hcp_core::network::{LocalNetwork, Network};
+use futures::future::BoxFuture;
+use hcp_core::identity::{Identity, OnionAddress};
+use hcp_core::network::{BoxedTransport, DialError, HCP_PORT, ListenError, Listener, LocalNetwork, Network};
 use hcp_core::node::{Node, NodeEvent};
 use hcp_core::session::{MAX_LANES, Priority};
 
-use super::harness::{COUNT, Lanes, Route, echoes, eventually, memory, send_bulk, send_numbered, server, soon};
+use super::harness::{COUNT, Lanes, Route, echoes, eventually, memory, relay, send_bulk, send_numbered, server, soon};
 
 async fn dialler(network: &Arc<Lanes>, lanes: usize) -> Node {
     let network = Arc::clone(network) as Arc<dyn Network>;
@@ -51,6 +54,7 @@ async fn a_lane_that_dies_in_the_middle_of_a_transfer_loses_and_repeats_nothing(
     soon(send_numbered(&mut bulk, 300, 60_000)).await;
     let stats = session.stats();
     assert!(stats.frames_resent > 0 && stats.lanes == 0, "{stats:?}");
+    eventually("what was lost with lanes has arrived, and is kept no more", || client.stats().bytes_backlog == 0).await;
     let (mut began, mut ended) = (0, 0);
     while began + ended < 4 {
         match soon(events.next()).await.unwrap() {
@@ -135,4 +139,84 @@ async fn lanes_work_over_loopback() {
         }
     });
     assert!(session.stats().frames_resent > 0 && session.stats().lanes == 2, "{:?}", session.stats());
+}
+
+/// A dial, as a network sees it.
+struct Dialled {
+    address: OnionAddress,
+    port: u16,
+    /// Whether it may share nothing with any other: over Tor, that it gets circuits of its own.
+    alone: bool,
+    /// Bytes that its connection has carried, both ways.
+    carried: Arc<AtomicU64>,
+}
+
+/// A network that notes what each dial asks for.
+struct Recording {
+    plain: Arc<dyn Network>,
+    dials: Mutex<Vec<Dialled>>,
+}
+
+impl Recording {
+    async fn reach(&self, address: OnionAddress, port: u16, alone: bool) -> Result<BoxedTransport, DialError> {
+        let carried = Arc::<AtomicU64>::default();
+        self.dials.lock().unwrap().push(Dialled { address, port, alone, carried: Arc::clone(&carried) });
+        let far = self.plain.dial(address, port).await?;
+        let (near, middle) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(relay(middle, far, u64::MAX, carried));
+        Ok(Box::new(near) as BoxedTransport)
+    }
+}
+
+impl fmt::Debug for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recording")
+    }
+}
+
+impl Network for Recording {
+    fn dial(&self, address: OnionAddress, port: u16) -> BoxFuture<'_, Result<BoxedTransport, DialError>> {
+        Box::pin(self.reach(address, port, false))
+    }
+
+    fn dial_isolated(&self, address: OnionAddress, port: u16) -> BoxFuture<'_, Result<BoxedTransport, DialError>> {
+        Box::pin(self.reach(address, port, true))
+    }
+
+    fn listen<'a>(&'a self, identity: &'a Identity, ports: &'a [u16]) -> BoxFuture<'a, Result<Listener, ListenError>> {
+        self.plain.listen(identity, ports)
+    }
+}
+
+#[tokio::test]
+async fn every_lane_has_a_dial_of_its_own_that_shares_nothing_with_its_session_or_another() {
+    const LANES: usize = 3;
+    let plain = memory();
+    let network = Arc::new(Recording { plain: Arc::clone(&plain), dials: Mutex::default() });
+    let server = server(&plain).await;
+    let client = Node::builder(Identity::generate(), Arc::clone(&network) as Arc<dyn Network>).lanes(LANES);
+    let client = client.bind().await.unwrap();
+    // As itself, and as nobody, with whom no lane is shared either.
+    for sessions in 1..=2 {
+        let session = match sessions {
+            1 => client.connect(server.address()).await.unwrap(),
+            _ => client.connect_anonymously(server.address()).await.unwrap(),
+        };
+        echoes(&session, "no lane for this").await;
+        assert_eq!(network.dials.lock().unwrap().len(), (sessions - 1) * (1 + LANES) + 1);
+        let mut bulk = session.open_with(COUNT, Priority::Bulk).await.unwrap();
+        eventually("all lanes join", || session.stats().lanes == LANES).await;
+        soon(send_numbered(&mut bulk, 200, 60_000)).await;
+
+        let dials = network.dials.lock().unwrap();
+        let alone: Vec<bool> = dials.iter().map(|dialled| dialled.alone).collect();
+        assert_eq!(alone, [false, true, true, true].repeat(sessions));
+        assert!(dials.iter().all(|dialled| (dialled.address, dialled.port) == (server.address(), HCP_PORT)));
+        for Dialled { alone, carried, .. } in &dials[(sessions - 1) * (1 + LANES)..] {
+            let carried = carried.load(Ordering::SeqCst);
+            // A lane has its share of twelve million bytes, and the session's own connection what is left of the control.
+            assert!(if *alone { carried > 500_000 } else { carried < 2_000_000 }, "alone: {alone}, {carried} bytes");
+        }
+        assert_eq!(server.stats().lanes_joined, (sessions * LANES) as u64);
+    }
 }

@@ -70,6 +70,7 @@ __all__ = [
     "MessageId",
     "MessageState",
     "Messenger",
+    "NODE_BACKLOG",
     "NODE_MEMORY",
     "Network",
     "Node",
@@ -133,6 +134,8 @@ EVENT_QUEUE: Final[int]
 """Events of a node that wait for a slow reader; older ones are dropped, and the reader is told how many."""
 NODE_MEMORY: Final[int]
 """Bytes that all peers together can make a node hold."""
+NODE_BACKLOG: Final[int]
+"""Bytes of what its applications have sent that a node keeps, all sessions together."""
 MIN_BACKOFF: Final[float]
 """The shortest first wait of a `Backoff`, in seconds."""
 MAX_BACKOFF: Final[float]
@@ -1009,11 +1012,16 @@ class NodeStats:
 
     @property
     def sessions_evicted(self) -> int:
-        """Sessions that were ended because they held the most when peers made the node hold too much."""
+        """Sessions that were ended because they held the most when peers made the node hold too much, or had the most to
+        send when all sessions together had too much."""
 
     @property
     def bytes_held(self) -> int:
         """Bytes that peers make the node hold now: received, and not taken by the application."""
+
+    @property
+    def bytes_backlog(self) -> int:
+        """Bytes that applications have sent and the node keeps now: not gone out, or bulk that is not acknowledged."""
 
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...

@@ -11,7 +11,7 @@ use super::{Driver, LINGER};
 use crate::node::channel::{Shared, Standing};
 use crate::node::event::{DialledBy, NodeEvent, Telling, count};
 use crate::node::failure::Failure;
-use crate::session::{CLOSE_BUSY, CLOSE_PROTOCOL, PRIMARY, SessionError};
+use crate::session::{CLOSE_BUSY, CLOSE_PROTOCOL, CLOSE_SHUTDOWN, PRIMARY, SessionError};
 
 impl Driver {
     /// Sends what can still be sent and lets handlers finish, with a deadline, and lets go of everything.
@@ -44,6 +44,15 @@ impl Driver {
         if matches!(error, SessionError::Evicted) {
             self.streams.values().for_each(Attached::clear);
         }
+        // Nothing more is taken from applications, and what waits in the queue is given up.
+        self.shared.backlog.close();
+        self.queue.close();
+        while self.queue.try_recv().is_ok() {}
+        // What still goes out takes memory until it has, or until the machine is gone; any other end has let go of it.
+        let mut unsent = self.shared.backlog.nothing();
+        if code == Some(CLOSE_SHUTDOWN) {
+            self.streams.values_mut().for_each(|attached| attached.leave_to(&mut unsent));
+        }
         self.streams.clear();
         // Dropping the transports of lanes ends them; the peer sends again what it sent on them.
         let primary = self.connections.swap_remove(0).pipe;
@@ -53,14 +62,22 @@ impl Driver {
         } else {
             let machine = &mut self.machine;
             let words = primary.finish(|out| machine.poll_output(Instant::now(), PRIMARY, out));
-            let _ = timeout(LINGER, words).await;
+            let is_evicted = matches!(error, SessionError::Evicted);
+            tokio::select! {
+                _ = timeout(LINGER, words) => {}
+                // What the peer is slow to read in an orderly end is what the node has no room for.
+                () = self.shared.eviction.due(), if !is_evicted => {}
+            }
         }
+        drop(self.machine);
+        drop(unsent);
         // Before handlers are waited for, since those may be waiting for this.
         self.obituary.tell(error.clone());
         let orderly = code.is_none() || matches!(error, SessionError::Shutdown);
         if orderly {
-            let handlers = async { while self.handlers.join_next().await.is_some() {} };
-            let _ = timeout(LINGER, handlers).await;
+            let handlers = &mut self.handlers;
+            let ended = async { while handlers.join_next().await.is_some() {} };
+            let _ = timeout(LINGER, ended).await;
         }
         self.handlers.shutdown().await;
     }

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::Driver;
+use crate::node::backlog::Share;
 use crate::node::channel::{Channel, Command, End, Inbox, Left, Opened, Standing};
 use crate::node::session::Session;
 use crate::node::stream::Stream;
 use crate::node::{RESET_BUSY, RESET_DROPPED};
-use crate::session::{
-    CLOSE_SHUTDOWN, Event, MAX_STREAMS, Priority, RESET_DRAINING, SessionError, StreamId, message_cost,
-};
+use crate::session::{CLOSE_SHUTDOWN, Event, MAX_STREAMS, Priority, RESET_DRAINING, SessionError, StreamId};
 use tokio::time::Instant;
 
 /// Handlers of one session that run at once. Twice the streams that may be open: a peer that resets and opens in turn
@@ -23,19 +22,16 @@ pub(super) struct Attached {
     /// `None` once its handle was dropped.
     inbox: Option<Arc<Inbox>>,
     credit: Arc<Semaphore>,
-    /// Taken from the application, and not gone: what it holds of the session's budget.
-    out: usize,
-    budget: Arc<Semaphore>,
+    /// Taken from the application, and not gone: its part of the session's backlog.
+    out: Share,
     /// The machine has told its last event.
     over: bool,
 }
 
 impl Attached {
-    /// Gives back what it holds of the budget, at most so much.
-    fn refund(&mut self, bytes: u64) {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.out);
-        self.out -= bytes;
-        self.budget.add_permits(bytes);
+    /// Hands its part of the backlog on.
+    pub(super) fn leave_to(&mut self, share: &mut Share) {
+        share.absorb(&mut self.out);
     }
 
     /// Throws away what has come in.
@@ -56,7 +52,6 @@ impl Drop for Attached {
     fn drop(&mut self) {
         // Whoever waits for credit must not wait for ever.
         self.credit.close();
-        self.budget.add_permits(self.out);
         self.end(End::SessionEnded);
     }
 }
@@ -67,14 +62,10 @@ impl Driver {
             Command::Open { protocol, priority, commands, reply } => {
                 self.open(&protocol, priority, commands, reply, now);
             }
-            Command::Send { stream, message } => {
-                let cost = message_cost(message.len()) as usize;
-                match self.streams.get_mut(&stream) {
-                    Some(attached) => {
-                        attached.out += cost;
-                        self.machine.send(stream, message);
-                    }
-                    None => self.shared.budget.add_permits(cost),
+            Command::Send { stream, message, mut share } => {
+                if let Some(attached) = self.streams.get_mut(&stream) {
+                    attached.out.absorb(&mut share);
+                    self.machine.send(stream, message);
                 }
             }
             Command::Finish { stream } => self.machine.finish(stream),
@@ -113,8 +104,7 @@ impl Driver {
         let attached = Attached {
             inbox: Some(Arc::clone(&inbox)),
             credit: Arc::clone(&credit),
-            out: 0,
-            budget: Arc::clone(&self.shared.budget),
+            out: self.shared.backlog.nothing(),
             over: false,
         };
         self.streams.insert(id, attached);
@@ -162,13 +152,13 @@ impl Driver {
                 }
                 Event::Refunded { stream, bytes } => {
                     if let Some(attached) = self.streams.get_mut(&stream) {
-                        attached.refund(bytes);
+                        attached.out.give_back(bytes);
                         attached.credit.add_permits(usize::try_from(bytes).unwrap_or(0));
                     }
                 }
                 Event::Gone { stream, bytes } => {
                     if let Some(attached) = self.streams.get_mut(&stream) {
-                        attached.refund(bytes);
+                        attached.out.give_back(bytes);
                     }
                 }
                 Event::Reset { stream, code } => {
@@ -179,7 +169,7 @@ impl Driver {
                 Event::Closed { stream } => {
                     if let Some(attached) = self.streams.get_mut(&stream) {
                         attached.over = true;
-                        attached.refund(u64::MAX);
+                        attached.out.give_back(u64::MAX);
                         if attached.inbox.is_none() {
                             self.streams.remove(&stream);
                         }

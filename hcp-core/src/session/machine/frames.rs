@@ -164,6 +164,7 @@ impl Machine {
             self.state = State::Closed;
             self.primary.end_tls();
             self.lanes.values_mut().for_each(super::Connection::end_tls);
+            self.streams.abandon();
         }
         self.end_connection(conn, SessionError::ClosedByPeer(code))
     }

@@ -1,19 +1,29 @@
 //! What TLS has that this profile of it does not, from who holds a good key: KeyUpdates without end, session tickets, a second
-//! ClientHello, an older version.
+//! ClientHello, a request for a certificate, an older version; on sessions and on their lanes.
 
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use rustls::crypto::aws_lc_rs::kx_group;
-use rustls::server::ServerSessionMemoryCache;
-use rustls::{HandshakeKind, PeerIncompatible, PeerMisbehaved, ServerConfig};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{AlwaysResolvesServerRawPublicKeys, ServerSessionMemoryCache};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, PeerIncompatible, PeerMisbehaved,
+    ServerConfig, SignatureScheme,
+};
 use tokio::time::Instant;
 
-use super::harness::{Raw, acceptor, dial};
+use super::harness::{Pair, Raw, acceptor, dial, events};
 use crate::identity::Identity;
 use crate::session::tls::{self, ServerKey};
-use crate::session::{Accepting, Dialler, Machine, PRIMARY, SessionError, hello};
+use crate::session::{
+    Accepting, Acceptor, Dialler, Event, Formerly, LaneDialling, LaneError, LaneHint, Machine, PRIMARY, SessionError,
+    hello,
+};
 use crate::wire::{Frame, FrameKind};
 
 /// KeyUpdates that may come without application data between them.
@@ -25,6 +35,73 @@ fn ping() -> Frame {
 
 fn config(server: &Identity) -> Arc<ServerConfig> {
     tls::server_config(&ServerKey::Identity(server.clone())).unwrap()
+}
+
+/// One that sends a ticket once the handshake is over.
+fn with_ticket(server: &Identity) -> Arc<ServerConfig> {
+    let mut config = config(server);
+    let with_tickets = Arc::make_mut(&mut config);
+    with_tickets.send_tls13_tickets = 1;
+    with_tickets.session_storage = ServerSessionMemoryCache::new(8);
+    config
+}
+
+/// Asks whoever dials for a certificate, and does without one.
+#[derive(Debug)]
+struct Asking;
+
+impl ClientCertVerifier for Asking {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Err(CertificateError::BadEncoding.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(CertificateError::BadSignature.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(CertificateError::BadSignature.into())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519, SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
+/// One that asks for a certificate.
+fn asking(server: &Identity) -> Arc<ServerConfig> {
+    let provider = CryptoProvider { kx_groups: vec![kx_group::X25519MLKEM768], ..default_provider() };
+    let key = tls::certified(&ServerKey::Identity(server.clone()));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_client_cert_verifier(Arc::new(Asking))
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key)));
+    config.alpn_protocols = vec![b"hcp/1".to_vec()];
+    Arc::new(config)
 }
 
 /// A dialler that waits for an answer to its ClientHello, and this.
@@ -74,6 +151,58 @@ fn refusal_of(answer: impl FnOnce(&[u8]) -> Vec<u8>) -> SessionError {
     refused.expect_err("the answer is taken")
 }
 
+/// A lane of `pair` that waits for an answer to its ClientHello, and this.
+fn lane_dialling(pair: &mut Pair) -> (LaneDialling, Vec<u8>) {
+    let mut lane = pair.a.lane_dialling(pair.now).unwrap();
+    let mut client_hello = Vec::new();
+    lane.poll_output(&mut client_hello);
+    (lane, client_hello)
+}
+
+/// What a lane makes of an answer to its ClientHello; it says nothing more, whatever that is, and its session goes on.
+fn refusal_on_a_lane(pair: &mut Pair, answer: impl FnOnce(&[u8]) -> Vec<u8>) -> SessionError {
+    let (mut lane, client_hello) = lane_dialling(pair);
+    let refused = lane.handle_input(pair.now, &answer(&client_hello));
+    let mut rest = Vec::new();
+    lane.poll_output(&mut rest);
+    assert!(rest.is_empty(), "{} bytes more than its ClientHello", rest.len());
+    pair.settle();
+    match refused {
+        Err(LaneError::Session(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What asks for another ClientHello, so that TLS would go on, and so that it would not.
+fn retries() -> [Vec<u8>; 4] {
+    let version = [0, 43, 0, 2, 3, 4];
+    let cookie = [0, 44, 0, 6, 0, 4, 1, 2, 3, 4];
+    let (hybrid, x25519) = ([0, 51, 0, 2, 0x11, 0xec], [0, 51, 0, 2, 0, 0x1d]);
+    [
+        [&version[..], &cookie].concat(),
+        [&version[..], &hybrid, &cookie].concat(),
+        [&version[..], &hybrid].concat(),
+        [&version[..], &x25519].concat(),
+    ]
+}
+
+/// The HelloRetryRequest with these extensions.
+fn retry(client_hello: &[u8], extensions: &[u8]) -> Vec<u8> {
+    let random = digest::digest(&digest::SHA256, b"HelloRetryRequest");
+    server_hello(client_hello, random.as_ref(), [0x13, 2], extensions)
+}
+
+/// Checks why a dialler refused the nth of [`retries`].
+fn check_refusal_of_retry(nth: usize, refused: &SessionError) {
+    let why = match nth {
+        0 | 1 => return assert!(matches!(refused, SessionError::NotHcp), "{nth}: {refused:?}"),
+        2 => PeerMisbehaved::IllegalHelloRetryRequestWithOfferedGroup,
+        _ => PeerMisbehaved::IllegalHelloRetryRequestWithUnofferedNamedGroup,
+    };
+    let expected = Error::PeerMisbehaved(why);
+    assert!(matches!(refused, SessionError::Tls(error) if *error == expected), "{nth}: {refused:?}");
+}
+
 #[test]
 fn either_side_takes_32_key_updates_without_data_between_them_and_no_more() {
     let (server, now) = (Identity::generate(), Instant::now());
@@ -92,10 +221,8 @@ fn either_side_takes_32_key_updates_without_data_between_them_and_no_more() {
         }
         updates(&mut raw, MOST_UPDATES + 1);
         let refused = raw.exchange(&mut machine, now);
-        let too_many = matches!(
-            &refused,
-            Err(SessionError::Tls(rustls::Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyUpdateRequests)))
-        );
+        let too_many =
+            matches!(&refused, Err(SessionError::Tls(Error::PeerMisbehaved(PeerMisbehaved::TooManyKeyUpdateRequests))));
         assert!(too_many, "{side}: {refused:?}");
     }
 }
@@ -119,37 +246,65 @@ fn key_updates_that_ask_for_others_are_answered_by_one() {
 fn a_dialler_ends_a_session_whose_server_sends_a_ticket() {
     let (server, now) = (Identity::generate(), Instant::now());
     let (mut machine, client_hello) = dialling(&server, now);
-    let mut config = config(&server);
-    let with_tickets = Arc::make_mut(&mut config);
-    with_tickets.send_tls13_tickets = 1;
-    with_tickets.session_storage = ServerSessionMemoryCache::new(8);
-    let refused = greeting(config, &client_hello).exchange(&mut machine, now);
+    let refused = greeting(with_ticket(&server), &client_hello).exchange(&mut machine, now);
     assert!(matches!(refused, Err(SessionError::OutOfPlace("a session ticket"))), "{refused:?}");
     assert!(machine.peer().is_some(), "it came behind the handshake");
 }
 
 #[test]
-fn a_dialler_says_nothing_more_to_a_server_that_asks_for_another_client_hello() {
-    let retry = digest::digest(&digest::SHA256, b"HelloRetryRequest");
-    let version = [0, 43, 0, 2, 3, 4];
-    let cookie = [0, 44, 0, 6, 0, 4, 1, 2, 3, 4];
-    let (hybrid, x25519) = ([0, 51, 0, 2, 0x11, 0xec], [0, 51, 0, 2, 0, 0x1d]);
-    let asked = |extensions: &[&[u8]]| {
-        let extensions = [&version[..], &extensions.concat()].concat();
-        refusal_of(|client_hello| server_hello(client_hello, retry.as_ref(), [0x13, 2], &extensions))
-    };
-    // By these TLS would go on.
-    for extensions in [vec![&cookie[..]], vec![&hybrid[..], &cookie[..]]] {
-        let refused = asked(&extensions);
-        assert!(matches!(refused, SessionError::NotHcp), "{refused:?}");
+fn a_dialler_ends_a_lane_whose_server_sends_a_ticket_and_the_session_goes_on() {
+    let mut pair = Pair::new();
+    let (mut lane, client_hello) = lane_dialling(&mut pair);
+    let mut raw = greeting(with_ticket(&pair.server), &client_hello);
+    let lane = lane.handle_input(pair.now, &raw.output()).unwrap().expect("HELLO came with the first flight");
+    let number = pair.a.add_lane(pair.now, lane).unwrap();
+    let mut join = Vec::new();
+    pair.a.poll_output(pair.now, number, &mut join);
+    let joined = raw.input(&join).unwrap();
+    assert!(joined.iter().any(|frame| frame.kind == FrameKind::Join));
+    assert_eq!(pair.a.stats().lanes, 1);
+    events(&mut pair.a);
+    let ticket = raw.output();
+    assert!(!ticket.is_empty(), "it comes behind the handshake");
+    pair.a.handle_input(pair.now, number, &ticket).unwrap();
+    assert!(matches!(events(&mut pair.a)[..], [Event::LaneEnded(ended)] if ended == number));
+    pair.settle();
+}
+
+#[test]
+fn a_dialler_says_nothing_more_to_a_server_that_asks_for_a_certificate() {
+    let asked = |server: &Identity, client_hello: &[u8]| greeting(asking(server), client_hello).output();
+    let (server, now) = (Identity::generate(), Instant::now());
+    // Whom it wanted, somebody else, and on a lane.
+    let (mut machine, client_hello) = dialling(&server, now);
+    let mut rest = Vec::new();
+    let wanted = machine.handle_input(now, PRIMARY, &asked(&server, &client_hello));
+    machine.poll_output(now, PRIMARY, &mut rest);
+    machine.close(1);
+    machine.poll_output(now, PRIMARY, &mut rest);
+    assert!(rest.is_empty() && !machine.has_output(PRIMARY), "{} bytes more than its ClientHello", rest.len());
+    let other = refusal_of(|client_hello| asked(&server, client_hello));
+    let mut pair = Pair::new();
+    let server = pair.server.clone();
+    let on_a_lane = refusal_on_a_lane(&mut pair, |client_hello| asked(&server, client_hello));
+    for refused in [wanted.expect_err("it is taken"), other, on_a_lane] {
+        assert!(matches!(refused, SessionError::OutOfPlace("a request for a certificate")), "{refused:?}");
     }
-    for (extensions, why) in [
-        (hybrid, PeerMisbehaved::IllegalHelloRetryRequestWithOfferedGroup),
-        (x25519, PeerMisbehaved::IllegalHelloRetryRequestWithUnofferedNamedGroup),
-    ] {
-        let refused = asked(&[&extensions]);
-        let expected = rustls::Error::PeerMisbehaved(why);
-        assert!(matches!(&refused, SessionError::Tls(error) if *error == expected), "{refused:?}");
+}
+
+#[test]
+fn a_dialler_says_nothing_more_to_a_server_that_asks_for_another_client_hello() {
+    for (nth, extensions) in retries().iter().enumerate() {
+        check_refusal_of_retry(nth, &refusal_of(|client_hello| retry(client_hello, extensions)));
+    }
+}
+
+#[test]
+fn a_lane_says_nothing_more_to_a_server_that_asks_for_another_client_hello() {
+    let mut pair = Pair::new();
+    for (nth, extensions) in retries().iter().enumerate() {
+        let refused = refusal_on_a_lane(&mut pair, |client_hello| retry(client_hello, extensions));
+        check_refusal_of_retry(nth, &refused);
     }
 }
 
@@ -171,6 +326,31 @@ fn a_dialler_that_sends_its_share_on_request_alone_is_told_nothing() {
     assert!(answer.is_empty(), "{} bytes of an answer", answer.len());
 }
 
+/// Holds one session, whose key is the one of now.
+#[derive(Debug)]
+struct Holds(Arc<Acceptor>);
+
+impl Formerly for Holds {
+    fn acceptor_of(&self, _hint: &LaneHint) -> Option<Arc<Acceptor>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+#[test]
+fn a_lane_that_sends_its_share_on_request_alone_is_told_nothing() {
+    let pair = Pair::new();
+    let hint = pair.a.session_id().unwrap().lane_hint();
+    let mut config = tls::client_config_offering(vec![kx_group::X25519, kx_group::X25519MLKEM768]).unwrap();
+    Arc::make_mut(&mut config).alpn_protocols = tls::lane_config(&hint).unwrap().alpn_protocols.clone();
+    let mut lane = Raw::with(tls::client(config).unwrap().into());
+    let holds = Arc::new(Holds(Arc::clone(&pair.acceptor)));
+    let mut accepting = Accepting::knowing(&pair.acceptor, holds, pair.now).unwrap();
+    assert!(matches!(lane.knock(&mut accepting, pair.now), Err(SessionError::NotHcp)));
+    let mut answer = Vec::new();
+    accepting.poll_output(&mut answer);
+    assert!(answer.is_empty(), "{} bytes of an answer", answer.len());
+}
+
 #[test]
 fn a_dialler_says_nothing_more_to_a_server_of_another_version() {
     let random = [7; 32];
@@ -181,7 +361,7 @@ fn a_dialler_says_nothing_more_to_a_server_of_another_version() {
     ];
     for (version, suite, extensions, why) in answers {
         let refused = refusal_of(|client_hello| server_hello(client_hello, &random, suite, extensions));
-        let expected = rustls::Error::PeerIncompatible(why);
+        let expected = Error::PeerIncompatible(why);
         assert!(matches!(&refused, SessionError::Tls(error) if *error == expected), "{version}: {refused:?}");
     }
     for (what, answer) in

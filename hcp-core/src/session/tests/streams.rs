@@ -358,6 +358,69 @@ fn a_shutdown_sends_what_is_queued_first_and_an_error_does_not() {
 }
 
 #[test]
+fn a_message_counts_until_the_last_of_it_is_let_go_of() {
+    for priority in [Priority::Live, Priority::Bulk] {
+        let mut pair = Pair::new();
+        let id = pair.open(priority);
+        if priority == Priority::Bulk {
+            pair.join();
+            pair.settle();
+        }
+        let message = Bytes::from(vec![1; 300_000]);
+        pair.a.send(id, message.clone());
+        // Which has bulk acknowledged.
+        pair.a.finish(id);
+        let (mut given_back, mut batches) = (0, 0);
+        while given_back < message_cost(message.len()) {
+            let _ = pair.turn();
+            pair.take_at_b();
+            for event in pair.a_events.drain(..) {
+                match event {
+                    Event::Gone { bytes, .. } => {
+                        assert!(message.is_unique(), "{priority:?}: {bytes} bytes are kept that count no more");
+                        given_back += bytes;
+                    }
+                    Event::Refunded { bytes, .. } => given_back += bytes,
+                    _ => {}
+                }
+            }
+            batches += 1;
+            assert!(batches < 100, "{priority:?}: {given_back} bytes are given back");
+        }
+        assert_eq!(given_back, message_cost(message.len()), "{priority:?}");
+        assert!(batches > 1, "{priority:?}");
+    }
+}
+
+#[test]
+fn a_session_that_ends_otherwise_keeps_nothing_of_what_it_would_have_sent() {
+    for by_the_peer in [false, true] {
+        let mut pair = Pair::new();
+        let (live, bulk) = (pair.open(Priority::Live), pair.open(Priority::Bulk));
+        let lane = pair.join();
+        pair.settle();
+        let messages = [live, bulk].map(|id| {
+            let message = Bytes::from(vec![1; 300_000]);
+            pair.a.send(id, message.clone());
+            message
+        });
+        // Some of the bulk is under way on the lane, and would be sent again if that was lost.
+        let (mut under_way, mut last) = (Vec::new(), Vec::new());
+        pair.a.poll_output(pair.now, lane, &mut under_way);
+        assert!(under_way.len() > 60_000 && !messages.iter().any(Bytes::is_unique));
+        if by_the_peer {
+            pair.b.close(3);
+            pair.b.poll_output(pair.now, PRIMARY, &mut last);
+            let ended = pair.a.handle_input(pair.now, PRIMARY, &last);
+            assert!(matches!(ended, Err(SessionError::ClosedByPeer(3))), "{ended:?}");
+        } else {
+            pair.a.close(3);
+        }
+        assert!(messages.iter().all(Bytes::is_unique), "by the peer: {by_the_peer}");
+    }
+}
+
+#[test]
 fn a_silent_session_is_probed_and_then_given_up() {
     let mut pair = Pair::new();
     pair.settle();
