@@ -5,7 +5,8 @@
 //! or a peer's. Whoever is in doubt beyond [`MAX_DOUBT`] is left out of this node's descriptors for a while, if it publishes;
 //! less than half of all, and the worst first, so that a publisher whose own way is blocked leaves nobody out in earnest.
 //!
-//! Nobody is doubted whom no descriptor lists yet: an upload may be a minute away, in which newcomers are sought by twenty probes.
+//! Nobody is doubted whom the current descriptor does not list: an upload may be a minute away, in which newcomers are sought by
+//! twenty probes. Who does not answer, and is listed in the descriptor of the next period only, shows when that is the current one.
 //!
 //! A probe goes where a client would go, so that a member that never answers is left out after some seven times as many probes
 //! of one publisher as there are members: within minutes while it is new to others, who then probe more often. A new run of it

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::listing::{self, Merged};
-use super::{Machine, Notice, Output, UploadId};
+use super::{Machine, Notice, Output, Peer, UploadId};
 use crate::identity::{DiscoveryPublicKey, OnionAddress};
 use crate::network::onion::{Period, PeriodView, PointDescription, RelayId, UploadReport};
 use crate::service::gossip::Publication;
@@ -320,7 +320,7 @@ impl Machine {
     }
 
     pub(super) fn uploaded(&mut self, upload: UploadId, report: &UploadReport) {
-        let now = self.now;
+        let (now, me) = (self.now, self.me);
         let lead = self.rng.random_range(REFUSED_LEAD.0..REFUSED_LEAD.1);
         let jitter = self.rng.random_range(1.0..1.5);
         let flown = |publishing: &&mut Publishing| publishing.flight.as_ref().is_some_and(|f| f.upload == upload);
@@ -345,6 +345,7 @@ impl Machine {
             publishing.straggling = if missed.is_empty() { 0 } else { publishing.straggling.saturating_add(1) };
             publishing.stragglers = missed;
             publishing.directories = flight.directories;
+            let listed = flight.listed.iter().copied().collect();
             self.outputs.push_back(Output::Notice(Notice::Published {
                 period: flight.publication.period,
                 listed: flight.listed,
@@ -354,6 +355,8 @@ impl Machine {
                 failed: report.failed.len(),
             }));
             if !accepted.is_empty() {
+                let by = (me, flight.publication.at);
+                publishing.lists = Some(Lists { by, members: listed, until: flight.since });
                 publishing.own = Some(flight.publication);
             }
             let pause = UPLOAD * 2_u32.saturating_pow(publishing.straggling.min(8));
@@ -521,18 +524,15 @@ impl Machine {
         Some(Lists { by: (*by, publication.at), members, until })
     }
 
-    /// The peers whom a client can reach by the descriptors that directories have, as far as this node knows what these list,
-    /// and how many members they list in all. Who has begun anew since is none of them: its points are others now.
+    /// The peers that a client, and so a probe, can reach by the descriptor that directories have for the current period, as far as
+    /// this node knows what that lists, and how many members it lists in all. Who has begun anew since is none of them: its
+    /// points are others now.
     pub(super) fn reachable(&self) -> (Vec<OnionAddress>, usize) {
-        let lists = || self.view.periods.iter().filter_map(|view| self.publishing.get(&view.period)?.lists.as_ref());
-        let count = lists().map(|lists| lists.members.len()).max().unwrap_or_default();
-        let peers = self.peers.iter().filter(|(member, peer)| {
-            let listed = |lists: &Lists| {
-                lists.members.contains(member) && peer.forgiven.is_none_or(|forgiven| forgiven < lists.until)
-            };
-            peer.is_alive() && count > 0 && lists().all(listed)
-        });
-        (peers.map(|(member, _)| *member).collect(), count)
+        let current = self.view.periods.first().and_then(|view| self.publishing.get(&view.period));
+        let Some(lists) = current.and_then(|publishing| publishing.lists.as_ref()) else { return (Vec::new(), 0) };
+        let reachable = |peer: &Peer| peer.is_alive() && peer.forgiven.is_none_or(|forgiven| forgiven < lists.until);
+        let listed = |member: &&OnionAddress| self.peers.get(member).is_some_and(reachable);
+        (lists.members.iter().filter(listed).copied().collect(), lists.members.len())
     }
 
     /// Whether, for every period, directories have what is to be listed, or nothing is.
