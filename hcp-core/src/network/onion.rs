@@ -168,7 +168,7 @@ impl Default for IntroductionRate {
 /// What this node's consensus says of the service: it changes with the consensus.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DirectoryView {
-    /// The periods in which descriptors are to be had now: one or two.
+    /// The periods in which descriptors are to be had now: the one that clients use, and perhaps another, which they used or will.
     pub(crate) periods: Vec<PeriodView>,
 }
 

@@ -5,6 +5,9 @@
 //! or a peer's. Whoever is in doubt beyond [`MAX_DOUBT`] is left out of this node's descriptors for a while, if it publishes;
 //! less than half of all, and the worst first, so that a publisher whose own way is blocked leaves nobody out in earnest.
 //!
+//! Nobody is doubted whom the current descriptor does not list: an upload may be a minute away, in which newcomers are sought by
+//! twenty probes. Who does not answer, and is listed in the descriptor of the next period only, shows when that is the current one.
+//!
 //! A probe goes where a client would go, so that a member that never answers is left out after some seven times as many probes
 //! of one publisher as there are members: within minutes while it is new to others, who then probe more often. A new run of it
 //! gets another chance, once in [`LEFT_OUT`]. Two hostile members that vouch for each other are never left out.
@@ -33,7 +36,9 @@ pub(super) struct Probing {
 #[derive(Debug)]
 struct Pending {
     since: Duration,
-    /// Who could have been reached, this node too.
+    /// The peers that could have been reached.
+    reachable: Vec<OnionAddress>,
+    /// How many members could have been reached in all.
     listed: usize,
 }
 
@@ -57,12 +62,12 @@ impl Machine {
         if !can_be_found {
             return;
         }
-        let peers = self.peers.values().filter(|peer| listed(peer)).count();
-        if peers == 0 {
+        if !self.peers.values().any(listed) {
             return;
         }
         let nonce: Nonce = self.rng.random();
-        self.probing.pending.insert(nonce, Pending { since: now, listed: peers + 1 });
+        let (reachable, listed) = self.reachable();
+        self.probing.pending.insert(nonce, Pending { since: now, reachable, listed });
         self.outputs.push_back(Output::Probe(nonce));
     }
 
@@ -84,7 +89,7 @@ impl Machine {
     /// A probe of this node's arrived at a member.
     pub(super) fn probe_arrived(&mut self, at: OnionAddress, nonce: Nonce) {
         let Some(pending) = self.probing.pending.remove(&nonce) else { return };
-        self.missed_elsewhere(Some(at), pending.listed);
+        self.missed_elsewhere(Some(at), &pending);
         if let Some(peer) = self.peers.get_mut(&at) {
             peer.doubt = 0.0;
             peer.reached = true;
@@ -99,16 +104,15 @@ impl Machine {
     /// A probe of this node's arrived here: that shows nobody that this node can be reached, but others were missed.
     fn probe_came_back(&mut self, nonce: Nonce) {
         if let Some(pending) = self.probing.pending.remove(&nonce) {
-            self.missed_elsewhere(None, pending.listed);
+            self.missed_elsewhere(None, &pending);
         }
     }
 
-    /// A probe that could have gone to anybody went to one, or to this node itself.
-    fn missed_elsewhere(&mut self, except: Option<OnionAddress>, listed: usize) {
-        for (member, peer) in &mut self.peers {
-            let listed_too = peer.is_alive() && peer.record().is_some_and(|record| !record.points.is_empty());
-            if Some(*member) != except && listed_too {
-                peer.doubt += 1.0 / listed.max(1) as f64;
+    /// A probe that could have gone to anybody who was listed went to one, or to this node itself.
+    fn missed_elsewhere(&mut self, except: Option<OnionAddress>, pending: &Pending) {
+        for member in pending.reachable.iter().filter(|member| Some(**member) != except) {
+            if let Some(peer) = self.peers.get_mut(member).filter(|peer| peer.is_alive()) {
+                peer.doubt += 1.0 / pending.listed.max(1) as f64;
             }
         }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::listing::{self, Merged};
-use super::{Machine, Notice, Output, UploadId};
+use super::{Machine, Notice, Output, Peer, UploadId};
 use crate::identity::{DiscoveryPublicKey, OnionAddress};
 use crate::network::onion::{Period, PeriodView, PointDescription, RelayId, UploadReport};
 use crate::service::gossip::Publication;
@@ -67,6 +67,18 @@ pub(super) struct Publishing {
     compared: Option<(u64, Publication, bool)>,
     /// Which version a publication lists, when it became known and was not what is to be listed.
     recognised: Option<(Publication, Option<u64>)>,
+    /// What the latest publication lists; `None` where this node cannot tell.
+    lists: Option<Lists>,
+}
+
+/// Whom a publication lists.
+#[derive(Debug)]
+struct Lists {
+    /// Which publication that is.
+    by: (OnionAddress, u64),
+    members: BTreeSet<OnionAddress>,
+    /// Until when this was to be listed, by this node's clock.
+    until: Duration,
 }
 
 /// What is to be listed, as it was found last.
@@ -161,6 +173,12 @@ impl Machine {
             Some((_, publication)) => self.recognise(publication),
             None => None,
         };
+        let by = latest.as_ref().map(|(member, publication)| (*member, publication.at));
+        let known = self.publishing.get(&period).and_then(|publishing| publishing.lists.as_ref());
+        let lists = match (&latest, listed) {
+            (Some(latest), Some(version)) if known.map(|known| known.by) != by => self.listed_by(latest, version),
+            _ => None,
+        };
 
         let publishing =
             self.publishing.entry(period).or_insert_with(|| Publishing { since: now, ..Publishing::default() });
@@ -177,7 +195,9 @@ impl Machine {
             publishing.failures = publishing.failures.saturating_add(1);
         }
         let directories: BTreeSet<_> = view.directories.iter().copied().collect();
-        let by = latest.as_ref().map(|(member, publication)| (*member, publication.at));
+        if publishing.lists.as_ref().map(|lists| lists.by) != by {
+            publishing.lists = lists;
+        }
         if listed.is_some() && publishing.agreed != by {
             publishing.agreed = by;
             publishing.published = Some(now);
@@ -217,7 +237,7 @@ impl Machine {
 
         let moved = satisfied && publishing.directories != directories;
         let renew = satisfied && publishing.renew.is_some_and(|at| at <= now);
-        let lagging = satisfied && !publishing.stragglers.is_empty() && publishing.retry.is_some_and(|at| at <= now);
+        let lagging = satisfied && !publishing.stragglers.is_empty() && publishing.retry.is_none_or(|at| at <= now);
         let settled = publishing.urgent.is_some()
             || now.saturating_sub(publishing.since) >= SETTLED
             || publishing.unsettled.is_some_and(|since| now.saturating_sub(since) >= UNSETTLED_AT_MOST);
@@ -300,7 +320,7 @@ impl Machine {
     }
 
     pub(super) fn uploaded(&mut self, upload: UploadId, report: &UploadReport) {
-        let now = self.now;
+        let (now, me) = (self.now, self.me);
         let lead = self.rng.random_range(REFUSED_LEAD.0..REFUSED_LEAD.1);
         let jitter = self.rng.random_range(1.0..1.5);
         let flown = |publishing: &&mut Publishing| publishing.flight.as_ref().is_some_and(|f| f.upload == upload);
@@ -325,6 +345,7 @@ impl Machine {
             publishing.straggling = if missed.is_empty() { 0 } else { publishing.straggling.saturating_add(1) };
             publishing.stragglers = missed;
             publishing.directories = flight.directories;
+            let listed = flight.listed.iter().copied().collect();
             self.outputs.push_back(Output::Notice(Notice::Published {
                 period: flight.publication.period,
                 listed: flight.listed,
@@ -334,6 +355,8 @@ impl Machine {
                 failed: report.failed.len(),
             }));
             if !accepted.is_empty() {
+                let by = (me, flight.publication.at);
+                publishing.lists = Some(Lists { by, members: listed, until: flight.since });
                 publishing.own = Some(flight.publication);
             }
             let pause = UPLOAD * 2_u32.saturating_pow(publishing.straggling.min(8));
@@ -486,6 +509,30 @@ impl Machine {
             publishing.recognised = Some((publication.clone(), version));
         }
         version
+    }
+
+    /// Whom a publication lists that was found to be of this version of what is to be listed.
+    fn listed_by(&self, (by, publication): &(OnionAddress, Publication), version: u64) -> Option<Lists> {
+        let before = self.listed.before.iter().find(|(of, ..)| *of == version);
+        let (members, until) = match before {
+            Some((_, members, until)) => (members, *until),
+            None if version == self.listed.version => (&self.listed.members, self.now),
+            None => return None,
+        };
+        let merged = self.merge_without(members.clone(), &publication.left_out);
+        let members = merged.into_iter().map(|(member, _)| member).collect();
+        Some(Lists { by: (*by, publication.at), members, until })
+    }
+
+    /// The peers that a client, and so a probe, can reach by the descriptor that directories have for the current period, as far as
+    /// this node knows what that lists, and how many members it lists in all. Who has begun anew since is none of them: its
+    /// points are others now.
+    pub(super) fn reachable(&self) -> (Vec<OnionAddress>, usize) {
+        let current = self.view.periods.first().and_then(|view| self.publishing.get(&view.period));
+        let Some(lists) = current.and_then(|publishing| publishing.lists.as_ref()) else { return (Vec::new(), 0) };
+        let reachable = |peer: &Peer| peer.is_alive() && peer.forgiven.is_none_or(|forgiven| forgiven < lists.until);
+        let listed = |member: &&OnionAddress| self.peers.get(member).is_some_and(reachable);
+        (lists.members.iter().filter(listed).copied().collect(), lists.members.len())
     }
 
     /// Whether, for every period, directories have what is to be listed, or nothing is.

@@ -366,7 +366,7 @@ fn a_probe_that_comes_back_casts_doubt_on_all_others() {
         harness.record(peer, 1, vec![secrets.describe(RelayId([150 + index as u8; 32]))]);
     }
     harness.take();
-    harness.pass(PROBE * 2);
+    harness.pass(PROBE * 4);
     let probe = |output: Output| if let Output::Probe(nonce) = output { Some(nonce) } else { None };
     let nonce = harness.take().into_iter().rev().find_map(probe).expect("members are probed");
     let doubts = |harness: &Harness| harness.machine.peers.values().map(|peer| peer.doubt).collect::<Vec<_>>();
@@ -376,6 +376,44 @@ fn a_probe_that_comes_back_casts_doubt_on_all_others() {
     }
     assert_eq!(doubts(&harness), [1.0 / 3.0; 2], "once");
     assert!(!harness.machine.status().reachable, "nobody else has shown that");
+}
+
+/// Who comes right after an upload is listed a minute later, in which it is sought often.
+#[test]
+fn nobody_is_doubted_whom_no_descriptor_lists_yet() {
+    let mut harness = Harness::new(2);
+    let [old, new] = [harness.peers[0], harness.peers[1]];
+    let points = |of: u8| {
+        (0..3).map(move |index| {
+            let number = of + index;
+            PointSecrets::from_bytes(&[number; 64]).describe(RelayId([100 + number; 32]))
+        })
+    };
+    harness.record(old, 1, points(1).collect());
+    harness.pass(Duration::from_secs(90));
+    let uploads = harness.uploads.len();
+    harness.record(old, 2, points(4).collect());
+    while harness.uploads.len() == uploads {
+        harness.step(Duration::from_millis(250));
+    }
+    harness.pass(Duration::from_secs(1));
+    harness.record(new, 1, points(7).collect());
+    let (uploads, mut probes) = (harness.uploads.len(), 0);
+    let mut doubts = [Vec::new(), Vec::new()];
+    for _ in 0..4 * 120 {
+        harness.step(Duration::from_millis(250));
+        for output in harness.take() {
+            if let Output::Probe(nonce) = output {
+                probes += usize::from(harness.uploads.len() == uploads);
+                harness.tell(Input::ProbeHeard { prober: address(10), nonce });
+            }
+        }
+        doubts[usize::from(harness.uploads.len() > uploads)].push(harness.machine.peers[&new].doubt);
+    }
+    let [before, after] = doubts;
+    assert!(probes > 10, "only {probes} probes before it is listed");
+    assert!(before.iter().all(|doubt| *doubt == 0.0), "{before:?}");
+    assert!(after.last() > Some(&1.0), "once it is listed: {after:?}");
 }
 
 #[test]

@@ -8,12 +8,17 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::faults::{Fault, Target};
-use super::{Counts, Plan, World};
+use super::{Counts, LATE, Plan, World};
 use crate::seeds::{number, run_all};
 use crate::service::machine::planted::{Defect, plant};
+use crate::service::tuning::REACHED;
 
 /// How many seeds run unless `HCP_SEEDS` says otherwise.
 const SEEDS: u64 = 300;
+/// How much longer a verdict may take: twice the time in which a live node that no probe has reached counts as not reachable.
+const PATIENCE: Duration = Duration::from_secs(2 * REACHED.as_secs());
+/// One run of so many may take it.
+const MOSTLY: u64 = 100;
 
 /// What a seed is about.
 fn plan(seed: u64) -> Plan {
@@ -57,6 +62,7 @@ fn plan(seed: u64) -> Plan {
         bytes: seed % 30 == 11,
         clients: nodes <= 5,
         quiet: Duration::from_secs(quiet),
+        patience: PATIENCE,
         warm: Duration::from_secs(55),
     }
 }
@@ -117,6 +123,8 @@ fn clients_are_served_whatever_breaks() {
     if count >= SEEDS {
         let never: Vec<_> = HAPPENED.iter().filter(|what| !counts.0.contains_key(*what)).collect();
         assert!(never.is_empty(), "these never happened: {never:?}");
+        let late = counts.0.get(LATE).copied().unwrap_or_default();
+        assert!(late <= count / MOSTLY, "{late} of {count} verdicts took longer");
     }
 }
 
@@ -132,6 +140,7 @@ fn quick(nodes: usize, faults: Vec<Fault>) -> Plan {
         bytes: false,
         clients: true,
         quiet: Duration::from_secs(120),
+        patience: Duration::ZERO,
         warm: Duration::from_secs(60),
     }
 }

@@ -144,6 +144,26 @@ fn a_directory_that_does_not_answer_holds_up_nothing_when_somebody_has_died() {
     assert!(harness.uploads.len() >= before + 2, "both periods, after {:?}", harness.now - began);
 }
 
+/// What failed meanwhile, and changed nothing here, does not make it be forgotten.
+#[test]
+fn a_directory_that_missed_an_upload_is_tried_again_though_somebody_has_failed() {
+    let mut harness = settled();
+    let (peer, mute) = (harness.peers[0], RelayId([203; 32]));
+    harness.mute = vec![mute];
+    harness.record(peer, 1, points(1));
+    harness.pass(Duration::from_secs(60));
+    harness.machine.urge(peer);
+    harness.mute.clear();
+    harness.take();
+    harness.pass(UPLOAD * 4);
+    let alone = |output: &Output| match output {
+        Output::Upload { period, listings, .. } => listings.iter().all(|(at, _)| *at == [mute]).then_some(*period),
+        _ => None,
+    };
+    let tried: BTreeSet<_> = harness.take().iter().filter_map(alone).collect();
+    assert_eq!(tried.len(), 2, "in both periods");
+}
+
 /// One that is killed again when it has just come back is as dead as before; one that does so without end has to wait. Whether it
 /// is the same run that comes back or another one does not matter.
 #[test]
