@@ -102,7 +102,6 @@ impl Ledger {
         if head.seq == 1 {
             let here = here.get_or_insert_with(|| self.here(head, branch, writer));
             self.close_ended(head, here, &mut changes);
-            self.close_removed(&mut changes);
         }
         let mut items = Vec::new();
         for (index, entry) in (0..).zip(entries) {
@@ -136,6 +135,10 @@ impl Ledger {
     /// Puts the segment in its place; a fork gives what stands there a name of its own.
     fn place(&mut self, head: &Head, hash: Hash, slot: Slot, changes: &mut Vec<Change>) -> Branch {
         let log = self.logs.entry(head.log).or_insert_with(Log::unknown);
+        if head.seq == 1 {
+            // Behind the entries: the manifest that its author began under may be among them.
+            self.close_removed(&mut changes);
+        }
         if head.seq == 1 {
             log.began = log.began.min(head.manifest);
         }

@@ -113,7 +113,8 @@ impl Machine {
 
     /// Covers what this node has applied of closed logs, and goes on elsewhere when its own is closed.
     pub(super) fn cover(&mut self) {
-        if std::mem::take(&mut self.reborn) {
+        // It may have begun under a manifest that stands behind its first segment.
+        if std::mem::take(&mut self.reborn) && !self.ledger.is_open(&self.own) {
             let ended = self.ledger.logs.get(&self.own).is_some_and(|log| log.ended);
             if ended {
                 return self.stop(Stop::Superseded);
