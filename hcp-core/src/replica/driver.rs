@@ -441,6 +441,7 @@ impl Driver {
                 for item in &delivery.items {
                     let own = item.spot.writer.log.node == self.opening.config.keys.node;
                     if let Some((first, _)) = item.first.filter(|_| own) {
+                        let first = Place { log: first.writer.log, seq: first.seq, index: first.index };
                         let now = Place { log: item.spot.writer.log, seq: item.spot.seq, index: item.spot.index };
                         self.told.held.send_modify(|held| {
                             held.moved.insert(first, now);
