@@ -514,7 +514,11 @@ impl World {
             Output::Fold(delivery, splits) => {
                 let shadow = &mut self.nodes[node].shadow;
                 splits.iter().for_each(|split| shadow.split(split));
-                shadow.fold(&delivery);
+                if let Some(id) = shadow.fold(&delivery)
+                    && !self.is_hostile(node)
+                {
+                    return Err(format!("entry {} is covered twice", id.0));
+                }
             }
             Output::Unfold(unfold) => {
                 self.counts.note("folds given up");
