@@ -67,6 +67,10 @@ impl Share {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
     /// Gives so much back, at most what there is.
     pub(super) fn give_back(&mut self, bytes: u64) {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.bytes);

@@ -66,13 +66,15 @@ impl Ledger {
             let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
             holders.iter().filter_map(Weak::upgrade).collect()
         };
-        let mut staying: Vec<_> = holders.into_iter().filter(|holder| !holder.eviction.is_due()).collect();
-        staying.sort_by_key(|holder| holder.held());
-        let mut held: usize = staying.iter().map(|holder| holder.held()).sum();
-        while held > self.limit
-            && let Some(greediest) = staying.pop()
+        // As it is now: others go on holding and releasing meanwhile.
+        let staying = holders.into_iter().filter(|holder| !holder.eviction.is_due());
+        let mut staying: Vec<_> = staying.map(|holder| (holder.held(), holder)).collect();
+        staying.sort_by_key(|(held, _)| *held);
+        let mut total: usize = staying.iter().map(|(held, _)| held).sum();
+        while total > self.limit
+            && let Some((held, greediest)) = staying.pop()
         {
-            held -= greediest.held().min(held);
+            total -= held;
             if greediest.eviction.mark() {
                 self.evicted.fetch_add(1, Ordering::Relaxed);
             }

@@ -11,7 +11,7 @@ use super::{Driver, LINGER};
 use crate::node::channel::{Shared, Standing};
 use crate::node::event::{DialledBy, NodeEvent, Telling, count};
 use crate::node::failure::Failure;
-use crate::session::{CLOSE_BUSY, CLOSE_PROTOCOL, CLOSE_SHUTDOWN, PRIMARY, SessionError};
+use crate::session::{CLOSE_BUSY, CLOSE_PROTOCOL, CLOSE_SHUTDOWN, Event, PRIMARY, SessionError};
 
 impl Driver {
     /// Sends what can still be sent and lets handlers finish, with a deadline, and lets go of everything.
@@ -61,12 +61,20 @@ impl Driver {
             drop(primary);
         } else {
             let machine = &mut self.machine;
-            let words = primary.finish(|out| machine.poll_output(Instant::now(), PRIMARY, out));
-            let is_evicted = matches!(error, SessionError::Evicted);
+            // What the peer is slow to read in an orderly end is what the node may have no room for.
+            let takes_room = !unsent.is_empty();
+            let words = primary.finish(|out| {
+                machine.poll_output(Instant::now(), PRIMARY, out);
+                while let Some(event) = machine.poll_event() {
+                    if let Event::Gone { bytes, .. } | Event::Refunded { bytes, .. } = event {
+                        unsent.give_back(bytes);
+                    }
+                }
+            });
             tokio::select! {
+                biased;
                 _ = timeout(LINGER, words) => {}
-                // What the peer is slow to read in an orderly end is what the node has no room for.
-                () = self.shared.eviction.due(), if !is_evicted => {}
+                () = self.shared.eviction.due(), if takes_room => {}
             }
         }
         drop(self.machine);

@@ -17,7 +17,7 @@ use rand::RngExt;
 use super::listing::{self, Merged};
 use super::{Machine, Notice, Output, Peer, UploadId};
 use crate::identity::{DiscoveryPublicKey, OnionAddress};
-use crate::network::onion::{Period, PeriodView, PointDescription, RelayId, UploadReport};
+use crate::network::onion::{Period, PeriodView, PointDescription, PointId, RelayId, UploadReport};
 use crate::service::gossip::Publication;
 use crate::service::roster::Role;
 use crate::service::tuning::{
@@ -67,7 +67,7 @@ pub(super) struct Publishing {
     compared: Option<(u64, Publication, bool)>,
     /// Which version a publication lists, when it became known and was not what is to be listed.
     recognised: Option<(Publication, Option<u64>)>,
-    /// What the latest publication lists; `None` where this node cannot tell.
+    /// What the latest publication lists that this node knows: what others only claim to have published says nothing.
     lists: Option<Lists>,
 }
 
@@ -76,7 +76,8 @@ pub(super) struct Publishing {
 struct Lists {
     /// Which publication that is.
     by: (OnionAddress, u64),
-    members: BTreeSet<OnionAddress>,
+    /// With their points.
+    members: BTreeMap<OnionAddress, BTreeSet<PointId>>,
     /// Until when this was to be listed, by this node's clock.
     until: Duration,
 }
@@ -101,7 +102,7 @@ struct Flight {
     upload: UploadId,
     since: Duration,
     publication: Publication,
-    listed: Vec<OnionAddress>,
+    listed: BTreeMap<OnionAddress, BTreeSet<PointId>>,
     points: usize,
     directories: BTreeSet<RelayId>,
     targets: BTreeSet<RelayId>,
@@ -195,7 +196,7 @@ impl Machine {
             publishing.failures = publishing.failures.saturating_add(1);
         }
         let directories: BTreeSet<_> = view.directories.iter().copied().collect();
-        if publishing.lists.as_ref().map(|lists| lists.by) != by {
+        if lists.is_some() {
             publishing.lists = lists;
         }
         if listed.is_some() && publishing.agreed != by {
@@ -307,7 +308,7 @@ impl Machine {
         listings.retain(|(directories, _)| !directories.is_empty());
         let set = listing::set_hash(period, &merged, rotation, &self.roster);
         let publication = Publication { period: *period, set, rotation, at, left_out };
-        let listed = merged.iter().map(|(member, _)| *member).collect();
+        let listed = ids_of(&merged);
         let now = self.now;
         let Some(publishing) = self.publishing.get_mut(period) else { return };
         publishing.uploads.push_back(now);
@@ -345,10 +346,9 @@ impl Machine {
             publishing.straggling = if missed.is_empty() { 0 } else { publishing.straggling.saturating_add(1) };
             publishing.stragglers = missed;
             publishing.directories = flight.directories;
-            let listed = flight.listed.iter().copied().collect();
             self.outputs.push_back(Output::Notice(Notice::Published {
                 period: flight.publication.period,
-                listed: flight.listed,
+                listed: flight.listed.keys().copied().collect(),
                 points: flight.points,
                 accepted: accepted.len(),
                 refused: report.refused.len(),
@@ -356,7 +356,7 @@ impl Machine {
             }));
             if !accepted.is_empty() {
                 let by = (me, flight.publication.at);
-                publishing.lists = Some(Lists { by, members: listed, until: flight.since });
+                publishing.lists = Some(Lists { by, members: flight.listed, until: flight.since });
                 publishing.own = Some(flight.publication);
             }
             let pause = UPLOAD * 2_u32.saturating_pow(publishing.straggling.min(8));
@@ -520,19 +520,29 @@ impl Machine {
             None => return None,
         };
         let merged = self.merge_without(members.clone(), &publication.left_out);
-        let members = merged.into_iter().map(|(member, _)| member).collect();
-        Some(Lists { by: (*by, publication.at), members, until })
+        Some(Lists { by: (*by, publication.at), members: ids_of(&merged), until })
     }
 
     /// The peers that a client, and so a probe, can reach by the descriptor that directories have for the current period, as far as
-    /// this node knows what that lists, and how many members it lists in all. Who has begun anew since is none of them: its
-    /// points are others now.
+    /// this node knows what that lists, and how many members it lists in all. Who has begun anew since, with other points, is none
+    /// of them; nor, when somebody has published since what this node does not know, is anybody with other points.
     pub(super) fn reachable(&self) -> (Vec<OnionAddress>, usize) {
-        let current = self.view.periods.first().and_then(|view| self.publishing.get(&view.period));
-        let Some(lists) = current.and_then(|publishing| publishing.lists.as_ref()) else { return (Vec::new(), 0) };
-        let reachable = |peer: &Peer| peer.is_alive() && peer.forgiven.is_none_or(|forgiven| forgiven < lists.until);
-        let listed = |member: &&OnionAddress| self.peers.get(member).is_some_and(reachable);
-        (lists.members.iter().filter(listed).copied().collect(), lists.members.len())
+        let period = self.view.periods.first().map(|view| view.period);
+        let publishing = period.and_then(|period| self.publishing.get(&period));
+        let Some(lists) = publishing.and_then(|publishing| publishing.lists.as_ref()) else { return (Vec::new(), 0) };
+        let latest =
+            period.and_then(|period| self.latest(&period)).map(|(member, publication)| (member, publication.at));
+        let is_latest = latest == Some(lists.by);
+        let reachable = |peer: &Peer, listed: &BTreeSet<PointId>| {
+            let has = peer.record().is_some_and(|record| record.points.iter().any(|point| listed.contains(&point.id)));
+            let as_before = || is_latest && peer.forgiven.is_none_or(|forgiven| forgiven < lists.until);
+            peer.is_alive() && (has || as_before())
+        };
+        let listed = lists
+            .members
+            .iter()
+            .filter(|(member, listed)| self.peers.get(member).is_some_and(|peer| reachable(peer, listed)));
+        (listed.map(|(member, _)| *member).collect(), lists.members.len())
     }
 
     /// Whether, for every period, directories have what is to be listed, or nothing is.
@@ -582,6 +592,11 @@ impl Publishing {
         // What no directory took is nothing that they are burdened with.
         self.failures > 0 || now.saturating_sub(*last) >= UPLOAD
     }
+}
+
+/// The names of the points that are listed of each member.
+fn ids_of(merged: &Merged) -> BTreeMap<OnionAddress, BTreeSet<PointId>> {
+    merged.iter().map(|(member, points)| (*member, points.iter().map(|point| point.id).collect())).collect()
 }
 
 /// Those who leave come last.

@@ -416,6 +416,39 @@ fn nobody_is_doubted_whom_no_descriptor_lists_yet() {
     assert!(after.last() > Some(&1.0), "once it is listed: {after:?}");
 }
 
+/// Neither who says that it has begun anew, with the points that are listed, gets out of doubt, nor somebody for whom another one
+/// claims to have published what nobody knows; who has begun anew with other points does.
+#[test]
+fn whoever_is_listed_is_sought_whatever_is_claimed() {
+    let mut harness = Harness::new(2);
+    let [peer, other] = [harness.peers[0], harness.peers[1]];
+    let points = |of: u8| {
+        [of, of + 1, of + 2].map(|number| PointSecrets::from_bytes(&[number; 64]).describe(RelayId([100 + number; 32])))
+    };
+    harness.record(peer, 1, points(1).to_vec());
+    harness.pass(Duration::from_secs(90));
+    let sought = |harness: &Harness| harness.machine.reachable().0.contains(&peer);
+    assert!(sought(&harness));
+    let at = harness.wall / 1_000 + 10;
+    let claim = Publication { period: period(0), set: [9; 32], rotation: 0, at, left_out: Vec::new() };
+    harness.record_of(other, 1, points(7).to_vec(), vec![claim]);
+    assert!(sought(&harness), "somebody claims to have published");
+    for (run, of, still) in [(100, 1, true), (101, 4, false)] {
+        let record = Record {
+            incarnation: run,
+            version: 1,
+            points: points(of).to_vec(),
+            holds: Vec::new(),
+            publications: Vec::new(),
+            taken: Vec::new(),
+            stopping: false,
+        };
+        let signed = SignedRecord::sign(address(1), peer, record, &[], &unsigned());
+        harness.tell(Input::Message(peer, Message::Record(signed)));
+        assert_eq!(sought(&harness), still, "run {run}");
+    }
+}
+
 #[test]
 fn a_member_is_not_flooded_with_answers_to_its_probe() {
     let mut harness = settled();
