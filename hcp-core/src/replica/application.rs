@@ -16,9 +16,9 @@ pub struct AppendId(pub(crate) u64);
 pub enum Turn {
     /// It is new.
     First,
-    /// Its author appended it more than once, because its disk was rolled back in between, and this is not the first copy that
-    /// came. What counts by who had seen what ([`Register`](super::Register), [`Set`](super::Set)) takes it as a write, which
-    /// has no effect where nothing changes; everything else passes it over.
+    /// It stood at its first place already, and its author has appended it again, since others may lack that place. What
+    /// counts by who had seen what ([`Register`](super::Register), [`Set`](super::Set)) takes it as a write, which has no
+    /// effect where nothing changes; everything else passes it over.
     Repeated,
 }
 

@@ -4,7 +4,6 @@
 //! them; an entry whose append was accepted is durable, refused or in [`Driver::waiting`]; a checkpoint's rows go only while
 //! everybody who reads knows.
 
-mod burst;
 mod checkpoints;
 mod telling;
 #[cfg(test)]
@@ -22,7 +21,6 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use self::burst::Burst;
 use super::application::{AppendId, Copy, Factory, StateMachine};
 use super::error::{AdoptError, OpenReplicaError, ReceiptError, Stopped};
 use super::head::Head;
@@ -116,8 +114,6 @@ pub(super) struct Driver {
     writing: bool,
     manifest_conflict: Option<u64>,
     stopping: Option<oneshot::Sender<()>>,
-    /// Since others had their turn.
-    burst: Burst,
 }
 
 /// What became of something that takes time.
@@ -205,7 +201,6 @@ impl Driver {
             writing: false,
             manifest_conflict: None,
             stopping: None,
-            burst: Burst::default(),
         })
     }
 
@@ -235,11 +230,6 @@ impl Driver {
                 }
             }
             self.drain().await;
-            if self.burst.is_over() {
-                // A peer that fetches a long log keeps neither sessions nor subscribers waiting.
-                self.burst = Burst::default();
-                tokio::task::yield_now().await;
-            }
         }
         self.links.clear();
         self.store.shutdown().await;
@@ -322,7 +312,6 @@ impl Driver {
                 self.look_at(node);
             }
             FromLink::Message { node, link, message } if self.is_current(node, link) => {
-                self.burst.count(&message);
                 let hello = matches!(message, Message::Hello(_));
                 self.tell(Input::Message(node, message));
                 if hello {
@@ -426,7 +415,6 @@ impl Driver {
                 self.work.push(async move { Done::Found(id, store.read(what).await) }.boxed());
             }
             Output::Send(node, message) => {
-                self.burst.count(&message);
                 if self.links.get(&node).is_some_and(|(_, outbox)| !outbox.push(message)) {
                     self.end_link(node, error::LinkRefusal::Slow);
                     self.tell(Input::LinkDown(node));
@@ -441,7 +429,6 @@ impl Driver {
                 for item in &delivery.items {
                     let own = item.spot.writer.log.node == self.opening.config.keys.node;
                     if let Some((first, _)) = item.first.filter(|_| own) {
-                        let first = Place { log: first.writer.log, seq: first.seq, index: first.index };
                         let now = Place { log: item.spot.writer.log, seq: item.spot.seq, index: item.spot.index };
                         self.told.held.send_modify(|held| {
                             held.moved.insert(first, now);

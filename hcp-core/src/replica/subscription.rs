@@ -20,7 +20,7 @@ use crate::replica::log::limits::PAGE;
 use crate::replica::log::machine::{Covered, Delivery, ReadError, Reader};
 use crate::replica::log::storage::{Branch, Checkpoint, Found, Payloads, Position, Read, Row};
 use crate::replica::log::store::Store;
-use crate::replica::log::vector::{Split, Write, Writer};
+use crate::replica::log::vector::{Split, Spot, Write, Writer};
 use crate::replica::place::{LogId, Place};
 use crate::store::StoreError;
 
@@ -434,11 +434,12 @@ impl FollowError {
 
 /// What an application is given of an item.
 pub(super) fn applied(delivery: &Delivery, item: &ledger::Item) -> Applied {
+    let first = |place: Place| Spot { writer: Writer::trunk(place.log), seq: place.seq, index: place.index };
     let write = Write {
         spot: item.spot,
         stamp: item.first.map_or(delivery.stamp, |(_, stamp)| stamp),
         past: delivery.past.clone(),
-        instead: item.first.map(|(first, _)| first),
+        instead: item.first.map(|(place, _)| first(place)),
     };
     let turn = match item.turn {
         ledger::Turn::First => Turn::First,

@@ -281,11 +281,6 @@ def test_signed_bytes_of_a_log() -> None:
     verify(raw(vectors["keys"]["author"]), tip.signed("receipt", service), signature)
 
 
-def test_name_of_an_entry_appended_again() -> None:
-    case = load("log")["again"]
-    assert log.hashed("entry appended again", raw(case["body"])) == raw(case["name"])
-
-
 def test_checkpoint_of_a_log() -> None:
     keys, vectors = load("log")["keys"], load("log")["checkpoint"]
     certificate = log.read_certificate(raw(vectors["certificate"]))

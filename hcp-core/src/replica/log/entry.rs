@@ -87,7 +87,11 @@ impl Entry {
             }
             Self::Again { first, stamp, body } => {
                 head(out, AGAIN);
-                put_first(out, first, stamp);
+                put_log(out, &first.log);
+                out.extend_from_slice(&first.seq.to_be_bytes());
+                out.extend_from_slice(&first.index.to_be_bytes());
+                out.extend_from_slice(&stamp.millis.to_be_bytes());
+                out.extend_from_slice(&stamp.counter.to_be_bytes());
                 out.extend_from_slice(body);
             }
             Self::Manifest(body) => {
@@ -164,25 +168,6 @@ impl Entry {
     }
 }
 
-/// The name of an entry that is appended again: all that is said of it goes in, so that two of one name are copies of each
-/// other, and what claims the same first place with another body is another entry.
-pub(crate) fn again_name(first: &Place, stamp: &Stamp, body: &[u8]) -> Hash {
-    let mut head = Vec::with_capacity(AGAIN_HEAD);
-    put_first(&mut head, first, stamp);
-    let mut hasher = blake3::Hasher::new_derive_key(AGAIN_CONTEXT);
-    hasher.update(&head);
-    hasher.update(body);
-    hasher.finalize().into()
-}
-
-fn put_first(out: &mut Vec<u8>, first: &Place, stamp: &Stamp) {
-    put_log(out, &first.log);
-    out.extend_from_slice(&first.seq.to_be_bytes());
-    out.extend_from_slice(&first.index.to_be_bytes());
-    out.extend_from_slice(&stamp.millis.to_be_bytes());
-    out.extend_from_slice(&stamp.counter.to_be_bytes());
-}
-
 /// The payload of these entries, which fit.
 pub(crate) fn payload(salt: [u8; SALT], entries: &[Entry]) -> Bytes {
     let mut out = Vec::with_capacity(SALT + entries.iter().map(Entry::len).sum::<usize>());
@@ -230,7 +215,6 @@ const AGAIN_HEAD: usize = 48 + 8 + 4 + 8 + 4;
 const FORK_LEN: usize = 88 + 64 + 32 + 64;
 const RETAIN_LEN: usize = 32;
 const VOTE_LEN: usize = 88 + 32 + 64;
-const AGAIN_CONTEXT: &str = "HCP/1 entry appended again";
 
 const PLAIN: u16 = 0;
 const AGAIN: u16 = 1;

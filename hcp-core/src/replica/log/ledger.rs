@@ -3,28 +3,26 @@
 //! Invariants: two ledgers to which the same segments were applied, in whatever causal order, say the same; the only names
 //! that differ are the numbers of branches, which never leave the node. Nothing here looks at a clock.
 
-mod again;
 mod closing;
 mod forgetting;
 mod log;
 mod manifests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use self::again::Again;
 pub(crate) use self::closing::Places;
 pub(crate) use self::log::{Chain, INNER, Log};
 #[cfg(test)]
 pub(crate) use self::manifests::manifest_hash;
 pub(crate) use self::manifests::{ManifestId, Manifests};
-use super::entry::{Entry, again_name};
+use super::entry::Entry;
 use super::keys::Keys;
 use super::storage::{Branch, Hash};
 use super::vector::{Past, Split, Spot, Vector, Writer};
 use super::wire::{Head, Tip};
 use crate::identity::manifest::Manifest;
-use crate::replica::place::{Incarnation, LogId, NodeId, Stamp};
+use crate::replica::place::{Incarnation, LogId, NodeId, Place, Stamp};
 
 /// The state of a log-keeping node as far as segments determine it.
 #[derive(Clone, Debug, Default)]
@@ -33,8 +31,8 @@ pub(crate) struct Ledger {
     /// Logs that are over and done with: every member knows that they are closed, and a checkpoint covers them.
     /// With the last number that counted.
     pub(crate) forgotten: Arc<BTreeMap<LogId, u64>>,
-    /// Entries that were appended again.
-    pub(crate) again: Again,
+    /// First places of entries that were appended again, of logs in which they do not stand.
+    pub(crate) again: BTreeMap<LogId, BTreeSet<(u64, u32)>>,
     pub(crate) manifests: Manifests,
 }
 
@@ -59,9 +57,8 @@ pub(crate) enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
     pub(crate) spot: Spot,
-    /// Of an entry that was appended again: where its author says that it stood first, and that it was written. The place has a
-    /// writer of the entry's own [name](again_name), so that it is no other entry's, whatever stands there.
-    pub(crate) first: Option<(Spot, Stamp)>,
+    /// Of an entry that was appended again: where it stood first, and when it was written.
+    pub(crate) first: Option<(Place, Stamp)>,
     pub(crate) turn: Turn,
     pub(crate) body: bytes::Bytes,
 }
@@ -70,7 +67,7 @@ pub(crate) struct Item {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     First,
-    /// A copy of it was appended again already; only what counts by who had seen what changes.
+    /// It stood at its first place already; only what counts by who had seen what changes.
     Repeated,
 }
 
@@ -105,24 +102,21 @@ impl Ledger {
         if head.seq == 1 {
             let here = here.get_or_insert_with(|| self.here(head, branch, writer));
             self.close_ended(head, here, &mut changes);
+            self.close_removed(&mut changes);
         }
         let mut items = Vec::new();
         for (index, entry) in (0..).zip(entries) {
             let spot = Spot { writer, seq: head.seq, index };
             match entry {
-                Entry::Plain(body) => items.push(Item { spot, first: None, turn: Turn::First, body: body.clone() }),
+                Entry::Plain(body) => {
+                    let late = self.again.get(&head.log).is_some_and(|again| again.contains(&(head.seq, index)));
+                    if !late {
+                        items.push(Item { spot, first: None, turn: Turn::First, body: body.clone() });
+                    }
+                }
                 Entry::Again { first, stamp, body } if first.log.node == head.log.node => {
-                    let name = again_name(first, stamp, body);
-                    #[cfg(test)]
-                    let name = if super::machine::planted::planted(super::machine::planted::Defect::CopiesByPlace) {
-                        again_name(first, stamp, &[])
-                    } else {
-                        name
-                    };
-                    let turn = self.again.note(&head.log, head.seq, name);
-                    let writer = Writer { log: first.log, branch: name };
-                    let first = Spot { writer, seq: first.seq, index: first.index };
-                    items.push(Item { spot, first: Some((first, *stamp)), turn, body: body.clone() });
+                    let turn = self.note_again(first);
+                    items.push(Item { spot, first: Some((*first, *stamp)), turn, body: body.clone() });
                 }
                 Entry::Manifest(bytes) => {
                     let here = here.get_or_insert_with(|| self.here(head, branch, writer));
@@ -134,10 +128,6 @@ impl Ledger {
                 }
                 Entry::Again { .. } | Entry::Retain { .. } | Entry::Vote(_) | Entry::Unknown { .. } => {}
             }
-        }
-        if head.seq == 1 {
-            // Behind the entries: the manifest that its author began under may be among them.
-            self.close_removed(&mut changes);
         }
         let past = Past::new(Arc::clone(&self.logs[&head.log].chain(branch).seen), Arc::clone(&self.forgotten));
         Applied { branch, writer, past, items, changes }
@@ -203,6 +193,15 @@ impl Ledger {
         }
     }
 
+    /// Notes that an entry was appended again, and says whether its first copy is here.
+    fn note_again(&mut self, first: &Place) -> Turn {
+        // Of a log that is over, what everybody has seen stays so, whether a checkpoint has let go of it here or not yet.
+        let over = self.forgotten.get(&first.log).is_some_and(|last| first.seq <= *last);
+        let held = over || self.logs.get(&first.log).is_some_and(|log| log.reaches(first.seq));
+        let new = !held && self.again.entry(first.log).or_default().insert((first.seq, first.index));
+        if new { Turn::First } else { Turn::Repeated }
+    }
+
     /// The newest manifest.
     pub(crate) fn manifest(&self) -> Option<&Manifest> {
         self.manifests.newest.as_ref()
@@ -226,11 +225,6 @@ impl Ledger {
 
     pub(crate) fn is_forgotten(&self, log: &LogId) -> bool {
         self.forgotten.contains_key(log)
-    }
-
-    /// Whether a number of a log is in, or the log is over.
-    pub(crate) fn covers(&self, log: &LogId, seq: u64) -> bool {
-        self.is_forgotten(log) || self.logs.get(log).is_some_and(|log| log.reaches(seq))
     }
 
     /// The tips of all branches that nothing follows.

@@ -514,11 +514,7 @@ impl World {
             Output::Fold(delivery, splits) => {
                 let shadow = &mut self.nodes[node].shadow;
                 splits.iter().for_each(|split| shadow.split(split));
-                if let Some(id) = shadow.fold(&delivery)
-                    && !self.is_hostile(node)
-                {
-                    return Err(format!("entry {} is covered twice", id.0));
-                }
+                shadow.fold(&delivery);
             }
             Output::Unfold(unfold) => {
                 self.counts.note("folds given up");

@@ -26,12 +26,15 @@ pub(crate) fn encode(ledger: &Ledger) -> Bytes {
         put_log(&mut out, log);
         out.extend_from_slice(&seq.to_be_bytes());
     }
-    let again = ledger.again.names();
+    let again: Vec<_> = ledger.again.iter().filter(|(_, places)| !places.is_empty()).collect();
     put_count(&mut out, again.len());
-    for (author, names) in again {
-        out.extend_from_slice(&author.0);
-        put_count(&mut out, names.len());
-        names.for_each(|name| out.extend_from_slice(name));
+    for (log, places) in again {
+        put_log(&mut out, log);
+        put_count(&mut out, places.len());
+        for (seq, index) in places {
+            out.extend_from_slice(&seq.to_be_bytes());
+            out.extend_from_slice(&index.to_be_bytes());
+        }
     }
     let ends: BTreeMap<Writer, End<'_>> = ledger.logs.iter().flat_map(|(id, log)| ends(*id, log)).collect();
     let index: BTreeMap<Writer, u32> = ends.keys().copied().zip(0..).collect();
@@ -102,9 +105,10 @@ pub(crate) fn decode(bytes: &[u8], keys: &Keys) -> Option<Ledger> {
     }
     ledger.forgotten = Arc::new(forgotten);
     for _ in 0..count(fields_mut)? {
-        let author = NodeId(fields_mut.take()?);
+        let log = take_log(fields_mut)?;
         for _ in 0..count(fields_mut)? {
-            ledger.again.insert(author, fields_mut.take()?);
+            let place = (fields_mut.u64()?, fields_mut.u32()?);
+            ledger.again.entry(log).or_default().insert(place);
         }
     }
     let mut writers: Vec<Writer> = Vec::new();
@@ -240,4 +244,4 @@ fn count(fields: &mut Fields<'_>) -> Option<usize> {
 const MAX_SEQ: u64 = u64::MAX / 2;
 /// In the place of a writer.
 const NOTHING: u32 = u32::MAX;
-const LAYOUT: u8 = 3;
+const LAYOUT: u8 = 2;

@@ -176,8 +176,7 @@ pub struct Write {
     pub stamp: Stamp,
     /// What its author had seen.
     pub past: Past,
-    /// Of an entry that its author appended again: the log, number and index where it stood first, by its author's word alone. The
-    /// branch is a hash over all that the author says of it, so that no other entry has this spot but its copies.
+    /// Of an entry that its author appended again: where it stood first. It takes the place of that one.
     pub instead: Option<Spot>,
 }
 
@@ -188,7 +187,7 @@ impl Write {
         same || self.instead == Some(*earlier) || self.past.has_seen(earlier)
     }
 
-    /// Where the entry stands, or stood first by its author's word: a name for it that its copies have, too.
+    /// Where the entry stood first: a name for it that stays when its author appends it again.
     pub fn first(&self) -> Spot {
         self.instead.unwrap_or(self.spot)
     }

@@ -72,17 +72,6 @@ fn system() -> Vec<Entry> {
     ]
 }
 
-/// The body of an entry that is appended again, and its name.
-fn again() -> Value {
-    let (first, stamp) =
-        (Place { log: head(1).log, seq: 9, index: 2 }, Stamp { millis: 1_789_000_000_000, counter: 0 });
-    let payload =
-        entry::payload([0; entry::SALT], &[Entry::Again { first, stamp, body: Bytes::from_static(b"again") }]);
-    // Behind the kind and the length.
-    let body = &payload[entry::SALT + 6..];
-    json!({ "body": hex(body), "name": hex(&entry::again_name(&first, &stamp, b"again")) })
-}
-
 fn segment_case(name: &str, header: &[u8], signature: &[u8], payload: &[u8]) -> Value {
     let parsed = Segment::parse(Bytes::copy_from_slice(header), signature, Bytes::copy_from_slice(payload));
     let verdict = match &parsed {
@@ -187,9 +176,7 @@ fn ledger() -> Ledger {
     ledger.manifests.members.extend(nodes(3).map(|node| (node, None)));
     ledger.manifests.newest = Some(newest);
     ledger.forgotten = Arc::new([(tip(4, 1).log, 9)].into());
-    for name in [[7; 32], [9; 32]] {
-        ledger.again.insert(tip(3, 1).log.node, name);
-    }
+    ledger.again.insert(tip(3, 1).log, [(2, 0), (2, 5)].into());
     let mut log = Log::begun(3);
     log.push_settled([0; 32], None, (1, 12), [1; 32]);
     let branch = Writer { log: forked, branch: [2; 32] };
@@ -329,7 +316,6 @@ fn vectors() -> Value {
             "receipt": hex(&tip.receipted(&service())),
             "checkpoint": hex(&signed(&service(), &statement.hash())),
         },
-        "again": again(),
         "segments": segments(),
         "messages": messages(),
         "checkpoint": {

@@ -313,19 +313,18 @@ class Summary:
     # With the newest manifest that lacks it.
     members: list[tuple[bytes, int, bytes]]
     over: list[tuple[bytes, int]]
-    # Of each node the names.
-    again: list[tuple[bytes, list[bytes]]]
+    again: list[tuple[bytes, list[tuple[int, int]]]]
     logs: list[Log]
 
     def raw(self) -> bytes:
-        out = [b"\3", _u32(len(self.newest)), self.newest, _u32(len(self.manifests))]
+        out = [b"\2", _u32(len(self.newest)), self.newest, _u32(len(self.manifests))]
         for told in self.manifests:
             out += [_u64(told.version), told.hash, _places(told.places)]
         out += [_u32(len(self.members)), *(node + _u64(version) + hash for node, version, hash in self.members)]
         out += [_u32(len(self.over)), *(log + _u64(last) for log, last in self.over)]
         out.append(_u32(len(self.again)))
-        for node, names in self.again:
-            out += [node, _u32(len(names)), *names]
+        for log, places in self.again:
+            out += [log, _u32(len(places)), *(_u64(number) + _u32(index) for number, index in places)]
         out.append(_u32(len(self.logs)))
         for log in self.logs:
             out += [log.log, _u64(log.began), bytes((log.flags,))]
@@ -371,14 +370,14 @@ def read_summary(data: bytes) -> Summary:
         head = reader.take(32), reader.number(4), reader.number(8), reader.number(8), reader.take(32)
         return Writer(*head, [(reader.number(4), reader.number(8)) for _ in count()])
 
-    reader.number(1, lambda layout: layout == 3)
+    reader.number(1, lambda layout: layout == 2)
     newest = reader.take(reader.number(4))
     manifests = [told() for _ in count()]
     members = [(reader.take(32), reader.number(8), reader.take(32)) for _ in count()]
     if any((*lacking,) not in {(told.version, told.hash) for told in manifests} | {(0, bytes(32))} for _, *lacking in members):
         raise Refused("a manifest that is not there")
     over = [(reader.take(48), reader.number(8)) for _ in count()]
-    again = [(reader.take(32), [reader.take(32) for _ in count()]) for _ in count()]
+    again = [(reader.take(48), [(reader.number(8), reader.number(4)) for _ in count()]) for _ in count()]
     summary = Summary(newest, manifests, members, over, again, [log() for _ in count()])
     reader.end()
     writers = [writer for log in summary.logs for writer in log.writers]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Ledger, Log, Writer};
+use super::{Ledger, Log};
 use crate::replica::place::{LogId, NodeId};
 
 impl Ledger {
@@ -12,16 +12,24 @@ impl Ledger {
     /// Not what is so here only: of two checkpoints that were made beside each other one covers more than the other, and a log
     /// that is over in the one need not be in the other, where runs are covered that began without having seen it.
     pub(crate) fn settle(&mut self, before: Option<&Self>) {
-        // Of what nothing is in but the word that it forked, nothing is to be remembered: what comes of it shows that anew.
-        self.logs.retain(|_, log| log.count() > 0);
         let was_over =
             |id: &LogId| before.is_some_and(|before| before.logs.get(id).is_some_and(|log| before.is_over(id, log)));
         let done: BTreeMap<LogId, u64> =
             self.logs.iter().filter(|(id, log)| was_over(id) && self.is_over(id, log)).map(over).collect();
-        self.again.settle(self.manifests.members.len());
+        self.forget_again();
         self.forget(&done);
         self.forget_said();
         self.logs.values_mut().for_each(Log::settle);
+    }
+
+    /// Of what stands where it was first, nothing is to be remembered, whichever copy came first.
+    fn forget_again(&mut self) {
+        for (log, places) in &mut self.again {
+            if let Some(log) = self.logs.get(log) {
+                places.retain(|(seq, _)| !log.reaches(*seq));
+            }
+        }
+        self.again.retain(|_, places| !places.is_empty());
     }
 
     /// Takes over what a checkpoint settles, here where more than it covers is in.
@@ -36,9 +44,6 @@ impl Ledger {
                 (log.settled, log.settled_hash) = (settled.settled, settled.settled_hash);
             }
         }
-        self.again.adopt(covered);
-        let is_behind = |(writer, seq): (&Writer, &u64)| !covered.covers(&writer.log, *seq);
-        self.logs.retain(|_, log| log.count() > 0 || log.closers.iter().any(is_behind));
     }
 
     fn forget(&mut self, done: &BTreeMap<LogId, u64>) {
@@ -47,6 +52,7 @@ impl Ledger {
         }
         self.logs.retain(|log, _| !done.contains_key(log));
         Arc::make_mut(&mut self.forgotten).extend(done);
+        self.again.retain(|log, _| !done.contains_key(log));
         for log in self.logs.values_mut() {
             log.forget(|log| done.contains_key(log));
         }

@@ -345,8 +345,8 @@ impl Machine {
 
     /// Forgets of who asked and voted what a checkpoint covers.
     fn let_go(&mut self, covered: &Ledger) {
-        self.checkpoints.voted.retain(|log, seq| !covered.covers(log, *seq));
-        self.checkpoints.asked.retain(|asked| !covered.covers(&asked.tip.log, asked.tip.seq));
+        self.checkpoints.voted.retain(|log, seq| !covers(covered, log, *seq));
+        self.checkpoints.asked.retain(|asked| !covers(covered, &asked.tip.log, asked.tip.seq));
         let asked = &self.checkpoints.asked;
         self.checkpoints.votes.retain(|(tip, _), _| asked.iter().any(|asked| asked.tip == *tip));
     }
@@ -357,7 +357,7 @@ impl Machine {
         // What names it named nothing so far, and from there on names what the checkpoint has in that place.
         let covers =
             |tip: &Tip| covered.logs.get(&tip.log).is_some_and(|log| !log.is_final() && tip.seq <= log.settled);
-        if self.beside.tips().any(covers) || self.ledger.again.is_new_behind(covered) {
+        if self.beside.tips().any(covers) {
             return true;
         }
         self.ledger.logs.iter().any(|(id, log)| match (covered.forgotten.get(id), covered.logs.get(id)) {
@@ -421,4 +421,9 @@ impl Noted {
         self.past.split(split);
         split.rename_writer(&mut self.writer, self.tip.seq);
     }
+}
+
+/// Whether a checkpoint stands for a place.
+fn covers(covered: &Ledger, log: &LogId, seq: u64) -> bool {
+    covered.is_forgotten(log) || covered.logs.get(log).is_some_and(|log| log.reaches(seq))
 }

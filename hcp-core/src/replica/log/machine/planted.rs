@@ -49,8 +49,6 @@ pub(in crate::replica::log) enum Defect {
     CutForgotten,
     /// What is appended again goes behind the batch that deletes where it stood.
     CopiesLate,
-    /// Whatever is said to have stood first at one place counts as the same.
-    CopiesByPlace,
 }
 
 thread_local! {

@@ -14,7 +14,7 @@ use super::links::Via;
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{Machine, Reading};
-use crate::replica::log::limits::{BEACON, MAX_BACK, MAX_NEEDS, MAX_QUEUED_NEEDS, NEED, NEEDS_AT_ONCE, PEER_PAGE};
+use crate::replica::log::limits::{BEACON, MAX_BACK, MAX_NEEDS, MAX_QUEUED_NEEDS, NEED, NEEDS_AT_ONCE, PAGE};
 use crate::replica::log::message::{Message, Need};
 use crate::replica::log::storage::{Branch, Found, Payloads, Range, Read, Row};
 use crate::replica::log::wire::{Segment, Tip};
@@ -43,7 +43,7 @@ impl Machine {
             if self.recent.get(range.log, range.branch, range.from).is_none() {
                 let Some(link) = self.links.get_mut(&node) else { return };
                 link.reading = true;
-                let (via, bytes) = (link.via, PEER_PAGE.min(link.allowed as usize));
+                let (via, bytes) = (link.via, PAGE.min(link.allowed as usize));
                 self.read(Read::Rows { ranges, bytes, payloads: Payloads::Wanted }, Reading::Push(via));
                 return;
             }
@@ -258,7 +258,7 @@ impl Machine {
         let ranges: Vec<Range> = link.needs.iter().take(NEEDS_AT_ONCE).copied().collect();
         link.reading_needs = ranges.len();
         let via = link.via;
-        self.read(Read::Rows { ranges, bytes: PEER_PAGE, payloads: Payloads::Wanted }, Reading::Need(via));
+        self.read(Read::Rows { ranges, bytes: PAGE, payloads: Payloads::Wanted }, Reading::Need(via));
     }
 
     pub(super) fn found_need(&mut self, via: Via, found: Found) {

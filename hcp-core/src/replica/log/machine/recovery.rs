@@ -13,7 +13,7 @@ use super::checkpoints::{Noted, Stable};
 use super::planted::{Defect, planted};
 use super::replay::{Branches, Replay, Replayed, Taken};
 use super::{Config, Delivery, Machine};
-use crate::replica::log::entry::{self, Entry, again_name};
+use crate::replica::log::entry::{self, Entry};
 use crate::replica::log::ledger::{Ledger, Log};
 use crate::replica::log::storage::{Opened, Position, Row};
 use crate::replica::log::vector::Split;
@@ -143,7 +143,10 @@ impl Recovery {
                 Entry::Again { first, stamp, body } => (first, stamp, body),
                 _ => continue,
             };
-            self.again.push(Entry::Again { first, stamp, body });
+            let known = self.replay.ledger.again.get(&first.log);
+            if !known.is_some_and(|known| known.contains(&(first.seq, first.index))) {
+                self.again.push(Entry::Again { first, stamp, body });
+            }
         }
         Ok(())
     }
@@ -151,20 +154,10 @@ impl Recovery {
     /// What this node wrote and will append again.
     #[cfg(test)]
     pub(crate) fn appended_again(&self) -> impl Iterator<Item = &bytes::Bytes> {
-        self.again.iter().filter(|entry| self.is_to_be_appended(entry)).filter_map(|entry| match entry {
+        self.again.iter().filter_map(|entry| match entry {
             Entry::Again { body, .. } => Some(body),
             _ => None,
         })
-    }
-
-    /// Whether this node has not appended it again already, before its disk was rolled back.
-    fn is_to_be_appended(&self, entry: &Entry) -> bool {
-        match entry {
-            Entry::Again { first, stamp, body } => {
-                !self.replay.ledger.again.knows(&first.log.node, &again_name(first, stamp, body))
-            }
-            _ => true,
-        }
     }
 
     /// Has what is stored from now on stand behind this position, too. Whoever has read this log under an opening before, which
@@ -180,9 +173,7 @@ impl Recovery {
     }
 
     /// Begins a run. The seed must be unpredictable outside of tests: the run's name and salts come from it.
-    pub(crate) fn finish(mut self, now: Duration, wall: u64, seed: [u8; 32]) -> Machine {
-        let again: Vec<Entry> = std::mem::take(&mut self.again);
-        let again: Vec<Entry> = again.into_iter().filter(|entry| self.is_to_be_appended(entry)).collect();
+    pub(crate) fn finish(self, now: Duration, wall: u64, seed: [u8; 32]) -> Machine {
         let mut machine = Machine::new(self.config, now, wall, seed);
         machine.ledger = self.replay.ledger;
         machine.ledger.logs.values_mut().for_each(Log::renumber_if_taken);
@@ -214,7 +205,7 @@ impl Recovery {
         // A node that writes no more keeps what it would have to append again.
         if machine.stopped.is_none() {
             machine.chores.forget_positions = self.void;
-            again.into_iter().for_each(|entry| machine.add_system(entry));
+            self.again.into_iter().for_each(|entry| machine.add_system(entry));
             // What takes its place goes with the batch that deletes it, or a crash between two would lose both.
             let together = true;
             #[cfg(test)]

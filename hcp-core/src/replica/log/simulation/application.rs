@@ -153,9 +153,6 @@ pub(super) struct Application {
     last: Position,
     /// There are checkpoints.
     pub(super) retention: bool,
-    /// What was appended again by an author to whom it did not count any more where it stood, and counts there here as well: until
-    /// this node has the author's checkpoint.
-    pub(super) twice: BTreeSet<EntryId>,
 }
 
 impl Application {
@@ -187,12 +184,7 @@ impl Application {
             }
             let new = self.applied.insert(id);
             match item.turn {
-                Turn::First if !new && oracle.moved.contains(id) => {
-                    counts.note("entries that count twice for a while");
-                    self.twice.insert(id);
-                }
                 Turn::First if !new => return Err(format!("entry {} is applied twice", id.0)),
-                Turn::Repeated if new => return Err(format!("entry {} is a copy of nothing", id.0)),
                 Turn::Repeated => counts.note("entries that came again"),
                 Turn::First => {}
             }
@@ -216,8 +208,8 @@ impl Application {
                     return Err(format!("entry {} supersedes {}, which its author had not seen", id.0, old.0));
                 }
                 // Who has seen an entry where it counts no more has not seen it where it was appended again.
-                let place = oracle.known(*old).and_then(|old| old.place);
-                let elsewhere = oracle.moved.contains(*old) && place.is_none_or(|place| place.log != spot.writer.log);
+                let elsewhere = |place: Place| oracle.moved.contains(*old) && place.log != spot.writer.log;
+                let elsewhere = oracle.known(*old).and_then(|old| old.place).is_some_and(elsewhere);
                 if known.seen.contains(*old) && !elsewhere && !facts.supersedes(spot) {
                     let old = (old.0, oracle.known(*old).map(|old| (old.author, old.place)), spot);
                     return Err(format!(
@@ -236,19 +228,16 @@ impl Application {
         Ok(())
     }
 
-    /// As [`deliver`](Self::deliver), for the copy that checkpoints are made of; gives what would count twice for good.
-    pub(super) fn fold(&mut self, delivery: &Delivery) -> Option<EntryId> {
-        let mut twice = None;
+    /// As [`deliver`](Self::deliver), for the copy that checkpoints are made of.
+    pub(super) fn fold(&mut self, delivery: &Delivery) {
         for item in &delivery.items {
             let Some((id, register)) = decode(&item.body) else { continue };
-            let new = self.applied.insert(id);
-            twice = twice.or((item.turn == Turn::First && !new).then_some(id));
+            self.applied.insert(id);
             let facts = facts(delivery, item);
             let values = self.registers.entry(register).or_default();
             values.retain(|spot, _| !facts.supersedes(spot));
             values.insert(item.spot, (facts.stamp, id));
         }
-        twice
     }
 
     /// The state in one form.
@@ -334,7 +323,9 @@ impl Application {
 
 fn facts(delivery: &Delivery, item: &Item) -> Write {
     let stamp = item.first.map_or(delivery.stamp, |(_, stamp)| stamp);
-    Write { spot: item.spot, stamp, past: delivery.past.clone(), instead: item.first.map(|(first, _)| first) }
+    let instead =
+        item.first.map(|(first, _)| Spot { writer: Writer::trunk(first.log), seq: first.seq, index: first.index });
+    Write { spot: item.spot, stamp, past: delivery.past.clone(), instead }
 }
 
 pub(super) fn encode(id: EntryId, register: u8, length: usize) -> Bytes {

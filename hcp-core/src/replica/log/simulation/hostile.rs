@@ -10,13 +10,13 @@ use super::disk::Disk;
 use super::plan::Plan;
 use super::{Checked, World};
 use crate::replica::log::checkpoint::{Certificate, Statement, piece_hash, signed, state_root, summary_hash};
-use crate::replica::log::entry::{self, Entry, Fork, Vote};
+use crate::replica::log::entry::{self, Entry, Vote};
 use crate::replica::log::ledger::Log;
 use crate::replica::log::message::{Message, Need, Offer, Receipt};
 use crate::replica::log::storage::Piece;
 use crate::replica::log::summary;
 use crate::replica::log::wire::{Head, Segment, Tip};
-use crate::replica::place::{Incarnation, LogId, NodeId, Place, Stamp};
+use crate::replica::place::{Incarnation, LogId, NodeId, Stamp};
 
 /// What liars keep in mind, and what the world does of faults.
 #[derive(Debug)]
@@ -185,7 +185,7 @@ impl World {
         let log = machine.log();
         let honest = self.nodes.len() - self.plan.liars;
         let to = self.rng.random_range(0..honest);
-        match self.rng.random_range(0..14) {
+        match self.rng.random_range(0..12) {
             0 | 1 if self.plan.forks => {
                 let twin = self.liar.logs.entry(log).or_default();
                 let last = twin.sent.keys().next_back().copied().unwrap_or_default();
@@ -217,8 +217,6 @@ impl World {
             7 => self.depend_on_nothing(liar, log, to)?,
             8 => self.offer_nonsense(liar, to)?,
             9 if self.plan.forks => self.stand_beside(liar, log, to)?,
-            10 => self.append_again(liar, log)?,
-            11 => self.prove_nothing(liar)?,
             _ => {
                 for _ in 0..self.rng.random_range(1..4) {
                     self.append(liar)?;
@@ -267,52 +265,6 @@ impl World {
             self.put(liar, to, Message::Segment(segment))?;
         }
         Ok(())
-    }
-
-    /// Two runs, each shown to one node first, say that they append again what stood at one place of a third, where something
-    /// else stands or will: both the same, or each something of its own.
-    fn append_again(&mut self, liar: usize, log: LogId) -> Checked {
-        self.counts.note("lies: copies of what never was");
-        let last = self.liar.logs.get(&log).and_then(|twin| twin.sent.keys().next_back().copied()).unwrap_or_default();
-        let wall = self.wall(liar);
-        let first = Place { log, seq: last + self.rng.random_range(1..4), index: self.rng.random_range(0..2) };
-        let stamp = Stamp { millis: wall, counter: 0 };
-        let honest = self.nodes.len() - self.plan.liars;
-        let (mut id, alike) = (self.oracle.invent(liar), self.rng.random_bool(0.5));
-        let register = self.rng.random_range(0..6);
-        for _ in 0..2 {
-            let entry = Entry::Again { first, stamp, body: encode(id, register, 16) };
-            let run = LogId { incarnation: Incarnation(self.rng.random()), ..log };
-            let payload = entry::payload(self.rng.random(), &[entry]);
-            let keys = self.cast.keys[liar].clone();
-            let head = Head { system: true, ..first_head(run, wall) };
-            let segment = Segment::make(head, payload, |tip| (keys.sign)(&tip.signed(keys.service_key())));
-            let to = self.rng.random_range(0..honest);
-            self.put(liar, to, Message::Segment(Arc::new(segment)))?;
-            if alike {
-                // Who has seen one copy may not have seen the other.
-                self.oracle.moved.insert(id);
-            } else {
-                id = self.oracle.invent(liar);
-            }
-        }
-        Ok(())
-    }
-
-    /// The proof that a log of its own forked, of which there is nothing.
-    fn prove_nothing(&mut self, liar: usize) -> Checked {
-        self.counts.note("lies: forks that never were");
-        let log = LogId { node: self.cast.nodes[liar], incarnation: Incarnation(self.rng.random()) };
-        let one = Tip { log, seq: 1, hash: self.rng.random() };
-        let other = self.rng.random();
-        let keys = self.cast.keys[liar].clone();
-        let sign = |tip: Tip| (keys.sign)(&tip.signed(keys.service_key()));
-        let (one_signature, other_signature) = (sign(one), sign(Tip { hash: other, ..one }));
-        let proof = Entry::Fork(Fork { one, one_signature, other, other_signature });
-        if let Some(machine) = self.nodes[liar].machine.as_mut() {
-            machine.append_entry(proof);
-        }
-        self.drain(liar)
     }
 
     /// A segment in somebody else's name.

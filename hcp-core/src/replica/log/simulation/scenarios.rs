@@ -147,8 +147,7 @@ fn an_older_version_keeps_and_passes_on_entries_of_a_newer_one() {
     let body = bytes::Bytes::from_static(b"of tomorrow");
     let (now, wall) = (world.now, world.wall(0));
     world.nodes[0].machine.as_mut().unwrap().handle(now, wall, Input::Tick);
-    let unknown = Entry::Unknown { kind: 999, body: body.clone() };
-    world.nodes[0].machine.as_mut().unwrap().append_entry(unknown);
+    world.nodes[0].machine.as_mut().unwrap().append_of_tomorrow(999, body.clone());
     world.drain(0).unwrap();
     let plain = world.append_bytes(0, 20).unwrap();
     world.run_for(Duration::from_secs(6)).unwrap();

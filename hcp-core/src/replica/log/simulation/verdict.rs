@@ -71,11 +71,6 @@ impl World {
                 return Err(format!("node {node} has stopped: {why}"));
             }
         }
-        for node in &honest {
-            if let Some(id) = self.nodes[*node].application.twice.first() {
-                return Err(format!("entry {} is applied twice at node {node}, for good", id.0));
-            }
-        }
         let first = &self.nodes[honest[0]].application;
         for (index, known) in self.oracle.entries.iter().enumerate() {
             let id = super::EntryId(index as u64 + 1);

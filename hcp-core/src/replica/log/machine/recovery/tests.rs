@@ -15,7 +15,6 @@ use crate::replica::log::storage::{Batch, Branch, Checkpoint, Opened, Position, 
 use crate::replica::log::summary;
 use crate::replica::log::vector::Vector;
 use crate::replica::log::wire::{Head, Tip};
-use crate::replica::place::Place;
 
 /// A checkpoint that says what this ledger says.
 fn checkpoint(cast: &Cast, ledger: &Ledger) -> Checkpoint {
@@ -71,30 +70,6 @@ fn what_is_appended_again_goes_with_the_batch_that_deletes_it() {
     let entries = batch.rows.iter().flat_map(|row| entry::entries(row.payload.as_ref().unwrap()).unwrap());
     let again = entries.filter(|entry| matches!(entry, Entry::Again { body, .. } if body == "durable"));
     assert_eq!(again.count(), 1);
-}
-
-/// A disk was rolled back, and what was appended again since has come from others.
-#[test]
-fn what_was_appended_again_already_is_not_once_more() {
-    let cast = Cast::new(3, false);
-    let old = log(&cast, 0, 7);
-    let other = make(&cast, log(&cast, 1, 1), None, &[], vec![manifest(&cast, 0)]);
-    let mut ledger = ledger_of(&cast, &[&other]);
-    ledger.forgotten = Arc::new([(old, 1)].into());
-    ledger.settle(None);
-    let begun = make(&cast, old, None, &[], vec![]);
-    let lost = make(&cast, old, Some(&begun), &[], vec![plain("known"), plain("new")]);
-    let first = Place { log: old, seq: 2, index: 0 };
-    let known = Entry::Again { first, stamp: lost.segment.head.stamp, body: bytes::Bytes::from_static(b"known") };
-    let again = make(&cast, log(&cast, 0, 8), None, &[], vec![known]);
-    let mut recovery = opening(&cast, &ledger);
-    assert!(recovery.row(&lost.row(5)).expect("a good row").is_none());
-    assert!(recovery.row(&again.row(6)).expect("a good row").is_some());
-    assert_eq!(recovery.appended_again().collect::<Vec<_>>(), ["new"]);
-    let batches = batches(&mut finish(recovery));
-    let entries = batches.iter().flat_map(|batch| &batch.rows);
-    let entries = entries.flat_map(|row| entry::entries(row.payload.as_ref().unwrap()).unwrap());
-    assert_eq!(entries.filter(|entry| matches!(entry, Entry::Again { .. })).count(), 1);
 }
 
 #[test]
