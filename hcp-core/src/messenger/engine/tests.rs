@@ -10,8 +10,13 @@ use crate::messenger::message::Direction;
 use crate::messenger::store::{NewTransfer, Store};
 use crate::messenger::transfer::TransferState;
 
-fn cheap() -> Argon2Cost {
-    Argon2Cost::new(*Argon2Cost::MEMORY_KIB.start(), *Argon2Cost::PASSES.start(), *Argon2Cost::LANES.start()).unwrap()
+/// A profile in a folder, and what opens it, with as little work as there may be.
+fn create(folder: &Path) -> (Profile, Passphrase) {
+    let (memory, passes, lanes) = (Argon2Cost::MEMORY_KIB, Argon2Cost::PASSES, Argon2Cost::LANES);
+    let cost = Argon2Cost::new(*memory.start(), *passes.start(), *lanes.start()).unwrap();
+    let passphrase = Passphrase::new("correct horse").unwrap();
+    let profile = Profile::create_for(Identity::generate(), folder.join("profile"), &passphrase, "", cost).unwrap();
+    (profile, passphrase)
 }
 
 /// A file that is on its way to a path.
@@ -34,8 +39,7 @@ fn run(store: &Store, number: u8, contact: ContactId, path: &Path) {
 async fn what_a_killed_process_has_left_of_a_file_is_deleted_at_the_next_start_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let passphrase = Passphrase::new("correct horse").unwrap();
-    let profile = Profile::create_for(Identity::generate(), at("profile"), &passphrase, "", cheap()).unwrap();
+    let (profile, passphrase) = create(folder.path());
     let mut machine = Machine::new(profile.identity.address(), profile.store, [1; 32]);
     let friend = Identity::from_seed(&[9; 32]).address();
     let store = machine.store();
@@ -75,8 +79,7 @@ async fn what_a_killed_process_has_left_of_a_file_is_deleted_at_the_next_start_a
 async fn what_could_not_be_deleted_is_deleted_later_unless_another_transfer_has_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let passphrase = Passphrase::new("correct horse").unwrap();
-    let profile = Profile::create_for(Identity::generate(), at("profile"), &passphrase, "", cheap()).unwrap();
+    let (profile, _) = create(folder.path());
     let store = &profile.store;
     let contact = store.insert_contact(&Identity::from_seed(&[9; 32]).address(), ContactState::Accepted).unwrap().id;
     run(store, 1, contact, &at("taken"));

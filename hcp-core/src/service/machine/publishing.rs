@@ -8,16 +8,19 @@
 //! again and again: then it is uploaded all the same as often as the limit allows, and whoever lists what was wanted a moment
 //! ago has done its work.
 
+mod lists;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
 
+use self::lists::{Lists, Points, points_of};
 use super::listing::{self, Merged};
-use super::{Machine, Notice, Output, Peer, UploadId};
+use super::{Machine, Notice, Output, UploadId};
 use crate::identity::{DiscoveryPublicKey, OnionAddress};
-use crate::network::onion::{Period, PeriodView, PointDescription, PointId, RelayId, UploadReport};
+use crate::network::onion::{Period, PeriodView, PointDescription, RelayId, UploadReport};
 use crate::service::gossip::Publication;
 use crate::service::roster::Role;
 use crate::service::tuning::{
@@ -71,17 +74,6 @@ pub(super) struct Publishing {
     lists: Option<Lists>,
 }
 
-/// Whom a publication lists.
-#[derive(Debug)]
-struct Lists {
-    /// Which publication that is.
-    by: (OnionAddress, u64),
-    /// With their points.
-    members: BTreeMap<OnionAddress, BTreeSet<PointId>>,
-    /// Until when this was to be listed, by this node's clock.
-    until: Duration,
-}
-
 /// What is to be listed, as it was found last.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
@@ -102,7 +94,7 @@ struct Flight {
     upload: UploadId,
     since: Duration,
     publication: Publication,
-    listed: BTreeMap<OnionAddress, BTreeSet<PointId>>,
+    listed: Points,
     points: usize,
     directories: BTreeSet<RelayId>,
     targets: BTreeSet<RelayId>,
@@ -308,7 +300,7 @@ impl Machine {
         listings.retain(|(directories, _)| !directories.is_empty());
         let set = listing::set_hash(period, &merged, rotation, &self.roster);
         let publication = Publication { period: *period, set, rotation, at, left_out };
-        let listed = ids_of(&merged);
+        let listed = points_of(&merged);
         let now = self.now;
         let Some(publishing) = self.publishing.get_mut(period) else { return };
         publishing.uploads.push_back(now);
@@ -511,40 +503,6 @@ impl Machine {
         version
     }
 
-    /// Whom a publication lists that was found to be of this version of what is to be listed.
-    fn listed_by(&self, (by, publication): &(OnionAddress, Publication), version: u64) -> Option<Lists> {
-        let before = self.listed.before.iter().find(|(of, ..)| *of == version);
-        let (members, until) = match before {
-            Some((_, members, until)) => (members, *until),
-            None if version == self.listed.version => (&self.listed.members, self.now),
-            None => return None,
-        };
-        let merged = self.merge_without(members.clone(), &publication.left_out);
-        Some(Lists { by: (*by, publication.at), members: ids_of(&merged), until })
-    }
-
-    /// The peers that a client, and so a probe, can reach by the descriptor that directories have for the current period, as far as
-    /// this node knows what that lists, and how many members it lists in all. Who has begun anew since, with other points, is none
-    /// of them; nor, when somebody has published since what this node does not know, is anybody with other points.
-    pub(super) fn reachable(&self) -> (Vec<OnionAddress>, usize) {
-        let period = self.view.periods.first().map(|view| view.period);
-        let publishing = period.and_then(|period| self.publishing.get(&period));
-        let Some(lists) = publishing.and_then(|publishing| publishing.lists.as_ref()) else { return (Vec::new(), 0) };
-        let latest =
-            period.and_then(|period| self.latest(&period)).map(|(member, publication)| (member, publication.at));
-        let is_latest = latest == Some(lists.by);
-        let reachable = |peer: &Peer, listed: &BTreeSet<PointId>| {
-            let has = peer.record().is_some_and(|record| record.points.iter().any(|point| listed.contains(&point.id)));
-            let as_before = || is_latest && peer.forgiven.is_none_or(|forgiven| forgiven < lists.until);
-            peer.is_alive() && (has || as_before())
-        };
-        let listed = lists
-            .members
-            .iter()
-            .filter(|(member, listed)| self.peers.get(member).is_some_and(|peer| reachable(peer, listed)));
-        (listed.map(|(member, _)| *member).collect(), lists.members.len())
-    }
-
     /// Whether, for every period, directories have what is to be listed, or nothing is.
     pub(super) fn is_published(&self) -> bool {
         #[cfg(test)]
@@ -592,11 +550,6 @@ impl Publishing {
         // What no directory took is nothing that they are burdened with.
         self.failures > 0 || now.saturating_sub(*last) >= UPLOAD
     }
-}
-
-/// The names of the points that are listed of each member.
-fn ids_of(merged: &Merged) -> BTreeMap<OnionAddress, BTreeSet<PointId>> {
-    merged.iter().map(|(member, points)| (*member, points.iter().map(|point| point.id).collect())).collect()
 }
 
 /// Those who leave come last.
