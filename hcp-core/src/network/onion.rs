@@ -211,6 +211,17 @@ pub(crate) enum EstablishError {
     Spent,
 }
 
+/// What a relay says of an introduction point that somebody announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// Somebody has established it there.
+    There,
+    /// Nobody has.
+    NotThere,
+    /// It could not be asked, did not answer in time, or said something else.
+    Unknown,
+}
+
 /// One upload: the same points at all of a period's directories, or a subset of its own for each.
 #[derive(Debug)]
 pub(crate) struct Upload {
@@ -269,6 +280,9 @@ pub(crate) trait OnionBackend: Send + Sync + 'static {
         seen: Vec<Tag>,
         still: Box<dyn FnOnce() -> bool + Send>,
     ) -> BoxFuture<'static, Result<Point, EstablishError>>;
+
+    /// Asks a relay whether a point is there; within a deadline of the backend's.
+    fn check(&self, relay: RelayId, point: PointId) -> BoxFuture<'static, Checked>;
 
     /// Uploads; within a deadline of the backend's. A revision is later than that of every earlier upload of this process.
     fn upload(&self, upload: Upload) -> BoxFuture<'static, UploadReport>;

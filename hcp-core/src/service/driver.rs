@@ -214,6 +214,13 @@ impl Driver {
                         let _reached_somebody = probe(node, service, nonce, |message| sign(message)).await;
                     }));
                 }
+                Output::Check(point) => {
+                    let (check, events) = (self.part.backend.check(point.relay, point.id), self.events.clone());
+                    drop(tasks.all.spawn(async move {
+                        let answer = check.await;
+                        let _ = events.send(Event::from(Input::Checked { point, answer })).await;
+                    }));
+                }
                 Output::Notice(notice) => self.teller.notice(notice),
                 Output::Stopped => return true,
             }

@@ -16,6 +16,7 @@
 //!   what it has taken over, as it does its own.
 //! - **Listing and publishing** ([`listing`], [`publishing`]): the same from the same records on every node; one publisher for
 //!   each period by rendezvous hashing, the next one when it is silent or does not confirm.
+//! - **Checks** ([`checking`]): a point that is not at its relay is not listed.
 //! - **Probes** ([`probing`]): whose points do not answer is left out.
 //!
 //! # Fencing
@@ -32,14 +33,16 @@
 //!
 //! # What a hostile member can do
 //!
-//! It is listed, so clients reach it: a share of new connections is its to drop. It can announce relays that do not have its
-//! points, until probes have told ([`probing`] says how long that takes), and two that vouch for each other stay listed. It
+//! It is listed, so clients reach it: a share of new connections is its to drop. It can announce points that are not there until
+//! their relays have said so ([`checking`]), and not answer at those that are until probes have told ([`probing`] says how long
+//! that takes), and two that vouch for each other stay listed. It
 //! cannot get more places than others, announce a point without knowing its secrets, speak for others, or keep a dead one
 //! alive. As a successor it can take over the points that it was given without need, or not when there is need; then the
 //! other successor waits for its claim before it acts. Who takes points of a node that it has just said it hears is given no
 //! others by that node for a while; who feigns not to hear it is. If it publishes, it can upload whatever it likes and lock others out
 //! until the period ends; the manifest says who may.
 
+mod checking;
 mod interface;
 mod listing;
 mod liveness;
@@ -62,6 +65,7 @@ use rand::RngExt as _;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use self::checking::Checking;
 pub(crate) use self::interface::{Input, NotEstablished, Notice, Output, Place, Slot, UploadId};
 use self::liveness::Peer;
 use self::points::Point;
@@ -116,6 +120,7 @@ pub(crate) struct Machine {
     publishing: BTreeMap<Period, Publishing>,
     listed: publishing::Listed,
     probing: Probing,
+    checking: Checking,
     /// What is said of this node.
     record: Option<SignedRecord>,
     incarnation: u64,
@@ -171,6 +176,7 @@ impl Machine {
             publishing: BTreeMap::new(),
             listed: publishing::Listed::default(),
             probing: Probing::default(),
+            checking: Checking::default(),
             record: None,
             incarnation: wall,
             pulses: 0,
@@ -212,6 +218,7 @@ impl Machine {
             }
             Input::Uploaded { upload, report } => self.uploaded(upload, &report),
             Input::ProbeHeard { prober, nonce } => self.probe_heard(prober, nonce),
+            Input::Checked { point, answer } => self.checked(&point, answer),
             Input::Roster(roster) => {
                 self.roster = roster;
                 self.meet_members();
@@ -284,6 +291,7 @@ impl Machine {
             self.say_record();
             self.entrust();
             self.probe();
+            self.check();
         }
         self.pass_marks();
         self.heartbeat();

@@ -516,6 +516,7 @@ impl World {
                 self.close_link(node, to);
             }
             Output::Probe(nonce) => self.probe(node, nonce),
+            Output::Check(point) => self.ask_relay(node, point),
             Output::Notice(notice) => self.counts.note(match notice {
                 Notice::Died(_) => "deaths told",
                 Notice::Returned(_) => "returns told",

@@ -200,6 +200,25 @@ pub(crate) const STOPPING: Duration = Duration::from_secs(15);
 /// Between the last messages and the end, so that they go out.
 pub(crate) const LEAVING: Duration = Duration::from_millis(500);
 
+// ---- Checks ----
+
+/// Points that relays are asked for at once, one of each member: each is a circuit.
+pub(crate) const CHECKS_AT_ONCE: usize = 8;
+/// A member of which so many points were not there in [`LEFT_OUT`] is listed with what is known to be there only: as many as it
+/// announces, which is more than move while they are asked for.
+pub(crate) const SUSPECTED: usize = MAX_POINTS;
+/// When nothing was heard of one for so long, it says nothing; the backend's own deadline is shorter.
+pub(crate) const CHECKING: Duration = Duration::from_secs(60);
+/// A point that was refused, or whose relay did not answer, is asked for again after so long: a circuit that broke is there again
+/// by then. It doubles.
+pub(crate) const CHECK_RETRY: Duration = Duration::from_secs(2);
+/// The longest.
+pub(crate) const CHECK_RETRY_AT_MOST: Duration = Duration::from_secs(5 * 60);
+/// Checks of the points of one member, twice as many as it has points,
+pub(crate) const CHECKS_OF_ONE: usize = 2 * MAX_POINTS;
+/// in so long.
+pub(crate) const CHECKS_OF_ONE_IN: Duration = Duration::from_secs(10);
+
 // ---- Probes ----
 
 /// How often a node dials the service to see who answers.

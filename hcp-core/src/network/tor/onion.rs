@@ -14,6 +14,7 @@
 //! share of introductions.
 
 mod certificate;
+mod check;
 mod descriptor;
 #[cfg(test)]
 mod fuzz;
@@ -50,8 +51,8 @@ use super::served::Front;
 use super::{AbortOnDrop, Inner, TorNetwork};
 use crate::identity::OnionAddress;
 use crate::network::onion::{
-    DirectoryView, EstablishError, MAX_ESTABLISHED, OnionBackend, OnionCounts, Point, PointSecrets, RelayId, Tag,
-    Upload, UploadReport,
+    Checked, DirectoryView, EstablishError, MAX_ESTABLISHED, OnionBackend, OnionCounts, Point, PointId, PointSecrets,
+    RelayId, Tag, Upload, UploadReport,
 };
 use crate::network::{
     ACCEPT_QUEUE, Hosting, Incoming, IntroductionRate, ListenError, Listener, ListenerStatus, OnionPart, check_ports,
@@ -167,6 +168,19 @@ impl OnionBackend for OnionService {
                 biased;
                 () = over => Err(EstablishError::Failed),
                 point = point::establish(&shared, relay, &secrets, &seen, still) => point,
+            }
+        }
+        .boxed()
+    }
+
+    fn check(&self, relay: RelayId, point: PointId) -> BoxFuture<'static, Checked> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            let over = shared.ended();
+            tokio::select! {
+                biased;
+                () = over => Checked::Unknown,
+                answer = check::check(&shared, relay, point) => answer,
             }
         }
         .boxed()

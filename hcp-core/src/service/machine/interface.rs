@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use crate::identity::OnionAddress;
-use crate::network::onion::{DirectoryView, Period, PointDescription, PointSecrets, RelayId, Tag, UploadReport};
+use crate::network::onion::{
+    Checked, DirectoryView, Period, PointDescription, PointSecrets, RelayId, Tag, UploadReport,
+};
 use crate::service::gossip::{Message, Nonce};
 use crate::service::roster::Roster;
 
@@ -60,6 +62,11 @@ pub(crate) enum Input {
         prober: OnionAddress,
         nonce: Nonce,
     },
+    /// What a relay said of a point, for [`Output::Check`].
+    Checked {
+        point: PointDescription,
+        answer: Checked,
+    },
     /// The manifest has changed.
     Roster(Roster),
     /// Leave in order; [`Output::Stopped`] is the last thing.
@@ -101,6 +108,8 @@ pub(crate) enum Output {
     /// Dial the service in fresh isolation and say to whoever answers: this member probes, with this nonce. Who was reached
     /// says so with [`Message::Heard`], or by [`Input::ProbeHeard`] if it is this node.
     Probe(Nonce),
+    /// Ask the relay of a member's point whether it is there. Answered by [`Input::Checked`].
+    Check(PointDescription),
     /// Something that whoever watches the service may want to know.
     Notice(Notice),
     /// The points are gone and the last messages are out: the process may end.

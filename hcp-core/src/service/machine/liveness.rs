@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::succession::{Death, Held};
 use super::{Machine, Notice, Output};
 use crate::identity::OnionAddress;
-use crate::network::onion::PointId;
+use crate::network::onion::{PointDescription, PointId};
 use crate::service::gossip::{Echo, Heartbeat, Message, Pulse, Record, SignedRecord};
 use crate::service::tuning::{
     ANSWER, CLOSED, CLOSED_ROUND_TRIPS, DEAD, DEAD_AT_MOST, DEAD_ROUND_TRIPS, FIRST_ROUND_TRIP, HEARTBEAT, HYSTERESIS,
@@ -83,6 +83,10 @@ pub(super) struct Peer {
     pub(super) probed: Option<Duration>,
     /// When something was published in a hurry because of it.
     pub(super) urged: Vec<Duration>,
+    /// When relays were asked for its points.
+    pub(super) checked: Vec<Duration>,
+    /// The last points of its that were not there, and when relays said so last.
+    pub(super) missing: Vec<(PointDescription, Duration)>,
 }
 
 impl Peer {
@@ -120,6 +124,8 @@ impl Peer {
             told: Duration::ZERO,
             probed: None,
             urged: Vec::new(),
+            checked: Vec::new(),
+            missing: Vec::new(),
         }
     }
 

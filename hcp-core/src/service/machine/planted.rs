@@ -35,6 +35,8 @@ pub(in crate::service) enum Defect {
     NewcomersIgnored,
     /// A stopping node takes its points away at once.
     RetireBeforePublish,
+    /// What relays say of points is not heard.
+    ChecksForgotten,
 }
 
 thread_local! {

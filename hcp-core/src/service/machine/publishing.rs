@@ -392,6 +392,7 @@ impl Machine {
             }
             members.insert(*member, record.points.clone());
         }
+        self.without_missing(&mut members);
         members
     }
 

@@ -11,6 +11,7 @@ use crate::service::tuning::{
     POINT_INTRODUCTIONS, POINT_LIFE, PROBE, PROMISES, REACHED, RETIRING, REUPLOAD, TAKEOVER_WINDOW,
 };
 
+mod checking;
 mod harness;
 mod points;
 mod publishing;

@@ -7,7 +7,9 @@ use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 use super::{Checked, Event, NodeEvent, World, between, relay};
-use crate::network::onion::{Period, PointDescription, PointId, PointSecrets, RelayId, Tag, UploadReport};
+use crate::network::onion::{
+    Checked as Answer, Period, PointDescription, PointId, PointSecrets, RelayId, Tag, UploadReport,
+};
 use crate::service::gossip::Nonce;
 use crate::service::machine::{Input, NotEstablished, Place, Slot, UploadId};
 
@@ -264,6 +266,20 @@ impl World {
             self.counts.note("probes answered");
             self.input_at(self.now + Duration::from_secs(1), at, Input::ProbeHeard { prober, nonce });
         }
+    }
+
+    /// A node asks a relay for a point.
+    pub(super) fn ask_relay(&mut self, node: usize, point: PointDescription) {
+        let answer = match self.at_point(&point) {
+            _ if self.nodes[node].cut || self.dead_relays.contains(&point.relay) => Answer::Unknown,
+            Some(_) => Answer::There,
+            None => {
+                self.counts.note("points that relays do not know");
+                Answer::NotThere
+            }
+        };
+        let wait = between(&mut self.rng, 100, 1_500);
+        self.input_at(self.now + wait, node, Input::Checked { point, answer });
     }
 
     /// The node that has a point at its relay, if one has.

@@ -96,6 +96,7 @@ const HAPPENED: &[&str] = &[
     "points taken from a live node",
     "points taken over",
     "points that are none",
+    "points that relays do not know",
     "probes answered",
     "publishers frozen",
     "publishers killed",
@@ -169,8 +170,9 @@ fn what_is_broken_on_purpose_is_noticed() {
     let stopped = || quick(3, vec![Fault::Stop(Target::Anybody, seconds(20))]);
     let parted = || quick(3, vec![Fault::Isolate(Target::Anybody, seconds(30))]);
     let hostile = || Plan { hostile: true, ..quick(7, Vec::new()) };
+    let lies = || Plan { hostile: true, quiet: seconds(600), ..quick(5, Vec::new()) };
     let dense = || Plan { relays: 18, ..quick(5, vec![Fault::Kill(Target::Anybody, seconds(20))]) };
-    let expected: [(Defect, Plan, &str); 15] = [
+    let expected: [(Defect, Plan, &str); 16] = [
         (Defect::DeathUnnoticed, frozen(), "went to a node that does not answer"),
         (Defect::NothingTaken, frozen(), "went to a node that does not answer"),
         (Defect::SleepForgotten, frozen(), ", which lives"),
@@ -186,6 +188,7 @@ fn what_is_broken_on_purpose_is_noticed() {
         (Defect::PartingForgotten, dense(), "points share"),
         (Defect::NewcomersIgnored, killed(), "directories have what they should"),
         (Defect::RetireBeforePublish, stopped(), "is taken away while descriptors list it"),
+        (Defect::ChecksForgotten, lies(), "that are not there are listed"),
     ];
     let next = AtomicU64::new(0);
     let wrong = Mutex::new(Vec::new());
