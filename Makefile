@@ -55,7 +55,7 @@ test-all: test
 	cargo test -p hcp-core --no-default-features --features testing,postgres --test log -- postgres
 	HCP_KILLS=200 cargo test --release -p hcp-core --no-default-features --features testing,replica --test log -- --nocapture kills
 	cargo test --release -p hcp-core --no-default-features --features testing,replica --test log -- --ignored --nocapture million
-	$(TARGET)/hcp-testnet -- env HCP_KILLS=200 cargo test --workspace --test log -- --ignored --nocapture private_tor
+	$(TARGET)/hcp-testnet -- env HCP_KILLS=200 cargo test --release -p hcp-core -p hcp-demo -p hcp-irc --test log -- --ignored --nocapture private_tor
 	$(TARGET)/hcp-demo chat
 	hcp-py/install-check.sh
 	hcp-ffi/swift/check.sh

@@ -4,6 +4,7 @@
 //! them; an entry whose append was accepted is durable, refused or in [`Driver::waiting`]; a checkpoint's rows go only while
 //! everybody who reads knows.
 
+mod burst;
 mod checkpoints;
 mod telling;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use futures::stream::FuturesUnordered;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use self::burst::Burst;
 use super::application::{AppendId, Copy, Factory, StateMachine};
 use super::error::{AdoptError, OpenReplicaError, ReceiptError, Stopped};
 use super::head::Head;
@@ -114,6 +116,8 @@ pub(super) struct Driver {
     writing: bool,
     manifest_conflict: Option<u64>,
     stopping: Option<oneshot::Sender<()>>,
+    /// Since others had their turn.
+    burst: Burst,
 }
 
 /// What became of something that takes time.
@@ -201,6 +205,7 @@ impl Driver {
             writing: false,
             manifest_conflict: None,
             stopping: None,
+            burst: Burst::default(),
         })
     }
 
@@ -230,6 +235,11 @@ impl Driver {
                 }
             }
             self.drain().await;
+            if self.burst.is_over() {
+                // A peer that fetches a long log keeps neither sessions nor subscribers waiting.
+                self.burst = Burst::default();
+                tokio::task::yield_now().await;
+            }
         }
         self.links.clear();
         self.store.shutdown().await;
@@ -312,6 +322,7 @@ impl Driver {
                 self.look_at(node);
             }
             FromLink::Message { node, link, message } if self.is_current(node, link) => {
+                self.burst.count(&message);
                 let hello = matches!(message, Message::Hello(_));
                 self.tell(Input::Message(node, message));
                 if hello {
@@ -415,6 +426,7 @@ impl Driver {
                 self.work.push(async move { Done::Found(id, store.read(what).await) }.boxed());
             }
             Output::Send(node, message) => {
+                self.burst.count(&message);
                 if self.links.get(&node).is_some_and(|(_, outbox)| !outbox.push(message)) {
                     self.end_link(node, error::LinkRefusal::Slow);
                     self.tell(Input::LinkDown(node));

@@ -102,7 +102,6 @@ impl Ledger {
         if head.seq == 1 {
             let here = here.get_or_insert_with(|| self.here(head, branch, writer));
             self.close_ended(head, here, &mut changes);
-            self.close_removed(&mut changes);
         }
         let mut items = Vec::new();
         for (index, entry) in (0..).zip(entries) {
@@ -128,6 +127,10 @@ impl Ledger {
                 }
                 Entry::Again { .. } | Entry::Retain { .. } | Entry::Vote(_) | Entry::Unknown { .. } => {}
             }
+        }
+        if head.seq == 1 {
+            // Behind the entries: the manifest that its author began under may be among them.
+            self.close_removed(&mut changes);
         }
         let past = Past::new(Arc::clone(&self.logs[&head.log].chain(branch).seen), Arc::clone(&self.forgotten));
         Applied { branch, writer, past, items, changes }

@@ -37,6 +37,8 @@ pub(crate) const MAX_HASHES: usize = 16_384;
 pub(crate) const READ_HASHES: usize = 512;
 /// Bytes of one page.
 pub(crate) const PAGE: usize = 512 * 1024;
+/// Bytes of one page that is read for a peer, which is hashed and queued in one go while what others say waits.
+pub(crate) const PEER_PAGE: usize = 128 * 1024;
 /// Messages that cost no credit: so many a second in the long run, and so many at once; a peer that sends more loses its
 /// link.
 pub(crate) const FREE_RATE: f64 = 200.0;

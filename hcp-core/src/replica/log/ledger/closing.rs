@@ -85,18 +85,19 @@ impl Ledger {
         self.close_removed(changes);
     }
 
-    /// Closes the logs whose nodes a manifest has removed.
+    /// Closes the logs whose nodes a manifest has removed, and no others: a later one may show that one of them began under it.
     pub(super) fn close_removed(&mut self, changes: &mut Vec<Change>) {
-        let removed = |(id, log): (&LogId, &Log)| {
-            (!log.removed && self.manifests.removing(id, log.began).is_some()).then_some(*id)
+        let changed = |(id, log): (&LogId, &Log)| {
+            let removed = self.manifests.removing(id, log.began).is_some();
+            (log.removed != removed).then_some((*id, removed))
         };
-        let removed: Vec<LogId> = self.logs.iter().filter_map(removed).collect();
-        for id in removed {
+        let changed: Vec<(LogId, bool)> = self.logs.iter().filter_map(changed).collect();
+        for (id, removed) in changed {
             if let Some(log) = self.logs.get_mut(&id) {
-                if log.is_open() {
+                if removed && log.is_open() {
                     changes.push(Change::Closed(id));
                 }
-                log.removed = true;
+                log.removed = removed;
             }
         }
     }

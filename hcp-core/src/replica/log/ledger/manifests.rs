@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::storage::Hash;
 use super::super::vector::Split;
 use super::closing::{Here, Places};
+use super::is_member;
 use crate::identity::manifest::Manifest;
 use crate::replica::place::{LogId, NodeId};
 
@@ -77,10 +78,13 @@ impl Manifests {
         self.told.last_key_value().map(|(id, _)| *id)
     }
 
-    /// The newest that lacks a log's node, and is newer than the one under which the log began, with where it stands.
+    /// The newest that lacks a log's node, with where it stands, if it is newer than the one under which the log began; or if the
+    /// one that counts lacks the node, whatever the log says that it began under: who has a later one says it with its first
+    /// segment.
     pub(super) fn removing(&self, log: &LogId, began: u64) -> Option<&Places> {
-        let lacking = self.members.get(&log.node).copied().unwrap_or_else(|| self.last());
-        self.told.get(&lacking.filter(|(version, _)| *version > began)?)
+        let lacking = self.members.get(&log.node).copied().unwrap_or_else(|| self.last())?;
+        let is_out = || self.newest.as_ref().is_some_and(|newest| !is_member(newest, &log.node));
+        self.told.get(&lacking).filter(|_| lacking.0 > began || is_out())
     }
 
     pub(super) fn split(&mut self, split: &Split) {

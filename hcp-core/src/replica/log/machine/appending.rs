@@ -156,8 +156,9 @@ impl Machine {
         self.appending.unhanded.push_back((position, tip, branch));
     }
 
-    /// Says at the next cut that this was seen, whatever the application was handed.
+    /// Says at the next cut that this was seen, whatever the application was handed; what is pending had not seen it.
     pub(super) fn claim(&mut self, tip: Tip, branch: Branch) {
+        self.cut_pending();
         self.appending.fresh.insert((tip.log, branch), tip);
         self.appending.force = true;
     }

@@ -4,6 +4,7 @@
 //! segment that depends on them; so everybody may take them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::checks::Held;
 use super::holding::{Waiting, Why};
@@ -65,8 +66,13 @@ impl Machine {
             return;
         }
         self.proofs.insert(tip.log, Proof { tip: *tip, signature });
-        match self.recent.get(tip.log, on, tip.seq) {
-            Some((row, _)) => self.prove(&row.clone()),
+        // What came with this one is not on disk yet.
+        let standing = match self.recent.get(tip.log, on, tip.seq) {
+            Some((row, _)) => Some(Arc::clone(row)),
+            None => self.unstored_row(&tip.log, on, tip.seq),
+        };
+        match standing {
+            Some(row) => self.prove(&row),
             None => {
                 let range = Range { log: tip.log, branch: on, from: tip.seq, to: tip.seq };
                 let what = Read::Rows { ranges: vec![range], bytes: 1, payloads: Payloads::OfSystem };
@@ -107,7 +113,8 @@ impl Machine {
 
     /// Covers what this node has applied of closed logs, and goes on elsewhere when its own is closed.
     pub(super) fn cover(&mut self) {
-        if std::mem::take(&mut self.reborn) {
+        // It may have begun under a manifest that stands behind its first segment.
+        if std::mem::take(&mut self.reborn) && !self.ledger.is_open(&self.own) {
             let ended = self.ledger.logs.get(&self.own).is_some_and(|log| log.ended);
             if ended {
                 return self.stop(Stop::Superseded);

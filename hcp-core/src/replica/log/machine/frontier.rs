@@ -80,9 +80,14 @@ impl Machine {
         if whole && (!link.heard || frontier.direct.is_some()) {
             link.due = self.durable.keys().copied().collect();
         }
-        link.heard = true;
+        let first = !std::mem::replace(&mut link.heard, true);
         if let Some(direct) = frontier.direct {
             link.direct = direct.into_iter().collect();
+        }
+        if first && whole {
+            // What it wrote in earlier runs it may have lost, and then others lack it as well.
+            let earlier: Vec<_> = self.durable.keys().filter(|(log, _)| log.node == node).copied().collect();
+            self.links.values_mut().for_each(|link| link.due.extend(&earlier));
         }
         let logs: BTreeSet<LogId> = frontier.tips.iter().map(|tip| tip.log).collect();
         for tip in &frontier.tips {

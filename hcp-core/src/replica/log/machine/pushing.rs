@@ -10,11 +10,11 @@ use rand::RngExt;
 
 use super::checks::Held;
 use super::holding::Why;
-use super::links::Via;
+use super::links::{Link, Via};
 #[cfg(test)]
 use super::planted::{Defect, planted};
 use super::{Machine, Reading};
-use crate::replica::log::limits::{BEACON, MAX_BACK, MAX_NEEDS, MAX_QUEUED_NEEDS, NEED, NEEDS_AT_ONCE, PAGE};
+use crate::replica::log::limits::{BEACON, MAX_BACK, MAX_NEEDS, MAX_QUEUED_NEEDS, NEED, NEEDS_AT_ONCE, PEER_PAGE};
 use crate::replica::log::message::{Message, Need};
 use crate::replica::log::storage::{Branch, Found, Payloads, Range, Read, Row};
 use crate::replica::log::wire::{Segment, Tip};
@@ -43,7 +43,7 @@ impl Machine {
             if self.recent.get(range.log, range.branch, range.from).is_none() {
                 let Some(link) = self.links.get_mut(&node) else { return };
                 link.reading = true;
-                let (via, bytes) = (link.via, PAGE.min(link.allowed as usize));
+                let (via, bytes) = (link.via, PEER_PAGE.min(link.allowed as usize));
                 self.read(Read::Rows { ranges, bytes, payloads: Payloads::Wanted }, Reading::Push(via));
                 return;
             }
@@ -85,28 +85,38 @@ impl Machine {
         if planted(Defect::RelayForgotten) && log.node != self.own.node {
             return None;
         }
-        if sent >= seq || !(log.node == self.own.node || self.is_mine_to_push(link, log)) {
+        let reached = sent.max(self.reached(link, log, branch));
+        if reached >= seq || !(log.node == self.own.node || self.is_mine_to_push(link, log, branch)) {
             return None;
         }
         let known = self.ledger.logs.get(log)?;
         let (settled, first) = (known.settled, known.get(branch)?.from);
-        let reached = sent.max(self.reached(link, log, branch));
         // What is not held any more is in the checkpoint, which the peer is offered.
         let from = reached.max(first - 1) + 1;
         (reached >= settled && from <= seq).then_some(Range { log: *log, branch, from, to: seq })
     }
 
     /// Of what others wrote, each peer gets a log from its author; or from one of those that it is linked with, or else
-    /// from whoever sees that it does not come.
-    fn is_mine_to_push(&self, link: &super::links::Link, log: &LogId) -> bool {
+    /// from whoever sees that it does not come. An author that writes another log by now may have lost the one before with its
+    /// disk, and is passed over if it lacks it. Nobody else is: who has just got something has not said so yet.
+    fn is_mine_to_push(&self, link: &Link, log: &LogId, branch: Branch) -> bool {
         if link.late.contains(log) || link.direct.is_empty() {
             return true;
         }
-        if link.direct.contains(&log.node) {
+        let author = link.direct.get(&log.node);
+        if author.is_some() && !self.has_lost(log, branch) {
             return false;
         }
-        let share = log.incarnation.0.iter().map(|byte| usize::from(*byte)).sum::<usize>() % link.direct.len();
-        link.direct.iter().nth(share) == Some(&self.own.node)
+        let rest = || link.direct.iter().filter(|node| Some(*node) != author);
+        let share = log.incarnation.0.iter().map(|byte| usize::from(*byte)).sum::<usize>() % rest().count().max(1);
+        rest().nth(share).is_none_or(|node| *node == self.own.node)
+    }
+
+    /// A log's author writes another one by now, and does not say that it holds what is durable here of this one.
+    fn has_lost(&self, log: &LogId, branch: Branch) -> bool {
+        let Some(author) = self.links.get(&log.node).filter(|link| link.heard) else { return false };
+        let here = self.durable.get(&(*log, branch)).map_or(0, |(seq, _)| *seq);
+        author.log.is_some_and(|now| now != *log) && self.reached(author, log, branch) < here
     }
 
     /// `false` when there is no credit left.
@@ -253,12 +263,12 @@ impl Machine {
     }
 
     fn answer_needs(&mut self, node: NodeId) {
-        let idle = |link: &&mut super::links::Link| link.reading_needs == 0 && !link.needs.is_empty();
+        let idle = |link: &&mut Link| link.reading_needs == 0 && !link.needs.is_empty();
         let Some(link) = self.links.get_mut(&node).filter(idle) else { return };
         let ranges: Vec<Range> = link.needs.iter().take(NEEDS_AT_ONCE).copied().collect();
         link.reading_needs = ranges.len();
         let via = link.via;
-        self.read(Read::Rows { ranges, bytes: PAGE, payloads: Payloads::Wanted }, Reading::Need(via));
+        self.read(Read::Rows { ranges, bytes: PEER_PAGE, payloads: Payloads::Wanted }, Reading::Need(via));
     }
 
     pub(super) fn found_need(&mut self, via: Via, found: Found) {

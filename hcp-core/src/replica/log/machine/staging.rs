@@ -277,6 +277,13 @@ impl Machine {
         }
     }
 
+    /// A row that is not on disk yet.
+    pub(super) fn unstored_row(&self, log: &LogId, branch: Branch, seq: u64) -> Option<Arc<Row>> {
+        let under_way = self.flight.iter().flat_map(|flight| &flight.staged);
+        let mut rows = self.staged.iter().chain(under_way).map(|staged| &staged.row);
+        rows.find(|row| row.log == *log && (row.branch, row.seq) == (branch, seq)).cloned()
+    }
+
     /// Pieces of a state that are not on disk yet.
     pub(super) fn unstored_pieces(&self) -> usize {
         self.chores.pieces.len() + self.flight.as_ref().map_or(0, |flight| flight.batch.pieces.len())

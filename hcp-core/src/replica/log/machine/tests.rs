@@ -4,6 +4,7 @@ mod branches;
 mod credit;
 mod fetching;
 mod orders;
+mod passing;
 mod requests;
 mod waiting;
 
@@ -49,6 +50,8 @@ struct Bench {
     /// The application was asked for its state for these, and has answered if it is quick.
     sealed: Vec<Tip>,
     seals: bool,
+    /// The application takes what is delivered to it.
+    takes: bool,
     stable: usize,
     /// How long the longest step took.
     longest: Duration,
@@ -74,6 +77,7 @@ impl Bench {
             unlinked: Vec::new(),
             sealed: Vec::new(),
             seals: true,
+            takes: true,
             stable: 0,
             longest: Duration::ZERO,
         };
@@ -146,7 +150,7 @@ impl Bench {
                 }
                 Output::Send(node, message) => self.sent.push((node, message)),
                 Output::Unlink(node, why) => self.unlinked.push((node, why)),
-                Output::Deliver(delivery) => self.handle(Input::Handed(delivery.position)),
+                Output::Deliver(delivery) if self.takes => self.handle(Input::Handed(delivery.position)),
                 Output::Seal(asked) => {
                     self.sealed.push(asked);
                     if self.seals {

@@ -160,6 +160,58 @@ fn what_one_segment_cannot_name_the_one_before_it_does() {
     }
 }
 
+/// Two segments for one place prove a fork also when the first of them is not on disk yet: of an open log, and beside what a
+/// checkpoint covers.
+#[test]
+fn of_two_segments_that_come_at_once_it_is_proven_that_their_log_forked() {
+    let cast = Cast::new(3, false);
+    let of = log(&cast, 1, 1);
+    let begun = Draft { entries: vec![manifest(&cast)], ..Draft::of(of, None) }.sign(&cast);
+    let behind = |before: &Segment, salt| Draft { salt, ..Draft::of(before.head.log, Some(before)) }.sign(&cast);
+    let (covered, not) = (behind(&begun, 1), behind(&begun, 2));
+    let at_once = |before: &Segment| [behind(before, 3), behind(before, 4)];
+    let held = checkpoint(&cast, &settled(&cast, &[&begun, &covered]), &[Bytes::from_static(STATE)]);
+    for pair in [at_once(&covered), at_once(&not)] {
+        let needed = pair.iter().map(|segment| segment.tip()).collect();
+        let names = Draft { dependencies: needed, ..Draft::of(log(&cast, 1, 2), None) }.sign(&cast);
+        let mut bench = Bench::open(Cast::new(3, false), Some(held.clone()));
+        bench.link(1);
+        bench.say(1, Message::Segment(names));
+        bench.store = Store::Away;
+        for segment in pair {
+            bench.say(1, Message::Segment(segment));
+        }
+        // Nothing is found of what was not written.
+        for (id, what) in std::mem::take(&mut bench.reads) {
+            let found = bench.disk.read(&what);
+            bench.tell(Input::Found(id, found));
+        }
+        assert!(bench.machine.ledger().logs[&of].forked);
+    }
+}
+
+/// What the manifest under which a run begins stands behind says that its node is no member.
+#[test]
+fn a_run_goes_on_whose_first_segment_cannot_bring_its_manifest() {
+    let (mut bench, _) = forked(MAX_DEPENDENCIES + 100);
+    let lowest = bench.cast.software[0];
+    let out = bench.cast.publish(|node| node != 0, lowest);
+    let back = bench.cast.publish(|_| true, lowest);
+    let told = Entry::Manifest(bench.cast.manifests[out].to_bytes().into());
+    let told = Draft { entries: vec![told], ..Draft::of(log(&bench.cast, 2, 1), None) }.sign(&bench.cast);
+    bench.say(2, Message::Segment(told));
+    let opened = Opened { checkpoint: None };
+    let mut recovery = Recovery::new(bench.cast.config(0, back), opened).expect("no checkpoint");
+    for row in bench.disk.rows() {
+        recovery.row(row).expect("a good row");
+    }
+    let machine = recovery.finish(bench.now, WALL, [3; 32]);
+    let own = machine.log();
+    assert!(machine.ledger().is_open(&own));
+    let runs = machine.ledger().logs.keys().filter(|log| log.node == own.node).count();
+    assert_eq!(runs, 2, "the one before, and one");
+}
+
 #[test]
 fn what_peers_say_of_logs_that_nobody_has_takes_little_room() {
     let mut bench = Bench::new(Cast::new(3, false));

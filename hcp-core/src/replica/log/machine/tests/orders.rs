@@ -66,14 +66,20 @@ fn cast() -> Cast {
 
 #[test]
 fn a_log_that_begins_while_its_node_is_removed() {
-    let cast = cast();
+    let mut cast = cast();
+    cast.publish(|_| true, cast.software[0]);
     let mine = make(&cast, log(&cast, 0, 1), None, &[], vec![manifest(&cast, 0)]);
     let told = make(&cast, log(&cast, 0, 1), Some(&mine), &[], vec![manifest(&cast, 1)]);
     let removed = make(&cast, log(&cast, 2, 1), None, &[], vec![plain("here I am")]);
-    let late = make_under(&cast, 2, log(&cast, 2, 2), None, &[], vec![plain("and back")]);
-    let ledger = agreed(&cast, &[&mine, &told, &removed, &late]);
+    let claims = make_under(&cast, 1_000, log(&cast, 2, 2), None, &[], vec![plain("under what nobody has signed")]);
+    let ledger = agreed(&cast, &[&mine, &told, &removed, &claims]);
+    for made in [&removed, &claims] {
+        assert!(ledger.logs[&made.segment.head.log].removed);
+    }
+    let late = make_under(&cast, 3, log(&cast, 2, 3), None, &[], vec![manifest(&cast, 2), plain("and back")]);
+    let ledger = agreed(&cast, &[&mine, &told, &removed, &claims, &late]);
     assert!(ledger.logs[&removed.segment.head.log].removed);
-    assert!(!ledger.logs[&late.segment.head.log].removed, "it began under that manifest");
+    assert!(ledger.logs[&late.segment.head.log].is_open(), "it began under a later manifest");
 }
 
 #[test]
