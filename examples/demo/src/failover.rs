@@ -58,8 +58,8 @@ impl Load {
     pub async fn settle(&self) -> Result<usize> {
         let mut all = Vec::new();
         for user in &self.users {
-            let state = user.wait("all echoes", SOON, |user| user.joined && user.echoed.len() == self.said).await?;
-            all.extend(state.echoed);
+            let state = user.wait("all echoes", SOON, |user| user.joined && user.echoed.len() == self.said).await;
+            all.extend(state.map_err(|error| self.what_is_missing(&error))?.echoed);
         }
         for (i, user) in self.users.iter().enumerate() {
             let own = format!("user {i} ");
@@ -67,9 +67,27 @@ impl Load {
                 let heard: std::collections::HashSet<_> = state.heard.iter().map(|heard| heard.text.as_str()).collect();
                 all.iter().filter(|text| !text.starts_with(&own)).all(|text| heard.contains(text.as_str()))
             };
-            user.wait("everything that was echoed", SOON, heard_all).await?;
+            let heard = user.wait("everything that was echoed", SOON, heard_all).await;
+            heard.map_err(|error| self.what_is_missing(&error))?;
         }
         Ok(all.len())
+    }
+
+    /// Some lines that did not come to everybody, and to whom they did: what nobody heard was lost.
+    fn what_is_missing(&self, error: &dyn std::fmt::Display) -> Box<dyn std::error::Error + Send + Sync> {
+        let states: Vec<_> = self.users.iter().map(User::state).collect();
+        let mut missing = Vec::new();
+        for (by, line) in (0..self.users.len()).flat_map(|by| (1..=self.said).map(move |line| (by, line))) {
+            let text = format!("user {by} line {line}");
+            let echoed = states[by].echoed.contains(&text);
+            let heard: Vec<_> = (0..states.len()).filter(|to| states[*to].has_heard(&text)).collect();
+            if !echoed || (0..states.len()).any(|to| to != by && !heard.contains(&to)) {
+                missing.push(format!("{text:?} (echoed: {echoed}, heard by {heard:?})"));
+            }
+        }
+        let shown = missing.iter().take(20).cloned().collect::<Vec<_>>().join(", ");
+        format!("{error}; {} of {} lines are missing somewhere: {shown}", missing.len(), self.said * states.len())
+            .into()
     }
 }
 

@@ -214,7 +214,10 @@ impl Person {
             let message = Line::parse(&line);
             match message.command {
                 "001" => {
+                    // Whoever lost its nickname meanwhile is welcomed by another one.
+                    let nick = message.rest.split(' ').next().unwrap_or_default().to_owned();
                     self.state.send_modify(|state| {
+                        state.nick = nick;
                         state.welcomes += 1;
                         state.welcomed = Some(Instant::now());
                     });

@@ -141,12 +141,14 @@ impl Log {
 
     /// Asks for a checkpoint; whether it could.
     pub(crate) fn retain(&self) -> bool {
-        matches!(self.replica.retain().now_or_never(), Some(Ok(())))
+        matches!(tokio::task::unconstrained(self.replica.retain()).now_or_never(), Some(Ok(())))
     }
 
     /// Appends an entry if the log takes it at once; whether it did.
     pub(crate) fn try_append(&mut self, entry: &Bytes, confirm: Option<u64>) -> Result<bool, LogFailure> {
-        match self.replica.append(entry.clone()).now_or_never() {
+        // A task that has used up its turn is told to wait even where there is room: the entry would then come behind events that
+        // its writer had not seen.
+        match tokio::task::unconstrained(self.replica.append(entry.clone())).now_or_never() {
             Some(Err(AppendError::Full)) | None => Ok(false),
             Some(receipt) => {
                 self.appended(receipt?, confirm);

@@ -3,7 +3,7 @@
 //! Invariants: the world changes only by applied entries; nothing here waits for the log, a disk or a client. A client's
 //! next line is looked at once its earlier ones were processed, and one that changes state counts as processed when its
 //! entry has been applied. The echo of a message is sent once another live node, if there is one, holds it; the echoes
-//! of one client keep their order.
+//! of one client keep their order. A node that begins without a log serves nobody before it has what the others have.
 
 mod announce;
 pub(crate) mod client;
@@ -19,10 +19,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use hcp_core::replica::{Incarnation, LogId, NodeId, Replica, StateMachine, Turn, Write};
+use hcp_core::replica::{Incarnation, LogId, NodeId, Replica, ReplicaStatus, StateMachine, Turn, Write};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
+use self::client::Spoken;
 pub(crate) use self::client::{Client, ClientId, Phase, Shared};
 pub(crate) use self::line::{Caps, Line};
 use crate::client::STOPS;
@@ -158,6 +159,8 @@ pub struct Server {
     next_echo: u64,
     down: HashMap<NodeId, Instant>,
     caught_up: bool,
+    /// Since when this node, which began with nothing, waits for what the others have before it serves clients.
+    holding: Option<Instant>,
     /// Entries since this node last asked for a checkpoint.
     since_checkpoint: u64,
     /// What the manifest has clients shown.
@@ -169,6 +172,12 @@ pub struct Server {
 impl Server {
     /// Makes a server over a replicated log and the handle by which connections reach it.
     pub fn new(config: ServerConfig, replica: Replica) -> (Self, Handle) {
+        let began_empty = {
+            let status = replica.status();
+            let status = status.borrow();
+            status.logs <= 1 && !status.checkpoint
+        };
+        let holding = began_empty.then(Instant::now);
         let log = Log::new(replica);
         let (sender, input) = mpsc::channel(INPUT_QUEUE);
         let (count, clients) = watch::channel(0);
@@ -202,6 +211,7 @@ impl Server {
             next_echo: 0,
             down: HashMap::new(),
             caught_up: false,
+            holding,
             since_checkpoint: 0,
             shown: None,
             count,
@@ -246,7 +256,10 @@ impl Server {
                     self.on_event(event?)?;
                     self.hand_over()?;
                     for _ in 1..BATCH {
-                        let Some(event) = self.log.next().now_or_never() else { break };
+                        let Some(event) = self.log.next().now_or_never() else {
+                            self.stop_holding();
+                            break;
+                        };
                         self.on_event(event?)?;
                         self.hand_over()?;
                     }
@@ -270,6 +283,7 @@ impl Server {
                     }
                 }
                 _ = tick.tick() => self.on_tick(),
+                () = tokio::time::sleep(LOOK), if self.holding.is_some() => self.stop_holding(),
                 () = &mut stop, if stopping.is_none() => {
                     let ids: Vec<_> = self.clients.keys().copied().collect();
                     for id in ids {
@@ -345,6 +359,7 @@ impl Server {
         self.own = self.log.own();
         self.world = World::new(self.own, self.config.history);
         self.caught_up = false;
+        self.holding = Some(Instant::now());
         self.ready.send_replace(false);
     }
 
@@ -379,7 +394,7 @@ impl Server {
         let mut spoken = None;
         for change in changes {
             match change {
-                Change::Said { user, target, said } => spoken = self.announce_message(user, &target, &said),
+                Change::Said { user, target, said } => spoken = self.announce_message(user, &target, said),
                 change => self.announce(time, change),
             }
         }
@@ -390,15 +405,29 @@ impl Server {
             return;
         }
         if self.world.is_current(&self.own) {
-            self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+            if self.holding.is_none() {
+                self.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+            }
         } else if self.in_flight.is_empty() {
             // A run of this node that was lost with its disk turned up and counts as the later one.
             self.append(InFlight::default(), Entry::Start, None);
         }
     }
 
+    /// Serves clients from now on if this node waited for what others have and has it; called when all that came is applied.
+    fn stop_holding(&mut self) {
+        let Some(since) = self.holding else { return };
+        if self.caught_up
+            && self.world.is_current(&self.own)
+            && !is_behind(&self.log.replica().status().borrow(), since.elapsed())
+        {
+            self.holding = None;
+            self.ready.send_replace(true);
+        }
+    }
+
     /// An entry of this node was applied: whoever waited for that goes on.
-    fn on_landed(&mut self, flight: InFlight, spoken: Option<Line>) {
+    fn on_landed(&mut self, flight: InFlight, spoken: Option<Spoken>) {
         if let Some(nick) = &flight.nick {
             self.taken_nicks.remove(nick);
         }
@@ -414,7 +443,7 @@ impl Server {
         client.waiting -= usize::from(flight.blocks);
         if let Some(token) = flight.echo {
             match client.echoes.iter_mut().find(|echo| echo.token == token) {
-                Some(echo) if spoken.is_some() => echo.line = spoken,
+                Some(echo) if spoken.is_some() => echo.spoken = spoken,
                 // The message reached nobody: its channel was recreated or its recipient quit meanwhile.
                 _ => client.echoes.retain(|echo| echo.token != token),
             }
@@ -440,9 +469,10 @@ impl Server {
     fn flush_echoes(&mut self, id: ClientId) {
         loop {
             let Some(client) = self.clients.get_mut(&id) else { return };
-            let ready = client.echoes.front().is_some_and(|echo| echo.confirmed && echo.line.is_some());
+            let ready = client.echoes.front().is_some_and(|echo| echo.confirmed && echo.spoken.is_some());
             let Some(echo) = ready.then(|| client.echoes.pop_front()).flatten() else { return };
-            if let Some(mut line) = echo.line {
+            if let (Some(user), Some(spoken)) = (client.user, echo.spoken) {
+                let mut line = self.echo_line(user, &spoken);
                 self.send(id, &mut line);
             }
         }
@@ -542,6 +572,17 @@ impl Server {
     }
 }
 
+/// Whether a node that began with nothing, so long ago, should still wait for what the others have: who joined a channel here
+/// would seem to create it, and what the others have would come as if it were said now.
+fn is_behind(status: &ReplicaStatus, waited: Duration) -> bool {
+    let live = || status.peers.values().filter(|peer| peer.live);
+    if live().next().is_none() {
+        return !status.peers.is_empty() && waited < ALONE;
+    }
+    let few = if waited < ALONE { 0 } else { NEARLY };
+    waited < BEHIND && live().any(|peer| peer.lag.is_none() || peer.lead > few)
+}
+
 /// Milliseconds since 1970.
 pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -550,6 +591,14 @@ pub(crate) fn now() -> u64 {
 
 /// The file of the log in a node's home.
 pub(crate) const LOG: &str = "log.db";
+/// How long a node that began with nothing waits for a first link: longer than the others between two attempts.
+const ALONE: Duration = Duration::from_secs(6);
+/// How long it waits at the most for what the others have.
+const BEHIND: Duration = Duration::from_secs(15);
+/// Segments that may be on their way while others write without pause: who lacks no more has caught up.
+const NEARLY: u64 = 16;
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
 /// Entries after which what they made takes their place: some megabytes of log.
 const PRUNE_AFTER: u64 = 10_000;
 /// Events or inputs handled before the rest gets its turn.

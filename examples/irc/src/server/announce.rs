@@ -1,10 +1,12 @@
 //! What changed, told to the clients of this node.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use data_encoding::BASE32_NOPAD;
 use hcp_core::replica::Spot;
 
+use super::client::Spoken;
 use super::{Caps, ClientId, InFlight, Line, Phase, Server, now};
 use crate::commands::mode;
 use crate::entry::{Entry, ModeChange, Target, TextKind};
@@ -71,7 +73,7 @@ impl Server {
                     self.send(id, &mut line);
                 }
             }
-            Change::Said { user, target, said } => drop(self.announce_message(user, &target, &said)),
+            Change::Said { user, target, said } => drop(self.announce_message(user, &target, said)),
             Change::Invited { by, channel, target } => {
                 let Some(id) = self.by_user.get(&target).copied() else { return };
                 let creation = self.world.channel(&channel.folded()).and_then(|channel| channel.id());
@@ -84,36 +86,42 @@ impl Server {
         }
     }
 
-    /// Sends a message to all who get it but the sender; returns the line, for the sender's echo, unless its recipient is
-    /// no more.
-    pub(super) fn announce_message(&mut self, user: UserId, target: &Target, said: &Said) -> Option<Line> {
+    /// Sends a message to all who get it but the sender; returns it, for the sender's echo, unless its recipient is no more.
+    pub(super) fn announce_message(&mut self, user: UserId, target: &Target, said: Arc<Said>) -> Option<Spoken> {
         let sender = self.by_user.get(&user).copied();
         match target {
             Target::Channel(name, _) => {
                 let folded = name.folded();
-                let shown = self.world.channel(&folded).map_or(name.as_str(), |channel| channel.name(&folded));
-                let line = self.message_line(shown, said);
-                self.send_to_room(&folded, line.clone(), sender);
-                Some(line)
+                let shown =
+                    self.world.channel(&folded).map_or(name.as_str(), |channel| channel.name(&folded)).to_owned();
+                let line = self.message_line(&shown, &said.source, &said);
+                self.send_to_room(&folded, line, sender);
+                Some(Spoken { target: shown, said })
             }
             Target::User(target) => {
                 let nick = self.world.user(*target)?.nick().to_string();
-                let mut line = self.message_line(&nick, said);
+                let mut line = self.message_line(&nick, &said.source, &said);
                 if let Some(id) = self.by_user.get(target).copied() {
                     let tagged = self.clients.get(&id).is_some_and(|client| client.caps.has(Caps::MESSAGE_TAGS));
                     if tagged || !line.is_only_tags() {
                         self.send(id, &mut line);
                     }
                 }
-                Some(line)
+                Some(Spoken { target: nick, said })
             }
         }
     }
 
-    fn message_line(&self, target: &str, said: &Said) -> Line {
+    /// The sender's own copy of what it said, under the name that it has now: it would not take another's for its own.
+    pub(super) fn echo_line(&self, user: UserId, spoken: &Spoken) -> Line {
+        let now = self.world.user(user).map(|_| self.world.mask(user));
+        self.message_line(&spoken.target, now.as_deref().unwrap_or(&spoken.said.source), &spoken.said)
+    }
+
+    fn message_line(&self, target: &str, source: &str, said: &Said) -> Line {
         let body = match said.kind {
-            TextKind::Tagmsg => format!(":{} TAGMSG {target}", said.source),
-            kind => format!(":{} {} {target} :{}", said.source, kind.command(), said.text),
+            TextKind::Tagmsg => format!(":{source} TAGMSG {target}"),
+            kind => format!(":{source} {} {target} :{}", kind.command(), said.text),
         };
         let line = Line::new(body).at(said.time).message(self.msgid(&said.place), said.tags.clone());
         if said.kind == TextKind::Tagmsg { line.only_tags() } else { line }
@@ -229,7 +237,7 @@ impl Server {
         let since = now().saturating_sub(REPLAYED_MILLIS);
         let Some(state) = self.world.channel(channel) else { return };
         let recent = state.history(self.world.history_limit()).into_iter().filter(|said| said.stamp.millis >= since);
-        let lines: Vec<Line> = recent.map(|said| self.message_line(name, &said)).collect();
+        let lines: Vec<Line> = recent.map(|said| self.message_line(name, &said.source, &said)).collect();
         let (mut room, mut bytes) = self.clients.get(&id).map(|client| client.room()).unwrap_or_default();
         (room, bytes) = (room / 2, bytes / 2);
         let mut fitting = Vec::new();

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::line::{Caps, Line};
+use super::line::Caps;
 use crate::message::{Message, ParseMessageError};
 use crate::names::{ChannelId, Folded, Nick, UserId};
+use crate::world::change::Said;
 
 /// Lines of one client that the server holds; more are left unread in its connection.
 pub(crate) const LINES_IN_FLIGHT: usize = 16;
@@ -62,8 +63,16 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(super) struct Echo {
     pub(super) token: u64,
-    pub(super) line: Option<Line>,
+    pub(super) spoken: Option<Spoken>,
     pub(super) confirmed: bool,
+}
+
+/// A message that was applied, and its target as it is shown. Its echo becomes a line when it is sent: the sender may have been
+/// told of another nickname since.
+#[derive(Debug)]
+pub(super) struct Spoken {
+    pub(super) target: String,
+    pub(super) said: Arc<Said>,
 }
 
 /// A connected client.

@@ -41,7 +41,7 @@ impl Server {
             self.next_echo
         });
         if let (Some(token), Some(client)) = (echo, self.clients.get_mut(&id)) {
-            client.echoes.push_back(Echo { token, line: None, confirmed: false });
+            client.echoes.push_back(Echo { token, spoken: None, confirmed: false });
             self.echo_owners.insert(token, id);
         }
         self.append(InFlight { client: Some(id), echo, recipient, ..InFlight::default() }, entry, echo);

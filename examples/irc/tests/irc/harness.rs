@@ -66,13 +66,6 @@ impl Service {
             .open()
             .await
             .expect("opens");
-        let network: Arc<dyn Network> = Arc::new(self.network.clone());
-        let node = Node::builder(identity, network)
-            .protocol(PROTOCOL, Access::Identified, replica.handler())
-            .bind()
-            .await
-            .expect("binds");
-        let links = Some(replica.link(&node));
         let config = ServerConfig {
             name: "irc.test".into(),
             network: "Test".into(),
@@ -85,6 +78,13 @@ impl Service {
         };
         let (server, handle) = Server::new(config.clone(), replica.clone());
         let server = server.showing(show(config, replica.manifest()));
+        let network: Arc<dyn Network> = Arc::new(self.network.clone());
+        let node = Node::builder(identity, network)
+            .protocol(PROTOCOL, Access::Identified, replica.handler())
+            .bind()
+            .await
+            .expect("binds");
+        let links = Some(replica.link(&node));
         let (stop, stopped) = oneshot::channel::<()>();
         let server = tokio::spawn(server.run(async move { drop(stopped.await) }));
         let mut ready = handle.ready();
@@ -100,6 +100,17 @@ impl Service {
         let contents = Contents::new(version, self.keys.iter().map(member).collect()).expect("members");
         let contents = contents.shared(motd.as_bytes().to_vec()).expect("is short");
         Manifest::sign(&self.owner, self.service.address(), contents).expect("no member is the service")
+    }
+
+    /// A node that is not running loses its log.
+    pub(crate) fn lose(&self, index: usize) {
+        let name = format!("{index}.db");
+        for file in std::fs::read_dir(self.folder.path()).expect("the folder is there") {
+            let file = file.expect("it can be listed");
+            if file.file_name().to_string_lossy().starts_with(&name) {
+                std::fs::remove_file(file.path()).expect("it can be deleted");
+            }
+        }
     }
 
     fn database(&self, index: usize) -> PathBuf {

@@ -7,7 +7,7 @@ use hcp_core::replica::{Event, Frontier};
 use super::harness::{Client, Running, Service};
 
 async fn pair(service: &Service) -> (Running, Running) {
-    let (a, b) = (service.start(0).await, service.start(1).await);
+    let (a, b) = tokio::join!(service.start(0), service.start(1));
     a.linked(1).await;
     b.linked(1).await;
     (a, b)
@@ -56,6 +56,41 @@ async fn users_of_two_nodes_talk_as_if_on_one() {
     bob.ask("KICK #c ann", "KICK #c ann").await;
     ann.until(":bob!~u@onion KICK #c ann :bob").await;
     ann.ask("WHOIS bob", " 312 ann bob irc.test ").await;
+}
+
+#[tokio::test]
+async fn an_echo_that_comes_behind_a_new_nickname_has_that_nickname() {
+    let service = Service::new(2);
+    let (a, b) = pair(&service).await;
+    let (mut ann, mut bob) = (a.modern("ann").await, b.modern("bob").await);
+    bob.ask("JOIN #c", " 366 ").await;
+    sees(&mut ann, "bob", true).await;
+    ann.ask("JOIN #c", " 366 ").await;
+    // Both are applied here before the other node has confirmed the first.
+    ann.ask("PRIVMSG #c :one\r\nNICK anna\r\nPRIVMSG #c :two", ":ann!~u@onion NICK :anna").await;
+    for text in ["one", "two"] {
+        let echo = ann.until(&format!("PRIVMSG #c :{text}")).await;
+        assert!(echo.contains(":anna!~u@onion PRIVMSG"), "{echo}");
+    }
+    bob.until(":ann!~u@onion PRIVMSG #c :one").await;
+    bob.until(":ann!~u@onion NICK :anna").await;
+    bob.until(":anna!~u@onion PRIVMSG #c :two").await;
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_disk_serves_nobody_before_it_has_what_the_others_have() {
+    let service = Service::new(2);
+    let (a, b) = pair(&service).await;
+    let mut ann = b.modern("ann").await;
+    ann.ask("JOIN #c", " 366 ").await;
+    ann.ask("TOPIC #c :kept", " TOPIC #c :kept").await;
+    a.kill().await;
+    service.lose(0);
+    let a = service.start(0).await;
+    let mut bob = a.modern("bob").await;
+    bob.ask("JOIN #c", " 332 bob #c :kept").await;
+    let names = bob.until(" 353 ").await;
+    assert!(names.contains("@ann") && !names.contains("@bob"), "{names}");
 }
 
 #[tokio::test]
@@ -188,7 +223,7 @@ async fn who_comes_when_a_node_has_stopped_is_told_so() {
 #[tokio::test]
 async fn a_name_taken_over_a_moment_before_its_holder_lapses_here_looks_like_a_lapse() {
     let service = Service::new(3);
-    let (a, mut b, c) = (service.start(0).await, service.start(1).await, service.start(2).await);
+    let (a, mut b, c) = tokio::join!(service.start(0), service.start(1), service.start(2));
     a.linked(2).await;
     b.linked(2).await;
     let (mut ann, mut bob, mut carl) = (a.user("ann").await, b.user("bob").await, c.user("carl").await);
@@ -281,7 +316,7 @@ async fn entries_that_are_not_needed_any_more_go_and_what_they_made_stays() {
 #[tokio::test]
 async fn a_node_that_was_left_behind_goes_on_from_a_checkpoint() {
     let service = Service::new(3);
-    let (mut a, b, c) = (service.start(0).await, service.start(1).await, service.start(2).await);
+    let (mut a, b, c) = tokio::join!(service.start(0), service.start(1), service.start(2));
     for node in [&a, &b, &c] {
         node.linked(2).await;
     }
