@@ -259,6 +259,8 @@ impl Run<'_> {
             },
             Case::Rolling => round,
             Case::Healthy | Case::Fast | Case::Slow => 0,
+            // Who publishes lists points of its own that are there, whatever it tells the others.
+            Case::Garbage => stage.victim(&[stage.publisher()]),
             _ => stage.victim(&[]),
         };
         let mut struck = Struck { dead: vec![victim], takeover: None };
