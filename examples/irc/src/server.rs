@@ -7,6 +7,7 @@
 
 mod announce;
 pub(crate) mod client;
+mod holding;
 mod line;
 pub(crate) mod reply;
 mod requests;
@@ -19,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use hcp_core::replica::{Incarnation, LogId, NodeId, Replica, ReplicaStatus, StateMachine, Turn, Write};
+use hcp_core::replica::{Incarnation, LogId, NodeId, Replica, StateMachine, Turn, Write};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
@@ -172,12 +173,7 @@ pub struct Server {
 impl Server {
     /// Makes a server over a replicated log and the handle by which connections reach it.
     pub fn new(config: ServerConfig, replica: Replica) -> (Self, Handle) {
-        let began_empty = {
-            let status = replica.status();
-            let status = status.borrow();
-            status.logs <= 1 && !status.checkpoint
-        };
-        let holding = began_empty.then(Instant::now);
+        let holding = holding::began_empty(&replica.status().borrow()).then(Instant::now);
         let log = Log::new(replica);
         let (sender, input) = mpsc::channel(INPUT_QUEUE);
         let (count, clients) = watch::channel(0);
@@ -414,18 +410,6 @@ impl Server {
         }
     }
 
-    /// Serves clients from now on if this node waited for what others have and has it; called when all that came is applied.
-    fn stop_holding(&mut self) {
-        let Some(since) = self.holding else { return };
-        if self.caught_up
-            && self.world.is_current(&self.own)
-            && !is_behind(&self.log.replica().status().borrow(), since.elapsed())
-        {
-            self.holding = None;
-            self.ready.send_replace(true);
-        }
-    }
-
     /// An entry of this node was applied: whoever waited for that goes on.
     fn on_landed(&mut self, flight: InFlight, spoken: Option<Spoken>) {
         if let Some(nick) = &flight.nick {
@@ -572,17 +556,6 @@ impl Server {
     }
 }
 
-/// Whether a node that began with nothing, so long ago, should still wait for what the others have: who joined a channel here
-/// would seem to create it, and what the others have would come as if it were said now.
-fn is_behind(status: &ReplicaStatus, waited: Duration) -> bool {
-    let live = || status.peers.values().filter(|peer| peer.live);
-    if live().next().is_none() {
-        return !status.peers.is_empty() && waited < ALONE;
-    }
-    let few = if waited < ALONE { 0 } else { NEARLY };
-    waited < BEHIND && live().any(|peer| peer.lag.is_none() || peer.lead > few)
-}
-
 /// Milliseconds since 1970.
 pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -591,13 +564,7 @@ pub(crate) fn now() -> u64 {
 
 /// The file of the log in a node's home.
 pub(crate) const LOG: &str = "log.db";
-/// How long a node that began with nothing waits for a first link: longer than the others between two attempts.
-const ALONE: Duration = Duration::from_secs(6);
-/// How long it waits at the most for what the others have.
-const BEHIND: Duration = Duration::from_secs(15);
-/// Segments that may be on their way while others write without pause: who lacks no more has caught up.
-const NEARLY: u64 = 16;
-/// How often it is looked at meanwhile.
+/// How often it is looked at whether a node that waits for the others may serve.
 const LOOK: Duration = Duration::from_millis(50);
 /// Entries after which what they made takes their place: some megabytes of log.
 const PRUNE_AFTER: u64 = 10_000;
